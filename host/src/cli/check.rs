@@ -1,0 +1,53 @@
+//! `nuke check`: everything that `nuke serve` would do before its first request, with all problems
+//! at once.
+//!
+//! Owns the report. It listens nowhere.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use super::flags::HostFlags;
+use super::{Failure, host};
+use crate::config::{Loaded, ServerConfig};
+use crate::repository::{ModelIndex, VersionStatus, find_sources, load_all};
+
+pub(super) fn run(flags: &HostFlags) -> ExitCode {
+    let loaded = match flags.load() {
+        Ok(loaded) => loaded,
+        Err(failure) => return failure.report(),
+    };
+    if flags.print_config {
+        println!("{}", loaded.report.to_yaml().trim_end());
+    }
+    check(&loaded).unwrap_or_else(|failure| failure.report())
+}
+
+fn check(loaded: &Loaded<ServerConfig>) -> Result<ExitCode, Failure> {
+    let (config, exposure) = (&loaded.value, loaded.check_exposure().err());
+    if let Some(problem) = &exposure {
+        println!("FAILED  configuration: {problem}");
+    }
+    let sources = find_sources(&config.repository.models, &config.models).map_err(Failure::config)?;
+    if sources.is_empty() {
+        println!("no model in {}", config.repository.models.display());
+    }
+    let loader = Arc::new(host::loader(config)?);
+    let index = Arc::new(ModelIndex::default());
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::unavailable)?;
+    let (ready, failed) = runtime.block_on(load_all(&loader, &index, sources));
+    for (model, versions) in index.all().iter() {
+        for (version, status) in versions.iter() {
+            match status {
+                VersionStatus::Failed(reason) => {
+                    for line in reason.lines() {
+                        println!("FAILED  {model} {version}: {line}");
+                    }
+                }
+                _ => println!("ok      {model} {version}"),
+            }
+        }
+    }
+    println!("{ready} ready, {failed} failed");
+    let fine = failed == 0 && exposure.is_none();
+    Ok(if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -1,0 +1,99 @@
+//! The parts of a host, put together from the configuration.
+//!
+//! Owns the mapping from the configuration's values to each part's options: the only place that knows
+//! both.
+
+use std::sync::Arc;
+
+use super::Failure;
+use crate::config::{LogFormat, Pooling, ServerConfig};
+use crate::http::{AppState, Lifecycle, ListenerOptions};
+use crate::model::{Runtime, RuntimeOptions};
+use crate::plugin::{EngineOptions, PluginEngine, PluginLimits};
+use crate::repository::{Loader, LoaderOptions, ModelIndex};
+use crate::telemetry::{LogOptions, Metrics};
+
+/// What loads and runs versions.
+pub(super) fn loader(config: &ServerConfig) -> Result<Loader, Failure> {
+    let runtime = Runtime::start(RuntimeOptions {
+        library: config.runtime.ort_lib.clone(),
+        intra_threads: config.runtime.intra_threads,
+        arena: config.runtime.arena,
+    });
+    let engine = PluginEngine::new(&EngineOptions {
+        threads: config.plugins.threads,
+        pooling: match config.plugins.pooling {
+            Pooling::Auto => None,
+            Pooling::On => Some(true),
+            Pooling::Off => Some(false),
+        },
+        memory: config.plugins.memory.as_usize(),
+        compile_cache: config.plugins.compile_cache.clone(),
+    });
+    Ok(Loader {
+        runtime: Arc::new(runtime.map_err(Failure::unavailable)?),
+        engine: Arc::new(engine.map_err(Failure::unavailable)?),
+        metrics: Metrics::new(Runtime::build_info()),
+        options: LoaderOptions {
+            plugins: config.repository.plugins.clone(),
+            limits: plugin_limits(config),
+            allow: config.plugins.allow.clone(),
+            files: config.plugins.files.as_usize(),
+        },
+    })
+}
+
+fn plugin_limits(config: &ServerConfig) -> PluginLimits {
+    let plugins = &config.plugins;
+    PluginLimits {
+        time: plugins.time,
+        memory: plugins.memory.as_usize(),
+        output: plugins.output.as_usize(),
+        log: plugins.log.as_usize(),
+        component_size: plugins.component_size.as_usize(),
+        instances: plugins.instances,
+        calls_per_instance: plugins.calls_per_instance,
+        idle: plugins.idle,
+        pixels: plugins.pixels,
+    }
+}
+
+pub(super) fn log_options(config: &ServerConfig) -> LogOptions {
+    LogOptions {
+        json: match config.log.format {
+            LogFormat::Auto => None,
+            LogFormat::Pretty => Some(false),
+            LogFormat::Json => Some(true),
+        },
+        filter: config.log.filter.as_str().to_owned(),
+    }
+}
+
+pub(super) fn listener_options(config: &ServerConfig) -> ListenerOptions {
+    ListenerOptions {
+        max_connections: config.server.max_connections,
+        header_timeout: config.server.header_timeout,
+        idle_timeout: config.server.idle_timeout,
+        drain_timeout: config.server.drain_timeout,
+    }
+}
+
+pub(super) fn app_state(
+    config: &ServerConfig,
+    index: Arc<ModelIndex>,
+    metrics: Arc<Metrics>,
+    lifecycle: Arc<Lifecycle>,
+) -> Result<AppState, Failure> {
+    let header = |name: &String| {
+        http::HeaderName::try_from(name.as_str())
+            .map_err(|_| Failure::config(format!("predict.headers: '{name}' is no header name")))
+    };
+    Ok(AppState::new(
+        index,
+        metrics,
+        lifecycle,
+        (config.server.max_body.as_usize(), config.server.request_timeout),
+        config.predict.headers.iter().map(header).collect::<Result<_, _>>()?,
+        config.log.access,
+    ))
+}

@@ -1,0 +1,84 @@
+//! The command line: which command, with which flags.
+//!
+//! Owns the exit codes: 0 for done, 1 for a command that failed at its work, 64 for bad usage or
+//! configuration, 69 for something the machine lacks. It never does the work itself.
+
+mod check;
+mod flags;
+mod host;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::client::{BenchArgs, PredictArgs, run_bench, run_predict};
+use flags::HostFlags;
+
+/// Bad usage or configuration, as `sysexits.h` numbers it.
+const EXIT_CONFIG: u8 = 64;
+/// Something that the machine should have is missing or unusable.
+const EXIT_UNAVAILABLE: u8 = 69;
+
+/// A WebAssembly-plugin inference host.
+#[derive(Debug, Parser)]
+#[command(name = "nuke", version, max_term_width = 100, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the models of a folder over HTTP.
+    Serve(HostFlags),
+    /// Load and run everything once, and list all problems; exits 1 if there are any.
+    Check(HostFlags),
+    /// Send a file to a running host and show the answer.
+    Predict(PredictArgs),
+    /// Put a running host under load and measure it.
+    Bench(BenchArgs),
+}
+
+/// Runs the command that the process was started with.
+pub fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nothing is left to do if standard output or error is closed.
+            let _closed = error.print();
+            return if error.use_stderr() { ExitCode::from(EXIT_CONFIG) } else { ExitCode::SUCCESS };
+        }
+    };
+    match cli.command {
+        Command::Serve(flags) => serve::run(&flags),
+        Command::Check(flags) => check::run(&flags),
+        Command::Predict(args) => run_predict(args),
+        Command::Bench(args) => run_bench(args),
+    }
+}
+
+/// A command that cannot go on: what to say, and the exit code.
+#[derive(Debug)]
+struct Failure {
+    message: String,
+    exit: u8,
+}
+
+impl Failure {
+    fn config(message: impl ToString) -> Self {
+        Self { message: message.to_string(), exit: EXIT_CONFIG }
+    }
+
+    fn unavailable(message: impl ToString) -> Self {
+        Self { message: message.to_string(), exit: EXIT_UNAVAILABLE }
+    }
+
+    /// Says it on standard error, every line with the command's name.
+    fn report(&self) -> ExitCode {
+        for line in self.message.lines() {
+            eprintln!("nuke: {line}");
+        }
+        ExitCode::from(self.exit)
+    }
+}

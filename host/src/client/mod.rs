@@ -1,0 +1,29 @@
+//! The commands that talk to a running host: `nuke predict` and `nuke bench`.
+//!
+//! Owns their arguments, an HTTP client for one host, the load generator and both reports. It never
+//! loads a model, never reads the host's configuration and shares no state with a server in this
+//! process: all it knows of a host is what comes over the wire, and it trusts none of that.
+//!
+//! - `values`, `host`: what the arguments mean: durations, headers, the host's URL.
+//! - `exchange`: one request, one answer, a deadline.
+//! - `predict`, `media`, `answer`, `table`, `text`: a file to the host, the answer to a person.
+//! - `bench`: the load generator.
+//!
+//! Exit codes: 0 all is well; 1 the host answered with an error; 2 no answer to be had (wrong
+//! arguments, an unreadable file, nobody listening, time ran out).
+
+mod answer;
+mod bench;
+mod error;
+mod exchange;
+mod host;
+mod media;
+mod predict;
+mod table;
+#[cfg(test)]
+mod testing;
+mod text;
+mod values;
+
+pub use bench::{BenchArgs, run_bench};
+pub use predict::{PredictArgs, run_predict};

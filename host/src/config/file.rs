@@ -1,0 +1,85 @@
+//! Reading a YAML file into a tree, within a size.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use super::problem::Problem;
+use super::tree::{self, Node};
+
+/// The largest file that is read, in bytes.
+pub(super) const MAX_FILE: u64 = 1 << 20;
+
+/// Reads a file. What is wrong with it is added to `problems`; `None` if it cannot be used at all.
+pub(super) fn read(path: &Path, problems: &mut Vec<Problem>) -> Option<Node> {
+    let name = path.display().to_string();
+    match read_bytes(path) {
+        Ok(bytes) => decode(&bytes, &name, problems),
+        Err(message) => {
+            problems.push(Problem::whole(&name, message));
+            None
+        }
+    }
+}
+
+/// The bytes as a tree.
+pub(super) fn decode(bytes: &[u8], name: &str, problems: &mut Vec<Problem>) -> Option<Node> {
+    if bytes.len() as u64 > MAX_FILE {
+        problems.push(Problem::whole(name, too_large()));
+        return None;
+    }
+    match std::str::from_utf8(bytes) {
+        Ok(text) => tree::parse(text, name, problems),
+        Err(error) => {
+            let before = bytes.get(..error.valid_up_to()).unwrap_or_default();
+            let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+            let message = format!("not UTF-8 text: a wrong byte at offset {}", error.valid_up_to());
+            problems.push(Problem { line, column: 1, ..Problem::whole(name, message) });
+            None
+        }
+    }
+}
+
+fn read_bytes(path: &Path) -> Result<Vec<u8>, String> {
+    let cannot = |error: std::io::Error| format!("cannot be read: {error}");
+    // Looked at before it is opened: opening a pipe would wait for a writer.
+    if !std::fs::metadata(path).map_err(cannot)?.is_file() {
+        return Err("cannot be read: not a regular file".to_owned());
+    }
+    let mut bytes = Vec::new();
+    File::open(path).map_err(cannot)?.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(cannot)?;
+    Ok(bytes)
+}
+
+fn too_large() -> String {
+    format!("larger than {MAX_FILE} bytes; a configuration file is small, is this the right file?")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems_of(bytes: &[u8]) -> Vec<String> {
+        let mut problems = Vec::new();
+        decode(bytes, "x.yaml", &mut problems);
+        problems.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn refuses_what_is_no_small_text() {
+        assert!(problems_of(b"a: b\nc: d\n").is_empty());
+        assert_eq!(problems_of(b"a: b\n\xff"), ["x.yaml:2:1: not UTF-8 text: a wrong byte at offset 5"]);
+        let large = vec![b'#'; MAX_FILE as usize + 1];
+        assert!(problems_of(&large)[0].starts_with("x.yaml: larger than 1048576 bytes"));
+        assert!(problems_of(&large[1..]).is_empty());
+    }
+
+    #[test]
+    fn refuses_folders_and_missing_files() {
+        let mut problems = Vec::new();
+        assert!(read(&std::env::temp_dir(), &mut problems).is_none());
+        assert!(read(Path::new("no/such/file.yaml"), &mut problems).is_none());
+        assert_eq!(problems[0].message, "cannot be read: not a regular file");
+        assert!(problems[1].to_string().starts_with("no/such/file.yaml: cannot be read: "));
+    }
+}

@@ -1,0 +1,52 @@
+//! What the server, a model and a bundle are told to do: `config.yaml`, `model.yaml` and
+//! `bundle.yaml`, environment variables and flags.
+//!
+//! Owns reading those sources into plain structs, with every problem found at once and the place
+//! of each, and the record of where each value came from. One mechanism serves all three files:
+//! text -> `tree` (every key with its line) -> `overlay` (variables and flags) -> `section`
+//! (asks for each key by name; whatever nobody asked for is an unknown key).
+//!
+//! It never opens anything but those YAML files, never listens, and never looks whether a folder
+//! or model that is named exists: that is for those who use it. Keys, defaults and their reasons
+//! are in `docs/configuration.md`, held complete by a test.
+
+mod address;
+mod bundle;
+mod exposure;
+mod file;
+mod json_text;
+mod later;
+mod load;
+mod model;
+mod names;
+mod nearest;
+mod overlay;
+mod path;
+mod problem;
+mod quantity;
+mod reader;
+mod report;
+mod section;
+mod server;
+mod server_decode;
+mod setting;
+mod tree;
+mod yaml_text;
+
+#[cfg(test)]
+mod tests;
+
+pub use address::ListenAddress;
+pub use bundle::{BundleConfig, BundlePath, PluginRef};
+pub use load::{Loaded, environment};
+pub use model::{ModelConfig, QueueSettings, VersionPolicy, WorkerSettings};
+pub use names::{Capability, LogFormat, Pooling};
+pub use overlay::Override;
+pub use path::{KeyPath, PathPart};
+pub use problem::{Problem, Problems};
+pub use quantity::{ByteSize, duration_text};
+pub use report::{Report, ReportLine, Source};
+pub use server::{
+    ListenSettings, LogSettings, ModelEntry, PluginSettings, PredictSettings, RepositorySettings,
+    RuntimeSettings, ServerConfig,
+};

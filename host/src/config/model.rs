@@ -1,0 +1,106 @@
+//! `model.yaml`: how a model is served.
+
+use std::time::Duration;
+
+use super::names::Name;
+use super::section::Section;
+use super::tree::Value;
+use super::yaml_text;
+
+/// How a model is served, whatever its versions are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelConfig {
+    /// `versions`, default `{latest: 1}`: which versions are loaded.
+    pub versions: VersionPolicy,
+    /// `workers`: what runs the model.
+    pub workers: WorkerSettings,
+    /// `queue`: who waits for a worker.
+    pub queue: QueueSettings,
+}
+
+/// Which versions of a model are loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum VersionPolicy {
+    /// `{latest: n}`: the `n` newest ones. Each costs memory; 2 keeps the one before at hand.
+    Latest(usize),
+    /// `all`: every one. For folders that are kept tidy by other means.
+    All,
+    /// `[1, 3]`: these, by name. To hold a version while newer ones are tried elsewhere.
+    Only(Vec<String>),
+}
+
+/// `workers`: what runs the model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerSettings {
+    /// `max`, default 1: sessions of each version, thus runs at a time. Each session has working
+    /// memory of its own, and may have the weights once more, which is why there is but one unless
+    /// asked for; raise it up to the number of cores (divided by `runtime.intra_threads`) for a
+    /// model that has to answer many requests at a time.
+    pub max: usize,
+}
+
+/// `queue`: who waits for a worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueSettings {
+    /// `size`, default 1024: requests that may wait; 0 lets none. The next one is refused at once
+    /// (429). Each holds its input tensors. Lower it to refuse earlier rather than answer late.
+    pub size: usize,
+    /// `timeout`, default 2 s: how long one may wait before it is refused (503). Keep it under the
+    /// patience of the clients.
+    pub timeout: Duration,
+}
+
+impl Default for ModelConfig {
+    /// What is in effect without a `model.yaml`.
+    fn default() -> Self {
+        Self {
+            versions: VersionPolicy::Latest(1),
+            workers: WorkerSettings { max: 1 },
+            queue: QueueSettings { size: 1024, timeout: Duration::from_secs(2) },
+        }
+    }
+}
+
+/// Decodes the whole file.
+pub(super) fn decode(section: &mut Section<'_>) -> ModelConfig {
+    let default = ModelConfig::default();
+    let day = Duration::from_secs(24 * 3600);
+    ModelConfig {
+        versions: versions(section),
+        workers: section.section("workers", |section| WorkerSettings {
+            max: section.take_in("max", default.workers.max, 1..=4096),
+        }),
+        queue: section.section("queue", |section| QueueSettings {
+            size: section.take_in("size", default.queue.size, 0..=1_000_000),
+            timeout: section.take_in("timeout", default.queue.timeout, Duration::from_millis(1)..=day),
+        }),
+    }
+}
+
+fn versions(section: &mut Section<'_>) -> VersionPolicy {
+    const KEY: &str = "versions";
+    match section.peek(KEY) {
+        Some(Value::Sequence(_)) => {
+            let check = |names: &Vec<Name>| match names.is_empty() {
+                true => Err("names no version; list some, or remove the key for the latest one".to_owned()),
+                false => Ok(()),
+            };
+            let names = section.take_if(KEY, Vec::new(), check);
+            VersionPolicy::Only(names.into_iter().map(|name| name.0).collect())
+        }
+        Some(Value::Scalar { text, .. }) if text == "all" => {
+            let place = section.claim(KEY).map(|node| node.place);
+            section.record_raw(section.path().key(KEY), yaml_text::scalar("all"), place.as_ref());
+            VersionPolicy::All
+        }
+        Some(Value::Scalar { text, .. }) if !text.is_empty() => {
+            if let Some(node) = section.claim(KEY) {
+                let message =
+                    format!("expected {{latest: 2}}, all, or a list [1, 3], got {}", node.describe());
+                section.problem(KEY, &node.place, message);
+            }
+            VersionPolicy::Latest(1)
+        }
+        _ => section.section(KEY, |section| VersionPolicy::Latest(section.take_in("latest", 1, 1..=1000))),
+    }
+}

@@ -1,0 +1,161 @@
+//! `config.yaml`: how the server listens, what it grants to plugins and models, what it logs.
+//!
+//! Each field says its default, what it costs, and when to change it; `docs/configuration.md` is
+//! the same for operators.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::address::ListenAddress;
+use super::names::{Capability, LogFilter, LogFormat, Pooling};
+use super::quantity::ByteSize;
+
+/// The server's configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerConfig {
+    /// `server`: listening, and the limits of a request.
+    pub server: ListenSettings,
+    /// `repository`: where models and plugins lie.
+    pub repository: RepositorySettings,
+    /// `plugins`: what a plugin may use.
+    pub plugins: PluginSettings,
+    /// `runtime`: ONNX Runtime.
+    pub runtime: RuntimeSettings,
+    /// `predict`: what of a request reaches a plugin.
+    pub predict: PredictSettings,
+    /// `log`: what is logged, and how.
+    pub log: LogSettings,
+    /// `insecure`, default false: listen on an address that others can reach although there is no
+    /// authentication. Set it where something in front of the server decides who may ask.
+    pub insecure: bool,
+    /// `models`, default none: models outside the models folder, or settings for some inside it.
+    pub models: Vec<ModelEntry>,
+}
+
+/// `server`: listening, and the limits of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenSettings {
+    /// `http`, default 127.0.0.1:8080: the address of HTTP/1.1 and h2. Port 0 takes a free one.
+    pub http: ListenAddress,
+    /// `max_connections`, default 4096: connections open at a time; more wait to be accepted. Each
+    /// costs a file descriptor and some 10 KiB. Raise it, with `ulimit -n`, for many idle clients.
+    pub max_connections: usize,
+    /// `header_timeout`, default 10 s: from a connection's first byte to the end of a request's
+    /// head. Lower it against clients that send slowly on purpose.
+    pub header_timeout: Duration,
+    /// `idle_timeout`, default 75 s: how long a connection may lie idle between requests. Keep it
+    /// above that of a proxy in front, so that the proxy closes first.
+    pub idle_timeout: Duration,
+    /// `drain_timeout`, default 30 s: how long requests may go on after SIGTERM. Keep it under the
+    /// grace period of whatever stops the server (Kubernetes: 30 s, so lower this or raise that).
+    pub drain_timeout: Duration,
+    /// `max_body`, default 64 MiB: the largest request body, after decompression too. Costs memory
+    /// of this size for each request that is being read.
+    pub max_body: ByteSize,
+    /// `request_timeout`, default 60 s: from a request's head to its answer, waiting included.
+    /// Raise it for slow models; the client gets 504 when it passes.
+    pub request_timeout: Duration,
+}
+
+/// `repository`: where models and plugins lie.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RepositorySettings {
+    /// `models`, default ./models: the folder of `<model>/<version>/`.
+    pub models: PathBuf,
+    /// `plugins`, default ./plugins: the folder of `<plugin>/<version>/plugin.wasm`.
+    pub plugins: PathBuf,
+}
+
+/// `plugins`: what a plugin may use. All limits are for one call or one instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PluginSettings {
+    /// `time`, default 500 ms: CPU and waiting of one call, host functions included. Past it the
+    /// call is stopped and its instance dropped. Raise it for plugins that decode large input.
+    pub time: Duration,
+    /// `memory`, default 256 MiB: linear memory of one instance, at most 4 GiB. Costs address
+    /// space at once and memory as it is used, times `instances`.
+    pub memory: ByteSize,
+    /// `output`, default 64 MiB: tensors or answer of one call, in bytes.
+    pub output: ByteSize,
+    /// `log`, default 64 KiB: log lines of one call, standard error included; what is more is
+    /// counted and dropped. 0 silences plugins.
+    pub log: ByteSize,
+    /// `component_size`, default 64 MiB: the largest `plugin.wasm`. Compiling costs time and
+    /// memory in proportion; plugins in JavaScript or Python need 12 to 40 MiB.
+    pub component_size: ByteSize,
+    /// `instances`, default twice the cores, at least 2: instances of one plugin, thus its calls
+    /// at a time; more wait. Each keeps its memory. Raise it if plugins wait on the host.
+    pub instances: usize,
+    /// `calls_per_instance`, default 10000: calls after which an instance is replaced, so that
+    /// what a guest leaks is bounded. 1 gives each call a fresh one, at some 35 µs.
+    pub calls_per_instance: u64,
+    /// `idle`, default 60 s: an instance unused for this long is dropped; 0 keeps none. Lower it
+    /// where memory counts, raise it where the first call after a pause must be fast.
+    pub idle: Duration,
+    /// `threads`, default one for each core: threads that run plugin code, apart from those of
+    /// the network. Lower it to leave cores to the models.
+    pub threads: usize,
+    /// `pixels`, default 67108864 (8192 by 8192): the largest picture that the `image` interface
+    /// decodes. A pixel costs 3 bytes, plus those of each copy.
+    pub pixels: u32,
+    /// `files`, default 64 MiB: files of a bundle kept in memory for `bundle.read`, for each
+    /// version; a file that does not fit is listed but cannot be read.
+    pub files: ByteSize,
+    /// `pooling`, default auto: reserve the memory of all instances at start, which makes a fresh
+    /// instance several times cheaper. Off where address space is limited (`ulimit -v`).
+    pub pooling: Pooling,
+    /// `compile_cache`, default nuke/compiled in `$XDG_CACHE_HOME` or `~/.cache`: where compiled
+    /// plugins are kept; `None` (`off`) compiles at every start. Machine code is run from there:
+    /// nobody else may be able to write to it.
+    pub compile_cache: Option<PathBuf>,
+    /// `allow`, default all: the capabilities that bundles may be granted. Without `logging` or
+    /// `bundle` here, plugins that import them are refused.
+    pub allow: Vec<Capability>,
+}
+
+/// `runtime`: ONNX Runtime.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuntimeSettings {
+    /// `ort_lib`, default none: the path of `libonnxruntime.so`. Without it the library is looked
+    /// for where the set-up puts it, then by the system's loader.
+    pub ort_lib: Option<PathBuf>,
+    /// `intra_threads`, default 1: threads that one run of a model may use. 1 gives the most
+    /// throughput under load; raise it for the latency of a single request to a large model.
+    pub intra_threads: usize,
+    /// `arena`, default true: keep freed tensor memory for the next run. Off saves memory where
+    /// sizes vary a lot, at some speed.
+    pub arena: bool,
+}
+
+/// `predict`: what of a request reaches a plugin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PredictSettings {
+    /// `headers`, default accept, accept-language, content-language: request headers that plugins
+    /// get as parameters, in lower case. Add what a plugin needs; whoever writes a plugin sees
+    /// these of every client, so `authorization` and `cookie` pass only if they are named.
+    pub headers: Vec<String>,
+}
+
+/// `log`: what is logged, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogSettings {
+    /// `format`, default auto: pretty on a terminal, else JSON.
+    pub format: LogFormat,
+    /// `filter`, default info: a level, or pairs of target and level.
+    pub filter: LogFilter,
+    /// `access`, default true: one line for each request. Costs some microseconds each.
+    pub access: bool,
+}
+
+/// One of `models`: a model outside of the models folder, or settings for one inside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelEntry {
+    /// `name`, required: the model's name in URLs.
+    pub name: String,
+    /// `path`, required: an ONNX file, or a folder with a bundle.
+    pub path: PathBuf,
+    /// `version`, default 1: the version's name in URLs.
+    pub version: String,
+    /// `max_workers`, default that of the model: sessions of the model that may run at a time.
+    pub max_workers: Option<usize>,
+}

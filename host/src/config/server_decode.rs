@@ -1,0 +1,162 @@
+//! `config.yaml` key by key: the default, the form and the range of each.
+
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use super::address::ListenAddress;
+use super::names::{Capability, HeaderName, LogFilter, LogFormat, Name, Pooling};
+use super::quantity::ByteSize;
+use super::section::Section;
+use super::server::{
+    ListenSettings, LogSettings, ModelEntry, PluginSettings, PredictSettings, RepositorySettings,
+    RuntimeSettings, ServerConfig,
+};
+use super::setting::{At, Setting};
+use super::tree::{Node, Value};
+
+const SHORTEST: Duration = Duration::from_millis(1);
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+const GIB4: ByteSize = ByteSize::mib(4096);
+
+/// The most plugin instances, threads and workers that make sense on one machine.
+const MOST_PARALLEL: usize = 4096;
+
+/// What defaults depend on.
+pub(super) struct Machine {
+    /// Cores this process may use.
+    cores: usize,
+    /// The user's folder for caches, if there is one.
+    caches: Option<PathBuf>,
+}
+
+impl Machine {
+    /// This machine, with the user's folders from these variables.
+    pub(super) fn detect(environment: &[(String, String)]) -> Self {
+        let variable = |name: &str| environment.iter().find(|(key, _)| key == name).map(|(_, value)| value);
+        let absolute = |path: &&String| Path::new(path.as_str()).is_absolute();
+        let named = variable("XDG_CACHE_HOME").filter(absolute).map(PathBuf::from);
+        let home = variable("HOME").filter(absolute).map(|home| Path::new(home).join(".cache"));
+        Self { cores: thread::available_parallelism().map_or(1, usize::from), caches: named.or(home) }
+    }
+}
+
+/// Decodes the whole file.
+pub(super) fn decode(section: &mut Section<'_>, machine: &Machine) -> ServerConfig {
+    ServerConfig {
+        server: section.section("server", listen),
+        repository: section.section("repository", |section| RepositorySettings {
+            models: section.take("models", "./models".into()),
+            plugins: section.take("plugins", "./plugins".into()),
+        }),
+        plugins: section.section("plugins", |section| plugins(section, machine)),
+        runtime: section.section("runtime", |section| RuntimeSettings {
+            ort_lib: section.take("ort_lib", None),
+            intra_threads: section.take_in("intra_threads", 1, 1..=MOST_PARALLEL),
+            arena: section.take("arena", true),
+        }),
+        predict: section.section("predict", predict),
+        log: section.section("log", |section| LogSettings {
+            format: section.take("format", LogFormat::Auto),
+            filter: section.take("filter", LogFilter::info()),
+            access: section.take("access", true),
+        }),
+        insecure: section.take("insecure", false),
+        models: models(section),
+    }
+}
+
+fn listen(section: &mut Section<'_>) -> ListenSettings {
+    let seconds = Duration::from_secs;
+    ListenSettings {
+        http: section.take("http", ListenAddress::loopback(8080)),
+        max_connections: section.take_in("max_connections", 4096, 1..=1_000_000),
+        header_timeout: section.take_in("header_timeout", seconds(10), SHORTEST..=HOUR),
+        idle_timeout: section.take_in("idle_timeout", seconds(75), SHORTEST..=DAY),
+        drain_timeout: section.take_in("drain_timeout", seconds(30), Duration::ZERO..=DAY),
+        max_body: section.take_in("max_body", ByteSize::mib(64), ByteSize::bytes(1)..=GIB4),
+        request_timeout: section.take_in("request_timeout", seconds(60), SHORTEST..=DAY),
+    }
+}
+
+fn plugins(section: &mut Section<'_>, machine: &Machine) -> PluginSettings {
+    let cores = machine.cores.clamp(1, MOST_PARALLEL / 2);
+    let cache = machine.caches.as_ref().map(|caches| caches.join("nuke").join("compiled"));
+    let (kib, mib) = (ByteSize::kib(1), ByteSize::mib(64));
+    PluginSettings {
+        time: section.take_in("time", Duration::from_millis(500), SHORTEST..=HOUR),
+        memory: section.take_in("memory", ByteSize::mib(256), ByteSize::kib(64)..=GIB4),
+        output: section.take_in("output", mib, kib..=GIB4),
+        log: section.take_in("log", ByteSize::kib(64), ByteSize::bytes(0)..=mib),
+        component_size: section.take_in("component_size", mib, kib..=ByteSize::mib(1024)),
+        instances: section.take_in("instances", (2 * cores).max(2), 1..=MOST_PARALLEL),
+        calls_per_instance: section.take_in("calls_per_instance", 10_000, 1..=1_000_000_000_000),
+        idle: section.take_in("idle", Duration::from_secs(60), Duration::ZERO..=DAY),
+        threads: section.take_in("threads", cores, 1..=MOST_PARALLEL),
+        pixels: section.take_in("pixels", 67_108_864, 1..=u32::MAX),
+        files: section.take_in("files", mib, ByteSize::bytes(0)..=ByteSize::mib(64 << 10)),
+        pooling: section.take("pooling", Pooling::Auto),
+        compile_cache: section.take("compile_cache", CacheFolder(cache)).0,
+        allow: section.take_if("allow", Capability::ALL.to_vec(), |list| each_once(list, |one| one.as_str())),
+    }
+}
+
+fn predict(section: &mut Section<'_>) -> PredictSettings {
+    let default = ["accept", "accept-language", "content-language"];
+    let default = default.map(|name| HeaderName(name.to_owned())).to_vec();
+    let headers = section.take_if("headers", default, |list| each_once(list, |name| &name.0));
+    PredictSettings { headers: headers.into_iter().map(|name| name.0).collect() }
+}
+
+fn models(section: &mut Section<'_>) -> Vec<ModelEntry> {
+    let mut seen: Vec<(String, String)> = Vec::new();
+    let entries = section.sections("models", |section| {
+        let name = section.require::<Name>("name");
+        let path = section.require("path");
+        let version = section.take("version", Name("1".to_owned())).0;
+        let max_workers = section.take_if("max_workers", None, |workers: &Option<usize>| match workers {
+            Some(workers) if !(1..=MOST_PARALLEL).contains(workers) => {
+                Err(format!("expected 1 to {MOST_PARALLEL}, got {workers}"))
+            }
+            _ => Ok(()),
+        });
+        let (name, path) = (name?.0, path?);
+        let key = (name.clone(), version.clone());
+        if seen.contains(&key) {
+            let place = section.place().clone();
+            let message = format!("version '{version}' of '{name}' is listed twice; keep one");
+            section.problem("name", &place, message);
+        }
+        seen.push(key);
+        Some(ModelEntry { name, path, version, max_workers })
+    });
+    entries.into_iter().flatten().collect()
+}
+
+/// Refuses a list that names one thing twice.
+fn each_once<T>(list: &[T], name: impl Fn(&T) -> &str) -> Result<(), String> {
+    let twice =
+        list.iter().enumerate().find(|(at, one)| list.iter().take(*at).any(|other| name(other) == name(one)));
+    twice.map_or(Ok(()), |(_, one)| Err(format!("'{}' is listed twice; keep one", name(one))))
+}
+
+/// A folder, or `off`.
+struct CacheFolder(Option<PathBuf>);
+
+impl Setting for CacheFolder {
+    fn expected() -> String {
+        "a folder's path, or off".to_owned()
+    }
+
+    fn read(node: &Node, at: &mut At<'_>) -> Option<Self> {
+        match &node.value {
+            Value::Scalar { text, .. } if text == "off" => Some(Self(None)),
+            _ => PathBuf::read(node, at).map(|path| Self(Some(path))),
+        }
+    }
+
+    fn show(&self) -> String {
+        self.0.as_ref().map_or_else(|| "off".to_owned(), PathBuf::show)
+    }
+}

@@ -1,0 +1,97 @@
+//! What can go wrong on behalf of a request, in one vocabulary.
+//!
+//! Owns [`ErrorCode`] and [`Error`]. It never knows a protocol: the one place where a code
+//! becomes an HTTP status is `http::reply`.
+
+use std::borrow::Cow;
+use std::fmt;
+
+/// Whose fault a failure is. Each code has one HTTP status and one gRPC status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ErrorCode {
+    /// The request is malformed, or does not fit the model.
+    InvalidArgument,
+    /// No model, version, route or file of that name.
+    NotFound,
+    /// The route exists, but not for this method.
+    MethodNotAllowed,
+    /// The body, or what it expands to, is over a limit.
+    PayloadTooLarge,
+    /// The plugin does not read this media type.
+    UnsupportedMediaType,
+    /// A queue or a pool is full; the request was not started.
+    ResourceExhausted,
+    /// The request's time ran out.
+    DeadlineExceeded,
+    /// The plugin trapped, ran over a limit, or answered nonsense.
+    PluginFault,
+    /// The model or the server cannot answer now.
+    Unavailable,
+    /// The protocol has this, the server does not.
+    Unimplemented,
+    /// A fault of the server or of the model's runtime.
+    Internal,
+}
+
+impl ErrorCode {
+    /// The code's name in logs, metrics and error details.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidArgument => "invalid_argument",
+            Self::NotFound => "not_found",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::PayloadTooLarge => "payload_too_large",
+            Self::UnsupportedMediaType => "unsupported_media_type",
+            Self::ResourceExhausted => "resource_exhausted",
+            Self::DeadlineExceeded => "deadline_exceeded",
+            Self::PluginFault => "plugin_fault",
+            Self::Unavailable => "unavailable",
+            Self::Unimplemented => "unimplemented",
+            Self::Internal => "internal",
+        }
+    }
+}
+
+/// A failure of one request: a code, one line for the client, and named details.
+///
+/// The message is lower-case without a full stop; it names the object at fault, what was expected
+/// and what came.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct Error {
+    /// Whose fault it is.
+    pub code: ErrorCode,
+    /// One line for the client.
+    pub message: Cow<'static, str>,
+    /// More, by name: a plugin's backtrace, its captured output.
+    pub details: Vec<(String, String)>,
+}
+
+impl Error {
+    /// A failure without details.
+    pub fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { code, message: message.into(), details: Vec::new() }
+    }
+
+    /// The request is malformed, or does not fit the model.
+    pub fn invalid(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(ErrorCode::InvalidArgument, message)
+    }
+
+    /// A fault of the server or of the model's runtime.
+    pub fn internal(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(ErrorCode::Internal, message)
+    }
+
+    /// Adds one named detail.
+    #[must_use]
+    pub fn with_detail(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.details.push((name.into(), value.into()));
+        self
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}

@@ -1,0 +1,64 @@
+//! One line for each request, and the count of responses.
+//!
+//! Owns the access log's form. Handlers leave what they know in the response's extensions.
+
+use std::time::{Duration, Instant};
+
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+
+use super::reply::Failed;
+use super::state::AppState;
+use crate::pipeline::{Stage, StageTimes};
+
+/// What a handler knows of the inference that it served.
+#[derive(Clone, Debug)]
+pub(super) struct Served {
+    pub(super) model: String,
+    pub(super) version: String,
+    pub(super) times: StageTimes,
+}
+
+/// Counts each response and, if wanted, writes its line.
+pub(super) async fn record(State(state): State<AppState>, request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    if !state.access_log() {
+        let response = next.run(request).await;
+        state.metrics().responded(response.status().as_u16());
+        return response;
+    }
+    let (method, uri) = (request.method().clone(), request.uri().clone());
+    let http_version = request.version();
+    let response = next.run(request).await;
+    state.metrics().responded(response.status().as_u16());
+    let took_us = micros(started.elapsed());
+    let (status, path) = (response.status().as_u16(), uri.path());
+    let served = response.extensions().get::<Served>();
+    let failed = response.extensions().get::<Failed>();
+    let times = served.map(|served| served.times).unwrap_or_default();
+    let stage = |stage| times.get(stage).map(micros);
+    tracing::info!(
+        target: "access",
+        %method,
+        path,
+        status,
+        took_us,
+        http = ?http_version,
+        model = served.map(|served| served.model.as_str()),
+        version = served.map(|served| served.version.as_str()),
+        preprocess_us = stage(Stage::Preprocess),
+        queue_us = stage(Stage::Queue),
+        infer_us = stage(Stage::Infer),
+        postprocess_us = stage(Stage::Postprocess),
+        plugin_cpu_us = Some(micros(times.plugin_cpu())).filter(|&us| us > 0),
+        code = failed.map(|failed| failed.code.as_str()),
+        error = failed.map(|failed| failed.message.as_str()),
+        "request"
+    );
+    response
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

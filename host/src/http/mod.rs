@@ -1,0 +1,18 @@
+//! The front door: HTTP/1.1 and HTTP/2.
+//!
+//! Owns listening, routing, reading bodies within limits, and the one place where an error becomes a
+//! status ([`reply`]). It never knows wasmtime, ONNX Runtime or a folder.
+
+mod access;
+mod body;
+mod listener;
+mod predict;
+pub mod reply;
+mod router;
+mod state;
+mod status;
+pub mod v2;
+
+pub use listener::{Listener, ListenerOptions};
+pub use router::router;
+pub use state::{AppState, Lifecycle};

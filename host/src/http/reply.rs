@@ -1,0 +1,75 @@
+//! From an error to an answer: the only place where an [`ErrorCode`] becomes a status.
+//!
+//! Owns the mapping and the body's form, `{"error": …, "code": …, "details": {…}}`.
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use serde::Serialize;
+
+use crate::error::{Error, ErrorCode};
+
+/// The HTTP status of each code.
+pub const fn status_of(code: ErrorCode) -> StatusCode {
+    match code {
+        ErrorCode::InvalidArgument => StatusCode::BAD_REQUEST,
+        ErrorCode::NotFound => StatusCode::NOT_FOUND,
+        ErrorCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+        ErrorCode::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        ErrorCode::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        ErrorCode::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
+        ErrorCode::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
+        ErrorCode::PluginFault | ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        ErrorCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorCode::Unimplemented => StatusCode::NOT_IMPLEMENTED,
+    }
+}
+
+#[derive(Serialize)]
+struct ErrorBody<'a> {
+    error: &'a str,
+    code: &'static str,
+    #[serde(skip_serializing_if = "serde_json::Map::is_empty")]
+    details: serde_json::Map<String, serde_json::Value>,
+}
+
+/// The code of an answer that is an error, for the access log.
+#[derive(Clone, Debug)]
+pub(super) struct Failed {
+    pub(super) code: ErrorCode,
+    pub(super) message: String,
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        let details = self.details.iter().map(|(name, value)| (name.clone(), value.clone().into())).collect();
+        let body = ErrorBody { error: &self.message, code: self.code.as_str(), details };
+        let mut response = json(status_of(self.code), &body);
+        if matches!(self.code, ErrorCode::ResourceExhausted | ErrorCode::Unavailable) {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response.extensions_mut().insert(Failed { code: self.code, message: self.message.into_owned() });
+        response
+    }
+}
+
+/// An answer of JSON.
+pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response {
+    let Ok(body) = serde_json::to_vec(value) else {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
+    (status, [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_says_what_went_wrong_and_when_to_try_again() {
+        let error = Error::new(ErrorCode::ResourceExhausted, "full").with_detail("queue", "8");
+        let response = error.into_response();
+        assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(response.headers()[header::RETRY_AFTER], "1");
+        assert_eq!(response.headers()[header::CONTENT_TYPE], "application/json");
+    }
+}

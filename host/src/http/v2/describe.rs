@@ -1,0 +1,141 @@
+//! What there is: the server, the models, their inputs and outputs, their configuration.
+//!
+//! Owns the JSON of these answers, in the protocol's own words.
+
+use axum::extract::{Path, State};
+use axum::response::Response;
+use bytes::Bytes;
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use crate::error::Error;
+use crate::http::reply;
+use crate::http::state::AppState;
+use crate::model::TensorSpec;
+use crate::model::tensor::DataType;
+use crate::pipeline::Generation;
+use crate::repository::VersionStatus;
+
+/// The platform's name, as Triton calls it: clients know it.
+const PLATFORM: &str = "onnxruntime_onnx";
+/// The extensions of the protocol that are served. What is not in here is refused with a reason.
+const EXTENSIONS: [&str; 3] = ["binary_tensor_data", "parameters", "model_configuration"];
+
+pub(super) async fn server() -> Response {
+    let body = json!({"name": "nuke", "version": env!("CARGO_PKG_VERSION"), "extensions": EXTENSIONS});
+    reply::json(StatusCode::OK, &body)
+}
+
+/// The names that a request may use, and how each version stands.
+pub(super) async fn models(State(state): State<AppState>) -> Response {
+    let all = state.index().all();
+    let names: Vec<_> = all.keys().collect();
+    reply::json(StatusCode::OK, &json!({"models": names, "versions": listing(&state, false)}))
+}
+
+/// The repository index: all versions, or with `{"ready": true}` those that serve.
+pub(super) async fn index(State(state): State<AppState>, body: Bytes) -> Result<Response, Error> {
+    let only_ready = match body.as_ref() {
+        [] => false,
+        text => {
+            let wanted: Value = serde_json::from_slice(text)
+                .map_err(|error| Error::invalid(format!("the body is no JSON object: {error}")))?;
+            match &wanted["ready"] {
+                Value::Null => false,
+                Value::Bool(ready) => *ready,
+                other => return Err(Error::invalid(format!("'ready' must be true or false, got {other}"))),
+            }
+        }
+    };
+    Ok(reply::json(StatusCode::OK, &listing(&state, only_ready)))
+}
+
+fn listing(state: &AppState, only_ready: bool) -> Vec<Value> {
+    let all = state.index().all();
+    let versions = all.iter().flat_map(|(name, versions)| versions.iter().map(move |version| (name, version)));
+    versions
+        .filter(|(_, (_, status))| !only_ready || matches!(status, VersionStatus::Ready(_)))
+        .map(|(name, (version, status))| {
+            let (state, reason) = match status {
+                VersionStatus::Ready(_) => ("READY", ""),
+                VersionStatus::Loading => ("LOADING", ""),
+                VersionStatus::Failed(reason) => ("UNAVAILABLE", reason.as_str()),
+            };
+            json!({"name": name, "version": version, "state": state, "reason": reason})
+        })
+        .collect()
+}
+
+pub(super) async fn model(State(state): State<AppState>, Path(model): Path<String>) -> Result<Response, Error> {
+    metadata(&state, &model, None)
+}
+
+pub(super) async fn version(
+    State(state): State<AppState>,
+    Path((model, version)): Path<(String, String)>,
+) -> Result<Response, Error> {
+    metadata(&state, &model, Some(&version))
+}
+
+fn metadata(state: &AppState, model: &str, version: Option<&str>) -> Result<Response, Error> {
+    let generation = state.index().find(model, version)?;
+    let all = state.index().all();
+    let is_ready = |(name, status): &(String, VersionStatus)| {
+        matches!(status, VersionStatus::Ready(_)).then(|| name.clone())
+    };
+    let versions: Vec<_> = match version {
+        Some(version) => vec![version.to_owned()],
+        None => all.get(model).map(|versions| versions.iter().filter_map(is_ready).collect()).unwrap_or_default(),
+    };
+    let tensor = |spec: &TensorSpec| {
+        json!({"name": spec.name, "datatype": spec.datatype.as_str(), "shape": spec.shape})
+    };
+    let signature = generation.signature();
+    let body = json!({
+        "name": model,
+        "versions": versions,
+        "platform": PLATFORM,
+        "inputs": signature.inputs.iter().map(tensor).collect::<Vec<_>>(),
+        "outputs": signature.outputs.iter().map(tensor).collect::<Vec<_>>(),
+    });
+    Ok(reply::json(StatusCode::OK, &body))
+}
+
+pub(super) async fn config(State(state): State<AppState>, Path(model): Path<String>) -> Result<Response, Error> {
+    let generation = state.index().find(&model, None)?;
+    Ok(reply::json(StatusCode::OK, &model_config(&generation)))
+}
+
+pub(super) async fn version_config(
+    State(state): State<AppState>,
+    Path((model, version)): Path<(String, String)>,
+) -> Result<Response, Error> {
+    let generation = state.index().find(&model, Some(&version))?;
+    Ok(reply::json(StatusCode::OK, &model_config(&generation)))
+}
+
+/// The JSON form of Triton's `ModelConfig`, which perf_analyzer and tritonclient read. A
+/// `max_batch_size` of 0 says that shapes include the batch dimension.
+fn model_config(generation: &Generation) -> Value {
+    let tensor = |spec: &TensorSpec| {
+        json!({"name": spec.name, "data_type": config_type(spec.datatype), "dims": spec.shape})
+    };
+    let (workers, _) = generation.scheduler().workers();
+    json!({
+        "name": generation.model(),
+        "platform": PLATFORM,
+        "backend": "onnxruntime",
+        "max_batch_size": 0,
+        "input": generation.signature().inputs.iter().map(tensor).collect::<Vec<_>>(),
+        "output": generation.signature().outputs.iter().map(tensor).collect::<Vec<_>>(),
+        "instance_group": [{"name": generation.model(), "kind": "KIND_CPU", "count": workers}],
+        "default_model_filename": "model.onnx",
+        "model_transaction_policy": {"decoupled": false},
+        "response_cache": {"enable": false},
+    })
+}
+
+fn config_type(datatype: DataType) -> String {
+    let name = if datatype == DataType::Bytes { "STRING" } else { datatype.as_str() };
+    format!("TYPE_{name}")
+}

@@ -1,0 +1,93 @@
+//! Between an HTTP request and the codec.
+//!
+//! Owns which headers decide how a body is read, the raw binary form, and the answer's headers.
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http_body_util::StreamBody;
+
+use super::codec::{self, InferRequest, InferResponse, Limits, ResponseOutput};
+use crate::error::Error;
+use crate::model::tensor::Tensor;
+use crate::pipeline::Generation;
+
+/// Reads a body as the request that it is for this model.
+pub(in crate::http) fn read(
+    generation: &Generation,
+    headers: &HeaderMap,
+    body: &Bytes,
+    max_body: usize,
+) -> Result<InferRequest, Error> {
+    let length = match headers.get(codec::HEADER_LENGTH) {
+        Some(value) => Some(codec::header_length(value.as_bytes())?),
+        None => None,
+    };
+    let limits = Limits { decoded_bytes: max_body, ..Limits::default() };
+    match codec::parse(body, length, &limits)? {
+        codec::Body::Request(request) => Ok(request),
+        codec::Body::Raw(raw) => {
+            let [input] = generation.signature().inputs.as_slice() else {
+                return Err(Error::invalid(format!(
+                    "a raw binary request needs a model with one input; model '{}' has {}",
+                    generation.model(),
+                    generation.signature().inputs.len()
+                )));
+            };
+            codec::raw_request(raw, &input.name, input.datatype, &input.shape)
+        }
+    }
+}
+
+/// Writes outputs as the request asks for each.
+pub(super) fn write(generation: &Generation, request: &InferRequest, outputs: Vec<Tensor>) -> Result<Response, Error> {
+    let outputs = outputs
+        .into_iter()
+        .map(|tensor| ResponseOutput { binary: request.wants_binary(&tensor.name), tensor })
+        .collect();
+    encode(generation, request.id.as_deref(), outputs)
+}
+
+/// Writes all outputs as JSON.
+pub(in crate::http) fn write_json(generation: &Generation, outputs: Vec<Tensor>) -> Result<Response, Error> {
+    let outputs = outputs.into_iter().map(|tensor| ResponseOutput { tensor, binary: false }).collect();
+    encode(generation, None, outputs)
+}
+
+fn encode(generation: &Generation, id: Option<&str>, outputs: Vec<ResponseOutput>) -> Result<Response, Error> {
+    let encoded = codec::encode(&InferResponse {
+        id,
+        model_name: generation.model(),
+        model_version: generation.version(),
+        parameters: &Vec::new(),
+        outputs,
+    })?;
+    let mut response = Response::builder()
+        .status(StatusCode::OK)
+        .header(header::CONTENT_TYPE, encoded.content_type())
+        .header(header::CONTENT_LENGTH, encoded.content_length());
+    if let Some(length) = encoded.json_length {
+        response = response.header(codec::HEADER_LENGTH, HeaderValue::from(length));
+    }
+    let body = if encoded.blobs.is_empty() { Body::from(encoded.head) } else { joined(encoded) };
+    response.body(body).map_err(|error| Error::internal(format!("the answer cannot be written: {error}")))
+}
+
+/// Blobs up to this size are copied behind the JSON: one write is cheaper than two frames.
+const COPIED: usize = 64 << 10;
+
+fn joined(encoded: codec::Encoded) -> Body {
+    let total = encoded.content_length();
+    if total <= COPIED {
+        let mut whole = encoded.head;
+        whole.reserve_exact(total - whole.len());
+        for blob in &encoded.blobs {
+            whole.extend_from_slice(blob);
+        }
+        return Body::from(whole);
+    }
+    let parts = std::iter::once(Bytes::from(encoded.head)).chain(encoded.blobs);
+    let frames = parts.map(|part| Ok::<_, std::convert::Infallible>(http_body::Frame::data(part)));
+    Body::new(StreamBody::new(futures_util::stream::iter(frames)))
+}

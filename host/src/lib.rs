@@ -1,0 +1,27 @@
+//! Nuke: a WebAssembly-plugin inference host.
+//!
+//! # Layout, in a request's order
+//! - [`cli`] and [`config`]: what the operator asks for
+//! - [`http`]: the front door, and the only place where an error becomes a status
+//! - [`pipeline`]: the one function that a request goes through, stage by stage
+//! - [`plugin`]: sandboxed WebAssembly around the model; the only place that names wasmtime
+//! - [`scheduler`]: a bounded queue and the workers that pull from it
+//! - [`model`]: ONNX Runtime and tensors; the only place that names ort
+//! - [`repository`]: folders of bundles, and the index of what is being served
+//! - [`telemetry`]: metrics and logs
+//! - [`client`]: `nuke predict` and `nuke bench`, which talk to a running host
+//! - [`error`]: the one enum of error codes
+//! - [`paths`]: where this machine keeps what can be made again
+
+pub mod cli;
+pub mod client;
+pub mod config;
+pub mod error;
+pub mod http;
+pub mod model;
+pub mod paths;
+pub mod pipeline;
+pub mod plugin;
+pub mod repository;
+pub mod scheduler;
+pub mod telemetry;

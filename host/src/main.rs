@@ -1,0 +1,7 @@
+//! The `nuke` binary.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    nuke_host::cli::run()
+}

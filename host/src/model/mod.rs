@@ -1,0 +1,17 @@
+//! Models: ONNX Runtime, its sessions, and the tensors that go in and out.
+//!
+//! Owns everything that names `ort`. It never knows a request, a plugin or a queue.
+//!
+//! Invariants: one ONNX Runtime environment per process; a session is used by one thread at a time;
+//! what leaves a session is the host's own bytes, so no output keeps an old model alive.
+
+mod runtime;
+mod session;
+mod signature;
+mod strings;
+pub mod tensor;
+mod values;
+
+pub use runtime::{Runtime, RuntimeError, RuntimeOptions};
+pub use session::{ModelError, ModelSession};
+pub use signature::{Signature, TensorSpec};

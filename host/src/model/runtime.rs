@@ -1,0 +1,134 @@
+//! The ONNX Runtime library of this process.
+//!
+//! Owns finding, loading and checking it, and the one environment. A missing or too old library is an
+//! error that names the remedy, never a panic.
+
+use std::path::{Path, PathBuf};
+
+use ort::environment::Environment;
+
+/// How ONNX Runtime is set up.
+#[derive(Clone, Debug)]
+pub struct RuntimeOptions {
+    /// The shared library; `None` looks in the usual places.
+    pub library: Option<PathBuf>,
+    /// Threads within one operator, per session. One per worker scales best when requests are many.
+    pub intra_threads: usize,
+    /// Whether sessions keep freed memory in an arena: faster, at the price of resident memory.
+    pub arena: bool,
+}
+
+/// Why ONNX Runtime cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// No library anywhere.
+    #[error(
+        "ONNX Runtime was not found (looked for {looked}); run `cargo xtask setup`, or name a \
+         libonnxruntime of 1.22 or newer with --ort-lib or NUKE_ORT_LIB"
+    )]
+    Missing {
+        /// Where it was looked for.
+        looked: String,
+    },
+    /// There is one, but it does not load or is too old.
+    #[error("ONNX Runtime at {}: {message}; name one of 1.22 or newer with --ort-lib or NUKE_ORT_LIB", path.display())]
+    Unusable {
+        /// Which library.
+        path: PathBuf,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// The environment cannot be made.
+    #[error("ONNX Runtime: {0}")]
+    Environment(String),
+}
+
+/// The loaded library with its environment.
+#[derive(Debug)]
+pub struct Runtime {
+    pub(super) environment: Environment,
+    pub(super) options: RuntimeOptions,
+    library: PathBuf,
+}
+
+impl Runtime {
+    /// Loads the library and makes the process's one environment.
+    ///
+    /// # Errors
+    /// [`RuntimeError`].
+    pub fn start(options: RuntimeOptions) -> Result<Self, RuntimeError> {
+        let library = find_library(options.library.as_deref())?;
+        let unusable =
+            |message: String| RuntimeError::Unusable { path: library.clone(), message: message.replace('\n', " ") };
+        let builder = ort::init_from(&library).map_err(|error| unusable(error.to_string()))?;
+        let environment = builder
+            .with_name("nuke")
+            .with_telemetry(false)
+            .build()
+            .map_err(|error| RuntimeError::Environment(error.to_string()))?;
+        Ok(Self { environment, options, library })
+    }
+
+    /// The file that was loaded.
+    pub fn library(&self) -> &Path {
+        &self.library
+    }
+
+    /// What the library says of its own build.
+    pub fn build_info() -> &'static str {
+        ort::info()
+    }
+}
+
+const NAME: &str = if cfg!(target_os = "macos") { "libonnxruntime.dylib" } else { "libonnxruntime.so" };
+
+/// The version whose library the set-up fetches.
+const FETCHED: &str = "1.31.1";
+
+fn find_library(named: Option<&Path>) -> Result<PathBuf, RuntimeError> {
+    if let Some(path) = named {
+        if path.is_dir() {
+            return find_among(vec![path.join(NAME)]);
+        }
+        return find_among(vec![path.to_owned()]);
+    }
+    let mut places = Vec::new();
+    if let Some(folder) = std::env::current_exe().ok().as_deref().and_then(Path::parent) {
+        places.push(folder.join(NAME));
+        places.push(folder.join("lib").join(NAME));
+    }
+    if let Some(cache) = crate::paths::cache_folder() {
+        places.push(cache.join("onnxruntime").join(FETCHED).join(NAME));
+    }
+    places.push(Path::new("/usr/local/lib").join(NAME));
+    places.push(Path::new("/usr/lib").join(NAME));
+    find_among(places)
+}
+
+fn find_among(places: Vec<PathBuf>) -> Result<PathBuf, RuntimeError> {
+    if let Some(found) = places.iter().find(|path| path.is_file()) {
+        return Ok(found.clone());
+    }
+    let looked: Vec<_> = places.iter().map(|path| path.display().to_string()).collect();
+    Err(RuntimeError::Missing { looked: looked.join(", ") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_library_that_is_not_there_is_named_with_the_remedy() {
+        let named = Path::new("/nowhere/libonnxruntime.so");
+        let text = find_library(Some(named)).unwrap_err().to_string();
+        assert!(text.contains("/nowhere/libonnxruntime.so") && text.contains("--ort-lib"), "{text}");
+    }
+
+    #[test]
+    fn a_file_that_is_no_library_is_refused_without_a_panic() {
+        let options = RuntimeOptions { library: Some("Cargo.toml".into()), intra_threads: 1, arena: true };
+        let text = Runtime::start(options).unwrap_err().to_string();
+        assert!(text.starts_with("ONNX Runtime at Cargo.toml:"), "{text}");
+        assert!(!text.contains('\n'));
+    }
+}

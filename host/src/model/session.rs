@@ -1,0 +1,123 @@
+//! One ONNX Runtime session: a model that can run one request at a time.
+//!
+//! Owns opening a model from bytes that were read once, and running it. It never reads a file.
+
+use std::sync::Arc;
+
+use ort::ep;
+use ort::session::Session;
+use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
+use ort::value::{Outlet, ValueType};
+
+use super::runtime::Runtime;
+use super::signature::{Signature, TensorSpec};
+use super::values;
+use crate::error::{Error, ErrorCode};
+use crate::model::tensor::Tensor;
+
+/// Why a model cannot be opened.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ModelError {
+    /// ONNX Runtime refuses it.
+    #[error("the model cannot be opened: {0}")]
+    Refused(String),
+    /// An input or output that the protocol has no form for.
+    #[error("{place} '{name}' is {found}; only tensors of the protocol's datatypes can be served")]
+    Unsupported {
+        /// `input` or `output`.
+        place: &'static str,
+        /// Its name.
+        name: String,
+        /// What it is.
+        found: String,
+    },
+}
+
+/// A model, open and ready to run.
+#[derive(Debug)]
+pub struct ModelSession {
+    session: Session,
+    signature: Arc<Signature>,
+}
+
+impl ModelSession {
+    /// Opens a model from the bytes of its `.onnx` file. Takes up to seconds: call it on a blocking
+    /// thread.
+    ///
+    /// # Errors
+    /// [`ModelError`].
+    pub fn open(runtime: &Runtime, model: &[u8]) -> Result<Self, ModelError> {
+        let refused = |error: ort::Error| ModelError::Refused(one_line(&error.to_string()));
+        let session = builder(runtime).map_err(refused)?.commit_from_memory(model).map_err(refused)?;
+        let signature = Signature {
+            inputs: specs("input", session.inputs())?,
+            outputs: specs("output", session.outputs())?,
+        };
+        Ok(Self { session, signature: Arc::new(signature) })
+    }
+
+    /// What it takes and gives.
+    pub fn signature(&self) -> &Arc<Signature> {
+        &self.signature
+    }
+
+    /// Runs the model on inputs in its own order, and copies out the outputs at the positions asked for.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if ONNX Runtime refuses the inputs, `Internal` if it fails otherwise.
+    pub fn run(&mut self, inputs: &[Tensor], wanted: &[usize]) -> Result<Vec<Tensor>, Error> {
+        let values = inputs.iter().map(values::to_ort).collect::<Result<Vec<_>, _>>().map_err(run_failed)?;
+        let outputs = self.session.run(values.as_slice()).map_err(run_failed)?;
+        wanted
+            .iter()
+            .map(|&position| {
+                let spec = self.signature.outputs.get(position);
+                let spec = spec.ok_or_else(|| Error::internal(format!("the model has no output {position}")))?;
+                values::from_ort(&spec.name, &outputs[position])
+            })
+            .collect()
+    }
+}
+
+fn builder(runtime: &Runtime) -> Result<SessionBuilder, ort::Error> {
+    let cpu = ep::CPU::default().with_arena_allocator(runtime.options.arena).build();
+    let builder = Session::builder(&runtime.environment)?
+        .with_optimization_level(GraphOptimizationLevel::All)?
+        .with_intra_threads(runtime.options.intra_threads.max(1))?
+        // Spinning threads would take the cores that other requests need.
+        .with_intra_op_spinning(false)?
+        .with_inter_op_spinning(false)?
+        .with_execution_providers([cpu])?;
+    Ok(builder)
+}
+
+fn specs(place: &'static str, outlets: &[Outlet]) -> Result<Vec<TensorSpec>, ModelError> {
+    outlets
+        .iter()
+        .map(|outlet| {
+            let unsupported = || ModelError::Unsupported {
+                place,
+                name: outlet.name().to_owned(),
+                found: outlet.dtype().to_string(),
+            };
+            let ValueType::Tensor { ty, shape, .. } = outlet.dtype() else {
+                return Err(unsupported());
+            };
+            let datatype = values::datatype_of(*ty).ok_or_else(unsupported)?;
+            Ok(TensorSpec { name: outlet.name().to_owned(), datatype, shape: shape.to_vec() })
+        })
+        .collect()
+}
+
+/// ONNX Runtime tells a bad argument from a fault of its own by its code.
+fn run_failed(error: ort::Error) -> Error {
+    let code = match error.code() {
+        ort::ErrorCode::InvalidArgument => ErrorCode::InvalidArgument,
+        _ => ErrorCode::Internal,
+    };
+    Error::new(code, format!("the model failed: {}", one_line(error.message())))
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}

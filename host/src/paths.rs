@@ -1,0 +1,13 @@
+//! Where this machine keeps what can be made again.
+//!
+//! Owns the choice of the cache folder. It never creates anything.
+
+use std::path::PathBuf;
+
+/// `NUKE_CACHE`, else `nuke` in `XDG_CACHE_HOME`, else `.cache/nuke` in the home folder.
+pub fn cache_folder() -> Option<PathBuf> {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    set("NUKE_CACHE")
+        .or_else(|| set("XDG_CACHE_HOME").map(|folder| folder.join("nuke")))
+        .or_else(|| set("HOME").map(|folder| folder.join(".cache").join("nuke")))
+}

@@ -1,0 +1,73 @@
+//! Where a request's time went.
+//!
+//! Owns the names of the stages and the account of one request.
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use crate::plugin::CallReport;
+
+/// A stage of a request that is timed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stage {
+    /// The plugin turns the body into tensors.
+    Preprocess,
+    /// Waiting for a worker.
+    Queue,
+    /// The model runs.
+    Infer,
+    /// The plugin turns tensors into the answer.
+    Postprocess,
+}
+
+impl Stage {
+    /// All of them, in a request's order.
+    pub const ALL: [Self; 4] = [Self::Preprocess, Self::Queue, Self::Infer, Self::Postprocess];
+
+    /// Its name in logs and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Preprocess => "preprocess",
+            Self::Queue => "queue",
+            Self::Infer => "infer",
+            Self::Postprocess => "postprocess",
+        }
+    }
+}
+
+/// The account of one request.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StageTimes {
+    wall: [Option<Duration>; 4],
+    plugin_cpu: Duration,
+}
+
+impl StageTimes {
+    /// Runs a stage and notes how long it took, however it ends.
+    pub async fn measure<T>(&mut self, stage: Stage, work: impl Future<Output = T>) -> T {
+        let started = Instant::now();
+        let outcome = work.await;
+        self.set(stage, started.elapsed());
+        outcome
+    }
+
+    /// Notes how long a stage took.
+    pub fn set(&mut self, stage: Stage, took: Duration) {
+        self.wall[stage as usize] = Some(took);
+    }
+
+    /// How long a stage took; `None` if it did not happen.
+    pub fn get(&self, stage: Stage) -> Option<Duration> {
+        self.wall[stage as usize]
+    }
+
+    /// Notes what a plugin's call cost.
+    pub fn add_plugin(&mut self, report: &CallReport) {
+        self.plugin_cpu += report.cpu;
+    }
+
+    /// CPU time of the plugin in both of its halves.
+    pub fn plugin_cpu(&self) -> Duration {
+        self.plugin_cpu
+    }
+}

@@ -1,0 +1,256 @@
+//! One call into a plugin, from the host's values to the guest's and back.
+//!
+//! Owns the order of a call: lease an instance, run it metered on the CPU runtime, give it back if
+//! the call ended in order. A caller that goes away cancels the call, and the instance is
+//! dropped with it.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::task::JoinHandle;
+
+use super::bindings::nuke::plugin::types as wit;
+use super::clock::Metered;
+use super::convert::{borrow_pairs, datatype_to_guest, error_from_guest, guest_shape, tensor_from_guest};
+use super::loader::Plugin;
+use super::pool::Lease;
+use super::trap;
+use crate::error::{Error, ErrorCode};
+use crate::model::tensor::Tensor;
+
+/// A request as a plugin's preprocessor sees it.
+#[derive(Clone, Debug, Default)]
+pub struct PluginRequest {
+    /// The media type; empty if the client sent none.
+    pub content_type: String,
+    /// The bytes.
+    pub body: Bytes,
+    /// The query string's pairs, then selected headers as `header:<name>`.
+    pub parameters: Arc<[(String, String)]>,
+}
+
+/// What a preprocessor made of a request.
+#[derive(Clone, Debug)]
+pub struct Preprocessed {
+    /// The model's inputs.
+    pub tensors: Vec<Tensor>,
+    /// What the same request's postprocessor is to get.
+    pub context: Bytes,
+}
+
+/// What a postprocessor answers.
+#[derive(Clone, Debug)]
+pub struct Response {
+    /// The media type.
+    pub content_type: String,
+    /// The bytes.
+    pub body: Bytes,
+    /// Response headers, without their `nuke-` prefix.
+    pub parameters: Vec<(String, String)>,
+}
+
+/// What a call cost.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CallReport {
+    /// CPU time in the guest and in the host functions it called.
+    pub cpu: Duration,
+    /// From asking for an instance to having one.
+    pub waited: Duration,
+    /// Linear memory of the instance after the call, in bytes.
+    pub memory: usize,
+}
+
+impl Plugin {
+    /// Runs the preprocessor on one request.
+    ///
+    /// # Errors
+    /// What the plugin reports, or `PluginFault`, `ResourceExhausted`.
+    pub async fn preprocess(&self, request: PluginRequest) -> Result<(Preprocessed, CallReport), Error> {
+        let plugin = self.clone();
+        self.on_cpu(async move {
+            let mut call = ActiveCall::begin(plugin).await?;
+            let outcome = call.preprocess(&request).await;
+            call.end(outcome)
+        })
+        .await
+    }
+
+    /// Runs the postprocessor on one request's outputs.
+    ///
+    /// # Errors
+    /// What the plugin reports, or `PluginFault`, `ResourceExhausted`.
+    pub async fn postprocess(
+        &self,
+        outputs: Vec<Tensor>,
+        context: Bytes,
+        parameters: Arc<[(String, String)]>,
+    ) -> Result<(Response, CallReport), Error> {
+        let plugin = self.clone();
+        self.on_cpu(async move {
+            let mut call = ActiveCall::begin(plugin).await?;
+            let outcome = call.postprocess(&outputs, &context, &parameters).await;
+            call.end(outcome)
+        })
+        .await
+    }
+
+    /// Runs a call on the CPU runtime. If the caller goes away, it ends at its next yield.
+    async fn on_cpu<T: Send + 'static>(
+        &self,
+        call: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Error> {
+        AbortOnDrop(self.engine.cpu().spawn(call)).join().await
+    }
+}
+
+/// How a call failed, which decides whether its instance may be used again.
+enum Failure {
+    /// The plugin said no, in order.
+    Reported(Error),
+    /// The call did not end in order: the instance is not to be trusted.
+    Broken(Error),
+}
+
+/// A call that has its instance.
+struct ActiveCall {
+    plugin: Plugin,
+    lease: Lease,
+    waited: Duration,
+}
+
+impl ActiveCall {
+    async fn begin(plugin: Plugin) -> Result<Self, Error> {
+        let asked = Instant::now();
+        let mut lease = plugin.pool.lease().await?;
+        lease.instance().begin_call();
+        Ok(Self { plugin, lease, waited: asked.elapsed() })
+    }
+
+    async fn preprocess(&mut self, request: &PluginRequest) -> Result<Preprocessed, Failure> {
+        let parameters = borrow_pairs(&request.parameters);
+        let payload = wit::PayloadParam {
+            content_type: &request.content_type,
+            body: &request.body,
+            parameters: &parameters,
+        };
+        let instance = self.lease.instance();
+        let Some(guest) = &instance.preprocessor else {
+            return Err(Failure::Reported(self.lacks("preprocessor")));
+        };
+        let call = guest.call_preprocess(&mut instance.store, payload);
+        let returned = Metered::new(call, Arc::clone(&instance.clock)).await;
+        let made = self.settle(returned)?;
+        let tensors = made.tensors.into_iter().map(tensor_from_guest).collect::<Result<_, _>>();
+        Ok(Preprocessed { tensors: tensors.map_err(|error| self.nonsense(&error))?, context: made.context.into() })
+    }
+
+    async fn postprocess(
+        &mut self,
+        outputs: &[Tensor],
+        context: &Bytes,
+        parameters: &[(String, String)],
+    ) -> Result<Response, Failure> {
+        let parameters = borrow_pairs(parameters);
+        let shapes = outputs.iter().map(guest_shape).collect::<Result<Vec<_>, _>>().map_err(Failure::Reported)?;
+        let tensors: Vec<_> = outputs
+            .iter()
+            .zip(&shapes)
+            .map(|(tensor, shape)| wit::TensorParam {
+                name: &tensor.name,
+                datatype: datatype_to_guest(tensor.datatype),
+                shape,
+                data: &tensor.data,
+            })
+            .collect();
+        let instance = self.lease.instance();
+        let Some(guest) = &instance.postprocessor else {
+            return Err(Failure::Reported(self.lacks("postprocessor")));
+        };
+        let call = guest.call_postprocess(&mut instance.store, &tensors, context, &parameters);
+        let returned = Metered::new(call, Arc::clone(&instance.clock)).await;
+        let payload = self.settle(returned)?;
+        Ok(Response {
+            content_type: payload.content_type,
+            body: payload.body.into(),
+            parameters: payload.parameters,
+        })
+    }
+
+    /// Unwraps what a guest returned: a failure of the call, an error in order, or a value.
+    fn settle<T>(
+        &mut self,
+        returned: wasmtime::Result<Result<T, wit::PluginError>>,
+    ) -> Result<T, Failure> {
+        match returned {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(reported)) => Err(Failure::Reported(error_from_guest(reported))),
+            Err(failure) => {
+                let instance = self.lease.instance();
+                let limits = self.plugin.pool.limits();
+                let (name, store) = (self.plugin.name(), &mut instance.store);
+                Err(Failure::Broken(trap::describe(name, limits, &failure, store, &instance.clock)))
+            }
+        }
+    }
+
+    /// Writes what is left to log, and gives the instance back if it may be used again.
+    fn end<T>(mut self, outcome: Result<T, Failure>) -> Result<(T, CallReport), Error> {
+        let instance = self.lease.instance();
+        let report = CallReport {
+            cpu: instance.clock.spent(),
+            waited: self.waited,
+            memory: instance.store.data().memory.used(),
+        };
+        let state = instance.store.data();
+        let (dropped, output) = (state.log.dropped(), state.output.take());
+        if dropped > 0 {
+            tracing::warn!(plugin = %self.plugin.name(), dropped, "log lines over plugins.log were dropped");
+        }
+        if let Some(output) = output {
+            tracing::info!(target: "plugin", plugin = %self.plugin.name(), output = %output.escape_debug(), "wrote to its standard output");
+        }
+        match outcome {
+            Ok(value) => {
+                self.lease.give_back();
+                Ok((value, report))
+            }
+            Err(Failure::Reported(error)) => {
+                self.lease.give_back();
+                Err(error)
+            }
+            Err(Failure::Broken(error)) => Err(error),
+        }
+    }
+
+    fn lacks(&self, half: &str) -> Error {
+        Error::internal(format!("plugin '{}' has no {half}", self.plugin.name()))
+    }
+
+    fn nonsense(&self, error: &Error) -> Failure {
+        let message = format!("plugin '{}' returned a tensor that does not add up: {error}", self.plugin.name());
+        Failure::Broken(Error::new(ErrorCode::PluginFault, message))
+    }
+}
+
+/// A task that ends when nobody waits for it any more.
+struct AbortOnDrop<T>(JoinHandle<T>);
+
+impl<T> AbortOnDrop<Result<T, Error>> {
+    async fn join(mut self) -> Result<T, Error> {
+        match (&mut self.0).await {
+            Ok(outcome) => outcome,
+            Err(error) if error.is_cancelled() => {
+                Err(Error::new(ErrorCode::Unavailable, "the plugin engine is shutting down"))
+            }
+            Err(error) => Err(Error::internal(format!("the plugin call failed inside the host: {error}"))),
+        }
+    }
+}
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

@@ -1,0 +1,150 @@
+//! What is being served, for requests to look up.
+//!
+//! Owns the map from a model's name and version to its generation. Reading it takes no lock: a
+//! request gets an `Arc` of the generation and keeps it to its end, whatever is swapped meanwhile.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::version;
+use crate::error::{Error, ErrorCode};
+use crate::pipeline::Generation;
+
+/// How a version stands.
+#[derive(Clone, Debug)]
+pub enum VersionStatus {
+    /// It is being read, compiled and warmed up.
+    Loading,
+    /// It serves.
+    Ready(Arc<Generation>),
+    /// It does not, for this reason.
+    Failed(String),
+}
+
+impl VersionStatus {
+    /// Its name in metrics and logs.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Loading => "loading",
+            Self::Ready(_) => "ready",
+            Self::Failed(_) => "failed",
+        }
+    }
+}
+
+/// A model's versions, the earliest first.
+pub(super) type Versions = Vec<(String, VersionStatus)>;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct ModelIndex {
+    models: ArcSwap<BTreeMap<String, Arc<Versions>>>,
+}
+
+impl ModelIndex {
+    /// Sets how one version stands; all others stay as they are.
+    pub fn set(&self, model: &str, name: &str, status: &VersionStatus) {
+        self.models.rcu(|models| {
+            let mut models = BTreeMap::clone(models);
+            let versions = Arc::make_mut(models.entry(model.to_owned()).or_default());
+            versions.retain(|(version, _)| version != name);
+            versions.push((name.to_owned(), status.clone()));
+            versions.sort_by(|(left, _), (right, _)| version::compare(left, right));
+            models
+        });
+    }
+
+    /// The generation that answers for a model, or for one version of it.
+    ///
+    /// # Errors
+    /// `NotFound` for a name that is not there, `Unavailable` for one that is not ready.
+    pub fn find(&self, model: &str, name: Option<&str>) -> Result<Arc<Generation>, Error> {
+        let models = self.models.load();
+        let Some(versions) = models.get(model) else {
+            return Err(Error::new(
+                ErrorCode::NotFound,
+                format!("Request for unknown model: '{}' is not found", shorten(model)),
+            ));
+        };
+        match name {
+            Some(name) => match versions.iter().find(|(version, _)| version == name) {
+                Some((_, status)) => ready(model, name, status),
+                None => Err(Error::new(
+                    ErrorCode::NotFound,
+                    format!("Request for unknown model: '{model}' version {} is not found", shorten(name)),
+                )),
+            },
+            None => latest_ready(model, versions),
+        }
+    }
+
+    /// All models with how each of their versions stands.
+    pub fn all(&self) -> Arc<BTreeMap<String, Arc<Versions>>> {
+        self.models.load_full()
+    }
+
+    /// All generations that serve.
+    pub fn generations(&self) -> Vec<Arc<Generation>> {
+        let models = self.models.load();
+        let statuses = models.values().flat_map(|versions| versions.iter().map(|(_, status)| status));
+        statuses
+            .filter_map(|status| match status {
+                VersionStatus::Ready(generation) => Some(Arc::clone(generation)),
+                _ => None,
+            })
+            .collect()
+    }
+}
+
+/// The latest version that is ready: a later one that failed does not take the model down.
+fn latest_ready(model: &str, versions: &Versions) -> Result<Arc<Generation>, Error> {
+    let mut statuses = versions.iter().rev();
+    let found = statuses.find_map(|(_, status)| match status {
+        VersionStatus::Ready(generation) => Some(Arc::clone(generation)),
+        _ => None,
+    });
+    if let Some(generation) = found {
+        return Ok(generation);
+    }
+    match versions.last() {
+        Some((version, status)) => ready(model, version, status),
+        None => Err(Error::new(
+            ErrorCode::NotFound,
+            format!("Request for unknown model: '{model}' has no available versions"),
+        )),
+    }
+}
+
+fn ready(model: &str, version: &str, status: &VersionStatus) -> Result<Arc<Generation>, Error> {
+    let reason = match status {
+        VersionStatus::Ready(generation) => return Ok(Arc::clone(generation)),
+        VersionStatus::Loading => "it is being loaded",
+        VersionStatus::Failed(reason) => reason,
+    };
+    Err(Error::new(ErrorCode::Unavailable, format!("model '{model}' version {version} is not ready: {reason}")))
+}
+
+/// A name from outside, cut to what fits a message.
+fn shorten(name: &str) -> String {
+    name.chars().take(200).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_there_is_not_found_and_what_failed_says_why() {
+        let index = ModelIndex::default();
+        assert_eq!(index.find("m", None).unwrap_err().code, ErrorCode::NotFound);
+        index.set("m", "1", &VersionStatus::Failed("no model.onnx".to_owned()));
+        let error = index.find("m", None).unwrap_err();
+        assert_eq!(error.code, ErrorCode::Unavailable);
+        assert_eq!(error.message, "model 'm' version 1 is not ready: no model.onnx");
+        assert_eq!(index.find("m", Some("2")).unwrap_err().code, ErrorCode::NotFound);
+        index.set("m", "1", &VersionStatus::Loading);
+        assert_eq!(index.all()["m"].len(), 1);
+    }
+}

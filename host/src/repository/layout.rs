@@ -1,0 +1,178 @@
+//! Which versions of which models there are, by the folders and by `config.yaml`.
+//!
+//! Owns the reading of names: `<models>/<name>/<version>/`, `model.yaml` beside the versions, and the
+//! `models:` list. It opens no model.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::version;
+use crate::config::{ModelConfig, ModelEntry, VersionPolicy};
+
+/// One version that is to be served.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VersionSource {
+    /// The model's name.
+    pub model: String,
+    /// The version's name.
+    pub version: String,
+    /// The version's folder, or a bare `.onnx` file.
+    pub path: PathBuf,
+    /// How the model is served, or why that is not known.
+    pub settings: Result<ModelConfig, String>,
+}
+
+/// All versions that are to be served, by model, each model's earliest first.
+///
+/// # Errors
+/// If the models folder cannot be read. A single model that cannot be read is a source whose settings
+/// say why.
+pub fn find_sources(models: &Path, listed: &[ModelEntry]) -> Result<Vec<VersionSource>, String> {
+    let mut by_model: BTreeMap<String, Vec<VersionSource>> = BTreeMap::new();
+    for (name, path) in folders(models)? {
+        let sources = model_folder(&name, &path);
+        if !sources.is_empty() {
+            by_model.insert(name, sources);
+        }
+    }
+    for entry in listed {
+        add_listed(by_model.entry(entry.name.clone()).or_default(), entry);
+    }
+    Ok(by_model.into_values().flatten().collect())
+}
+
+/// Whether a name can stand in a URL and a metric as it is.
+fn is_name(name: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    !name.is_empty() && name.len() <= 128 && !name.starts_with('.') && name.bytes().all(fits)
+}
+
+/// The folders in a folder, by name; hidden and oddly named ones are passed over.
+fn folders(folder: &Path) -> Result<Vec<(String, PathBuf)>, String> {
+    let unreadable = |error: std::io::Error| format!("folder {} cannot be read: {error}", folder.display());
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
+            tracing::warn!(path = %path.display(), "passed over: its name is not UTF-8");
+            continue;
+        };
+        if name.starts_with('.') || !path.is_dir() {
+            continue;
+        }
+        if !is_name(name) {
+            tracing::warn!(path = %path.display(), "passed over: a model's name is made of [A-Za-z0-9._-]");
+            continue;
+        }
+        found.push((name.to_owned(), path));
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn model_folder(name: &str, path: &Path) -> Vec<VersionSource> {
+    let source = |version: String, path: PathBuf, settings: &Result<ModelConfig, String>| VersionSource {
+        model: name.to_owned(),
+        version,
+        path,
+        settings: settings.clone(),
+    };
+    let settings = model_settings(path);
+    let mut versions = match folders(path) {
+        Ok(versions) => versions,
+        Err(reason) => return vec![source("1".to_owned(), path.to_owned(), &Err(reason))],
+    };
+    versions.retain(|(version, _)| version::is_version(version));
+    versions.sort_by(|(left, _), (right, _)| version::compare(left, right));
+    let policy = settings.as_ref().map_or(VersionPolicy::Latest(1), |settings| settings.versions.clone());
+    select(versions, &policy)
+        .into_iter()
+        .map(|(version, folder)| match folder {
+            Some(folder) => source(version, folder, &settings),
+            None => {
+                let missing = format!("model.yaml asks for version '{version}', but there is no such folder");
+                source(version.clone(), path.join(version), &Err(missing))
+            }
+        })
+        .collect()
+}
+
+fn model_settings(folder: &Path) -> Result<ModelConfig, String> {
+    let file = folder.join("model.yaml");
+    if !file.exists() {
+        return Ok(ModelConfig::default());
+    }
+    ModelConfig::load(&file).map(|loaded| loaded.value).map_err(|problems| problems.to_string())
+}
+
+type Versions = Vec<(String, Option<PathBuf>)>;
+
+fn select(versions: Vec<(String, PathBuf)>, policy: &VersionPolicy) -> Versions {
+    let there = |(name, path)| (name, Some(path));
+    match policy {
+        VersionPolicy::All => versions.into_iter().map(there).collect(),
+        VersionPolicy::Latest(count) => {
+            let older = versions.len().saturating_sub(*count);
+            versions.into_iter().skip(older).map(there).collect()
+        }
+        VersionPolicy::Only(wanted) => wanted
+            .iter()
+            .map(|name| {
+                let found = versions.iter().find(|(version, _)| version == name);
+                (name.clone(), found.map(|(_, path)| path.clone()))
+            })
+            .collect(),
+    }
+}
+
+/// A listed model adds a version, or replaces the one of the same name; `max_workers` holds for all of
+/// the model's versions.
+fn add_listed(sources: &mut Vec<VersionSource>, entry: &ModelEntry) {
+    let settings = sources.first().map_or_else(|| Ok(ModelConfig::default()), |source| source.settings.clone());
+    sources.retain(|source| source.version != entry.version);
+    sources.push(VersionSource {
+        model: entry.name.clone(),
+        version: entry.version.clone(),
+        path: entry.path.clone(),
+        settings,
+    });
+    sources.sort_by(|left, right| version::compare(&left.version, &right.version));
+    let Some(workers) = entry.max_workers else {
+        return;
+    };
+    for source in sources {
+        if let Ok(settings) = &mut source.settings {
+            settings.workers.max = workers;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn versions(names: &[&str]) -> Vec<(String, PathBuf)> {
+        names.iter().map(|name| ((*name).to_owned(), PathBuf::from(name))).collect()
+    }
+
+    fn selected(policy: &VersionPolicy) -> Vec<(String, bool)> {
+        let chosen = select(versions(&["1", "2", "10"]), policy);
+        chosen.into_iter().map(|(name, path)| (name, path.is_some())).collect()
+    }
+
+    #[test]
+    fn the_policy_selects_versions() {
+        assert_eq!(selected(&VersionPolicy::Latest(2)), [("2".to_owned(), true), ("10".to_owned(), true)]);
+        assert_eq!(selected(&VersionPolicy::All).len(), 3);
+        let only = VersionPolicy::Only(vec!["7".to_owned(), "1".to_owned()]);
+        assert_eq!(selected(&only), [("7".to_owned(), false), ("1".to_owned(), true)]);
+    }
+
+    #[test]
+    fn names_that_do_not_fit_a_url_are_no_models() {
+        assert!(is_name("image-classifier_2.0"));
+        for name in ["", ".git", "a b", "a/b", "ä", &"x".repeat(129)] {
+            assert!(!is_name(name), "{name}");
+        }
+    }
+}

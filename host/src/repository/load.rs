@@ -1,0 +1,181 @@
+//! From a version's folder to a generation that is ready to serve.
+//!
+//! Owns the order: read the bundle, read each file once, open the sessions, load the plugin, warm up.
+//! Each failure is a reason that names the file and the remedy. It runs on a blocking thread, never on
+//! the request path.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::layout::VersionSource;
+use super::{files, warmup};
+use crate::config::{BundleConfig, Capability, ModelConfig, PluginRef};
+use crate::model::{ModelSession, Runtime};
+use crate::pipeline::{Generation, GenerationParts};
+use crate::plugin::{BundleContext, Plugin, PluginEngine, PluginLimits, PluginSource};
+use crate::scheduler::{Scheduler, SchedulerOptions};
+use crate::telemetry::Metrics;
+
+/// What holds for every version.
+#[derive(Clone, Debug)]
+pub struct LoaderOptions {
+    /// Where plugins lie that bundles name by `name@versions`.
+    pub plugins: PathBuf,
+    /// What a plugin may use.
+    pub limits: PluginLimits,
+    /// What the operator allows plugins to import.
+    pub allow: Vec<Capability>,
+    /// Bytes of a version's files that are kept for its plugin.
+    pub files: usize,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Loader {
+    /// Runs the models.
+    pub runtime: Arc<Runtime>,
+    /// Runs the plugins.
+    pub engine: Arc<PluginEngine>,
+    /// Where generations count.
+    pub metrics: Arc<Metrics>,
+    /// What holds for every version.
+    pub options: LoaderOptions,
+}
+
+impl Loader {
+    /// Loads and warms up one version. Takes seconds: call it on a blocking thread of a runtime.
+    ///
+    /// # Errors
+    /// The reason, for the operator.
+    pub fn load(&self, source: &VersionSource) -> Result<Generation, String> {
+        let settings = source.settings.clone()?;
+        let bundle = Bundle::read(source, self.options.files)?;
+        let sessions = self.open_sessions(&bundle.model, &settings)?;
+        let signature = sessions.first().map(|session| Arc::clone(session.signature()));
+        let signature = signature.ok_or("workers.max is 0: a model needs at least one worker")?;
+        let plugin = self.load_plugin(source, &bundle)?;
+        let scheduler = Scheduler::start(
+            sessions,
+            SchedulerOptions {
+                model: source.model.clone(),
+                queue_size: settings.queue.size,
+                queue_timeout: settings.queue.timeout,
+            },
+        );
+        let generation = Generation::new(GenerationParts {
+            model: source.model.clone(),
+            version: source.version.clone(),
+            signature,
+            scheduler: scheduler.map_err(|error| format!("a worker cannot be started: {error}"))?,
+            metrics: self.metrics.generation(&source.model, &source.version, plugin.as_ref().map(Plugin::name)),
+            plugin,
+        });
+        warmup::warm_up(&generation, &bundle.samples)?;
+        Ok(generation)
+    }
+
+    fn open_sessions(&self, model: &[u8], settings: &ModelConfig) -> Result<Vec<ModelSession>, String> {
+        (0..settings.workers.max)
+            .map(|_| ModelSession::open(&self.runtime, model).map_err(|error| error.to_string()))
+            .collect()
+    }
+
+    fn load_plugin(&self, source: &VersionSource, bundle: &Bundle) -> Result<Option<Plugin>, String> {
+        let Some(reference) = &bundle.config.plugin else {
+            return Ok(None);
+        };
+        let component = match reference {
+            PluginRef::File(path) => files::read_within(&source.path, path.as_path())?,
+            PluginRef::Named { name, versions } => {
+                let folder = self.options.plugins.join(name);
+                let version = latest_matching(&folder, versions)?;
+                files::read_within(&folder, &Path::new(&version).join("plugin.wasm"))?
+            }
+        };
+        let plugin_source = PluginSource {
+            component,
+            declared: bundle.config.capabilities.clone(),
+            allowed: self.options.allow.clone(),
+            bundle: BundleContext {
+                model: source.model.clone(),
+                version: source.version.clone(),
+                plugin: plugin_name(reference),
+                files: bundle.files.clone(),
+                settings: bundle.config.settings.clone(),
+            },
+            limits: self.options.limits.clone(),
+        };
+        Plugin::load(&self.engine, plugin_source).map(Some).map_err(|error| error.to_string())
+    }
+}
+
+fn plugin_name(reference: &PluginRef) -> String {
+    match reference {
+        PluginRef::File(path) => path.to_string(),
+        PluginRef::Named { name, .. } => name.clone(),
+    }
+}
+
+/// The latest version in a plugin's folder that a bundle's requirement admits.
+fn latest_matching(folder: &Path, versions: &semver::VersionReq) -> Result<String, String> {
+    let entries = std::fs::read_dir(folder).map_err(|error| {
+        format!("plugin folder {} cannot be read: {error}; is --plugins right?", folder.display())
+    })?;
+    let mut there: Vec<semver::Version> = entries
+        .filter_map(|entry| semver::Version::parse(entry.ok()?.file_name().to_str()?).ok())
+        .collect();
+    there.sort();
+    if let Some(found) = there.iter().rev().find(|version| versions.matches(version)) {
+        return Ok(found.to_string());
+    }
+    let there: Vec<_> = there.iter().map(ToString::to_string).collect();
+    Err(format!("no version in {} fits {versions}; there are [{}]", folder.display(), there.join(", ")))
+}
+
+/// A version's files, each read once.
+struct Bundle {
+    config: BundleConfig,
+    model: Bytes,
+    files: std::collections::BTreeMap<String, (u64, Option<Bytes>)>,
+    samples: Vec<(String, Bytes)>,
+}
+
+const BUNDLE_FILE: &str = "bundle.yaml";
+
+impl Bundle {
+    fn read(source: &VersionSource, budget: usize) -> Result<Self, String> {
+        if source.path.is_file() {
+            return Ok(Self {
+                config: BundleConfig::default(),
+                model: files::read(&source.path)?,
+                files: std::collections::BTreeMap::new(),
+                samples: Vec::new(),
+            });
+        }
+        let folder = source.path.as_path();
+        let config = bundle_config(folder)?;
+        let model = files::read_within(folder, config.model.as_path())?;
+        let mut skip = vec![Path::new(BUNDLE_FILE), config.model.as_path()];
+        if let Some(PluginRef::File(path)) = &config.plugin {
+            skip.push(path.as_path());
+        }
+        let bundle_files = files::bundle_files(folder, &skip, budget)?;
+        let sample = |path: &crate::config::BundlePath| {
+            Ok::<_, String>((path.to_string(), files::read_within(folder, path.as_path())?))
+        };
+        let samples = config.warmup.iter().map(sample).collect::<Result<_, _>>()?;
+        Ok(Self { model, files: bundle_files, samples, config })
+    }
+}
+
+/// What bundle.yaml says; without one, a `plugin.wasm` beside the model is taken as the plugin.
+fn bundle_config(folder: &Path) -> Result<BundleConfig, String> {
+    let file = folder.join(BUNDLE_FILE);
+    if file.exists() {
+        return BundleConfig::load(&file).map(|loaded| loaded.value).map_err(|problems| problems.to_string());
+    }
+    let text = if folder.join("plugin.wasm").exists() { "plugin: plugin.wasm\n" } else { "" };
+    BundleConfig::from_text(BUNDLE_FILE, text).map(|loaded| loaded.value).map_err(|problems| problems.to_string())
+}

@@ -1,0 +1,300 @@
+//! Every metric of the host, in Prometheus' text form.
+//!
+//! Owns the names (`nuke_<noun>_<unit>[_total]`), the labels (`model, version, plugin, stage,
+//! outcome`; never a request's id) and the registry. A generation resolves its series once, so that a
+//! request touches no map.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::error::ErrorCode;
+use crate::pipeline::{Stage, StageTimes};
+use crate::plugin::{CallReport, PoolStatus};
+
+/// Upper bounds in seconds: from a cached tiny model to a large one on a busy machine.
+const BUCKETS: [f64; 17] = [
+    0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+];
+
+/// Which door a request came through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Endpoint {
+    /// `/predict`.
+    Predict,
+    /// `/v2/models/…/infer`.
+    Infer,
+}
+
+impl Endpoint {
+    /// Its name in logs and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Predict => "predict",
+            Self::Infer => "infer",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ModelLabels {
+    model: String,
+    version: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    model: String,
+    version: String,
+    endpoint: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StageLabels {
+    model: String,
+    version: String,
+    stage: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PluginLabels {
+    model: String,
+    version: String,
+    plugin: String,
+    stage: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StatusLabels {
+    status: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StateLabels {
+    model: String,
+    version: String,
+    state: &'static str,
+}
+
+type Seconds = Counter<f64, std::sync::atomic::AtomicU64>;
+
+/// All series of the process.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Mutex<Registry>,
+    requests: Family<RequestLabels, Counter>,
+    durations: Family<StageLabels, Histogram, fn() -> Histogram>,
+    plugin_cpu: Family<PluginLabels, Seconds>,
+    in_flight: Family<ModelLabels, Gauge>,
+    responses: Family<StatusLabels, Counter>,
+    connections: Gauge,
+    states: Family<StateLabels, Gauge>,
+    waiting: Family<ModelLabels, Gauge>,
+    workers: Family<ModelLabels, Gauge>,
+    workers_busy: Family<ModelLabels, Gauge>,
+    instances: Family<ModelLabels, Gauge>,
+    instances_created: Family<ModelLabels, Counter>,
+    instances_broken: Family<ModelLabels, Counter>,
+}
+
+impl Metrics {
+    /// An empty set, with the build's own identity.
+    pub fn new(onnxruntime: &str) -> Arc<Self> {
+        let mut registry = Registry::with_prefix("nuke");
+        let build = Info::new(vec![
+            ("version", env!("CARGO_PKG_VERSION").to_owned()),
+            ("onnxruntime", onnxruntime.to_owned()),
+        ]);
+        registry.register("build", "The versions that run", build);
+        let metrics = Self {
+            requests: Family::default(),
+            durations: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
+            plugin_cpu: Family::default(),
+            in_flight: Family::default(),
+            responses: Family::default(),
+            connections: Gauge::default(),
+            states: Family::default(),
+            waiting: Family::default(),
+            workers: Family::default(),
+            workers_busy: Family::default(),
+            instances: Family::default(),
+            instances_created: Family::default(),
+            instances_broken: Family::default(),
+            registry: Mutex::new(registry),
+        };
+        metrics.register();
+        Arc::new(metrics)
+    }
+
+    fn register(&self) {
+        let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        let seconds = Unit::Seconds;
+        registry.register("requests", "Inference requests by outcome: ok, or the error's code", self.requests.clone());
+        registry.register_with_unit(
+            "request_duration",
+            "Time of a request by stage; stage total is all of it",
+            seconds.clone(),
+            self.durations.clone(),
+        );
+        registry.register_with_unit(
+            "plugin_cpu",
+            "CPU time in plugins and in the host functions they call",
+            seconds,
+            self.plugin_cpu.clone(),
+        );
+        registry.register("requests_in_flight", "Inference requests being served", self.in_flight.clone());
+        registry.register("http_responses", "Responses by status, of all routes", self.responses.clone());
+        registry.register("http_connections", "Open connections", self.connections.clone());
+        registry.register("model_state", "1 for the state a version is in", self.states.clone());
+        registry.register("queue_requests", "Requests that wait for a worker", self.waiting.clone());
+        registry.register("workers", "Workers, each with a session", self.workers.clone());
+        registry.register("workers_busy", "Workers that run a model now", self.workers_busy.clone());
+        registry.register("plugin_instances", "Instances of the plugin, in use or idle", self.instances.clone());
+        registry.register(
+            "plugin_instances_created",
+            "Instances made since the version was loaded",
+            self.instances_created.clone(),
+        );
+        registry.register(
+            "plugin_instances_broken",
+            "Instances dropped because a call failed or was cancelled",
+            self.instances_broken.clone(),
+        );
+    }
+
+    /// The series of one generation, resolved once.
+    pub fn generation(self: &Arc<Self>, model: &str, version: &str, plugin: Option<&str>) -> GenerationMetrics {
+        let labels = ModelLabels { model: model.to_owned(), version: version.to_owned() };
+        let stage = |stage: &'static str| {
+            let labels = StageLabels { model: model.to_owned(), version: version.to_owned(), stage };
+            self.durations.get_or_create_owned(&labels)
+        };
+        let cpu = |stage: Stage| {
+            plugin.map(|plugin| {
+                self.plugin_cpu.get_or_create_owned(&PluginLabels {
+                    model: model.to_owned(),
+                    version: version.to_owned(),
+                    plugin: plugin.to_owned(),
+                    stage: stage.as_str(),
+                })
+            })
+        };
+        GenerationMetrics {
+            total: stage("total"),
+            stages: Stage::ALL.map(|each| stage(each.as_str())),
+            cpu: [cpu(Stage::Preprocess), cpu(Stage::Postprocess)],
+            in_flight: self.in_flight.get_or_create_owned(&labels),
+            all: Arc::clone(self),
+            labels,
+        }
+    }
+
+    /// Counts a response of any route.
+    pub fn responded(&self, status: u16) {
+        self.responses.get_or_create(&StatusLabels { status }).inc();
+    }
+
+    /// Notes that a connection opened (1) or closed (-1).
+    pub fn connection(&self, change: i64) {
+        self.connections.inc_by(change);
+    }
+
+    /// Notes the state of a version.
+    pub fn state(&self, model: &str, version: &str, state: &'static str) {
+        let labels = StateLabels { model: model.to_owned(), version: version.to_owned(), state };
+        self.states.get_or_create(&labels).set(1);
+    }
+
+    /// All series as Prometheus reads them.
+    ///
+    /// # Errors
+    /// When the text cannot be written, which memory alone could prevent.
+    pub fn encode(&self) -> Result<String, std::fmt::Error> {
+        let mut out = String::new();
+        text::encode(&mut out, &self.registry.lock().unwrap_or_else(PoisonError::into_inner))?;
+        Ok(out)
+    }
+}
+
+/// The series of one generation.
+#[derive(Debug)]
+pub struct GenerationMetrics {
+    all: Arc<Metrics>,
+    labels: ModelLabels,
+    total: Histogram,
+    stages: [Histogram; 4],
+    cpu: [Option<Seconds>; 2],
+    in_flight: Gauge,
+}
+
+impl GenerationMetrics {
+    /// Counts a request in until the guard is dropped.
+    pub fn enter(&self) -> InFlight {
+        self.in_flight.inc();
+        InFlight(self.in_flight.clone())
+    }
+
+    /// Counts a request that ended.
+    pub fn finished(&self, endpoint: Endpoint, outcome: Result<(), ErrorCode>, total: Duration, times: &StageTimes) {
+        self.total.observe(total.as_secs_f64());
+        for (stage, histogram) in Stage::ALL.into_iter().zip(&self.stages) {
+            if let Some(took) = times.get(stage) {
+                histogram.observe(took.as_secs_f64());
+            }
+        }
+        let labels = RequestLabels {
+            model: self.labels.model.clone(),
+            version: self.labels.version.clone(),
+            endpoint: endpoint.as_str(),
+            outcome: outcome.map_or_else(ErrorCode::as_str, |()| "ok"),
+        };
+        self.all.requests.get_or_create(&labels).inc();
+    }
+
+    /// Counts what a plugin's call cost.
+    pub fn plugin_call(&self, stage: Stage, report: &CallReport) {
+        let [preprocess, postprocess] = &self.cpu;
+        let seconds = if stage == Stage::Preprocess { preprocess } else { postprocess };
+        if let Some(seconds) = seconds {
+            seconds.inc_by(report.cpu.as_secs_f64());
+        }
+    }
+
+    /// Notes how queue, workers and instances stand, just before they are read.
+    pub fn observe(&self, waiting: usize, (workers, busy): (usize, usize), pool: Option<PoolStatus>) {
+        let count = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
+        let all = &self.all;
+        all.waiting.get_or_create(&self.labels).set(count(waiting));
+        all.workers.get_or_create(&self.labels).set(count(workers));
+        all.workers_busy.get_or_create(&self.labels).set(count(busy));
+        let Some(pool) = pool else {
+            return;
+        };
+        all.instances.get_or_create(&self.labels).set(count(pool.instances));
+        raise(&all.instances_created.get_or_create(&self.labels), pool.created);
+        raise(&all.instances_broken.get_or_create(&self.labels), pool.broken);
+    }
+}
+
+/// Brings a counter up to what was counted elsewhere.
+fn raise(counter: &Counter, value: u64) {
+    counter.inc_by(value.saturating_sub(counter.get()));
+}
+
+/// A request that is being served.
+#[derive(Debug)]
+pub struct InFlight(Gauge);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

@@ -1,0 +1,9 @@
+//! What operators see: metrics and logs.
+//!
+//! Owns every metric's name and the set-up of the log. It never decides anything.
+
+mod logging;
+mod metrics;
+
+pub use logging::{LogGuard, LogOptions, start_logging};
+pub use metrics::{Endpoint, GenerationMetrics, Metrics};
