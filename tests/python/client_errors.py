@@ -68,7 +68,6 @@ JSON_CASES = [
     ("an input without a datatype", "two_inputs", request(part("A", datatype=None), part("B")), ["datatype"]),
     ("an input without a shape", "two_inputs", request(part("A", shape=None), part("B")), ["shape"]),
     ("a request without inputs", "two_inputs", {"id": "1"}, ["inputs"]),
-    ("shared memory, which is not served", "two_inputs", request(part("A", data=None, parameters={"shared_memory_region": "r", "shared_memory_byte_size": 16}), part("B")), ["A", "shared_memory"]),
     ("a body that is no object", "two_inputs", [1, 2], []),
     ("a body that is no JSON", "two_inputs", '{"inputs": [', []),
     ("a body that is not UTF-8", "two_inputs", b'{"inputs": "\xff"}', []),
@@ -170,6 +169,12 @@ def add_json_checks(checks):
     """Bodies that are wrong in one way each."""
     for name, model, body, names in JSON_CASES:
         checks.add(f"400 for {name}", lambda _, raw, m=model, b=body, n=names: refused(raw, m, b, n))
+
+    @checks.check("501 for shared memory, an extension that is not served")
+    def shared_memory(client, raw):
+        region = {"shared_memory_region": "r", "shared_memory_byte_size": 16}
+        body = request(part("A", data=None, parameters=region), part("B"))
+        refused(raw, "two_inputs", body, ["'A'", "shared_memory_region"], status=501)
 
     def misfit(raw, datatype, value):
         entry = {"name": f"in_{datatype}", "datatype": datatype, "shape": [1, 1], "data": [value]}

@@ -33,7 +33,8 @@ fn check(loaded: &Loaded<ServerConfig>) -> Result<ExitCode, Failure> {
     }
     let loader = Arc::new(host::loader(config)?);
     let index = Arc::new(ModelIndex::default());
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::unavailable)?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::unavailable)?;
     let (ready, failed) = runtime.block_on(load_all(&loader, &index, sources));
     for (model, versions) in index.all().iter() {
         for (version, status) in versions.iter() {

@@ -70,7 +70,9 @@ impl HostFlags {
         }
         for setting in &self.settings {
             let Some((path, value)) = setting.split_once('=') else {
-                return Err(Failure::config(format!("--set {setting}: expected KEY=VALUE, as in plugins.time=2s")));
+                return Err(Failure::config(format!(
+                    "--set {setting}: expected KEY=VALUE, as in plugins.time=2s"
+                )));
             };
             overrides.push(Override::new(path, value, "--set"));
         }

@@ -1,7 +1,8 @@
 //! The command line: which command, with which flags.
 //!
-//! Owns the exit codes: 0 for done, 1 for a command that failed at its work, 64 for bad usage or
-//! configuration, 69 for something the machine lacks. It never does the work itself.
+//! Owns the exit codes: 0 for done, 1 for a command that failed at its work, 2 for a client that got no
+//! answer, 64 for bad usage or configuration, 69 for something the machine lacks, 130 for a server that
+//! was told twice to stop. It never does the work itself.
 
 mod check;
 mod flags;
@@ -35,9 +36,9 @@ enum Command {
     /// Load and run everything once, and list all problems; exits 1 if there are any.
     Check(HostFlags),
     /// Send a file to a running host and show the answer.
-    Predict(PredictArgs),
+    Predict(Box<PredictArgs>),
     /// Put a running host under load and measure it.
-    Bench(BenchArgs),
+    Bench(Box<BenchArgs>),
 }
 
 /// Runs the command that the process was started with.
@@ -53,8 +54,8 @@ pub fn run() -> ExitCode {
     match cli.command {
         Command::Serve(flags) => serve::run(&flags),
         Command::Check(flags) => check::run(&flags),
-        Command::Predict(args) => run_predict(args),
-        Command::Bench(args) => run_bench(args),
+        Command::Predict(args) => run_predict(*args),
+        Command::Bench(args) => run_bench(*args),
     }
 }
 

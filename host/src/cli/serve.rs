@@ -35,24 +35,29 @@ fn prepare(flags: &HostFlags) -> Result<Option<ServerConfig>, Failure> {
 }
 
 fn serve_blocking(config: &ServerConfig) -> Result<ExitCode, Failure> {
-    let _log = start_logging(&host::log_options(config)).map_err(Failure::config)?;
+    let log = start_logging(&host::log_options(config)).map_err(Failure::config)?;
     let loader = Arc::new(host::loader(config)?);
     let runtime = tokio::runtime::Builder::new_multi_thread().thread_name("nuke-http").enable_all().build();
     let runtime = runtime.map_err(Failure::unavailable)?;
     let served = runtime.block_on(serve(config, loader));
-    // Loads that are still under way would hold the process up.
+    if served.is_ok() {
+        drop(log);
+        // Loads and models that still run must not meet ONNX Runtime's destructors: no exit handlers.
+        signal_hook::low_level::exit(0);
+    }
     runtime.shutdown_background();
-    served
+    served.map(|()| ExitCode::SUCCESS)
 }
 
-async fn serve(config: &ServerConfig, loader: Arc<Loader>) -> Result<ExitCode, Failure> {
+async fn serve(config: &ServerConfig, loader: Arc<Loader>) -> Result<(), Failure> {
     let (index, lifecycle) = (Arc::new(ModelIndex::default()), Arc::new(Lifecycle::default()));
-    let state = host::app_state(config, Arc::clone(&index), Arc::clone(&loader.metrics), Arc::clone(&lifecycle))?;
+    let state =
+        host::app_state(config, Arc::clone(&index), Arc::clone(&loader.metrics), Arc::clone(&lifecycle))?;
     let (host_name, port) = (config.server.http.host(), config.server.http.port());
     let listener =
         Listener::bind((&host_name, port), host::listener_options(config), Arc::clone(&loader.metrics)).await;
-    let listener =
-        listener.map_err(|error| Failure::unavailable(format!("cannot listen on {host_name}:{port}: {error}")))?;
+    let listener = listener
+        .map_err(|error| Failure::unavailable(format!("cannot listen on {host_name}:{port}: {error}")))?;
     let address = listener.address().map_err(Failure::unavailable)?;
     let sources = find_sources(&config.repository.models, &config.models).map_err(Failure::config)?;
     tracing::info!(
@@ -76,7 +81,7 @@ async fn serve(config: &ServerConfig, loader: Arc<Loader>) -> Result<ExitCode, F
     } else {
         tracing::warn!("stopped: requests were still in flight after server.drain_timeout");
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 /// Completes at the first SIGTERM or SIGINT, after readiness has gone; a second one ends the process.
@@ -95,7 +100,7 @@ fn stop_signal(lifecycle: Arc<Lifecycle>) -> Result<impl Future<Output = ()>, Fa
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
-            std::process::exit(130);
+            signal_hook::low_level::exit(130);
         });
     })
 }

@@ -40,9 +40,10 @@ const ALIASES: &[(&str, &str)] = &[
 ];
 
 /// Whether a variable is one that sets a key. Empty ones count as not set, as those of a template
-/// that was not filled in; `NUKE_TEST_…`, `NUKE_CACHE…` and `NUKE_URL` belong to the tests, the set-up and the client.
+/// that was not filled in; the other names belong to the tests, the set-up and the
+/// client.
 pub(super) fn is_setting((name, value): &(String, String)) -> bool {
-    let foreign = name == "NUKE_URL"
+    let foreign = matches!(name.as_str(), "NUKE_URL" | "NUKE_WASM_TOOLCHAIN")
         || name.starts_with("NUKE_TEST_")
         || (name.starts_with("NUKE_CACHE") && !name.starts_with("NUKE_CACHE__"));
     name.starts_with(PREFIX) && name != CONFIG_VARIABLE && !value.is_empty() && !foreign

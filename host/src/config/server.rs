@@ -49,7 +49,7 @@ pub struct ListenSettings {
     /// `drain_timeout`, default 30 s: how long requests may go on after SIGTERM. Keep it under the
     /// grace period of whatever stops the server (Kubernetes: 30 s, so lower this or raise that).
     pub drain_timeout: Duration,
-    /// `max_body`, default 64 MiB: the largest request body, after decompression too. Costs memory
+    /// `max_body`, default 64 MiB: the largest request body. Costs memory
     /// of this size for each request that is being read.
     pub max_body: ByteSize,
     /// `request_timeout`, default 60 s: from a request's head to its answer, waiting included.
@@ -69,7 +69,7 @@ pub struct RepositorySettings {
 /// `plugins`: what a plugin may use. All limits are for one call or one instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PluginSettings {
-    /// `time`, default 500 ms: CPU and waiting of one call, host functions included. Past it the
+    /// `time`, default 500 ms: running time of one call, host functions included. Past it the
     /// call is stopped and its instance dropped. Raise it for plugins that decode large input.
     pub time: Duration,
     /// `memory`, default 256 MiB: linear memory of one instance, at most 4 GiB. Costs address

@@ -20,7 +20,12 @@ const TRUSTED_LENGTH: usize = 1 << 20;
 /// # Errors
 /// `PayloadTooLarge`, `UnsupportedMediaType` for a compressed one, `DeadlineExceeded` if the client is
 /// too slow, `InvalidArgument` if it breaks off.
-pub(super) async fn read(headers: &HeaderMap, body: Body, limit: usize, deadline: Instant) -> Result<Bytes, Error> {
+pub(super) async fn read(
+    headers: &HeaderMap,
+    body: Body,
+    limit: usize,
+    deadline: Instant,
+) -> Result<Bytes, Error> {
     refuse_compressed(headers)?;
     let declared = declared_length(headers);
     if declared.is_some_and(|length| length > limit) {
@@ -67,15 +72,19 @@ fn declared_length(headers: &HeaderMap) -> Option<usize> {
 }
 
 fn refuse_compressed(headers: &HeaderMap) -> Result<(), Error> {
-    match headers.get(header::CONTENT_ENCODING) {
-        Some(encoding) if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") => Err(Error::new(
+    let mut encodings = headers.get_all(header::CONTENT_ENCODING).iter();
+    match encodings.find(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        Some(encoding) => Err(Error::new(
             ErrorCode::UnsupportedMediaType,
             format!("content-encoding {encoding:?} is not read by this version; send the body uncompressed"),
         )),
-        _ => Ok(()),
+        None => Ok(()),
     }
 }
 
 fn too_large(limit: usize) -> Error {
-    Error::new(ErrorCode::PayloadTooLarge, format!("the body is over the limit of {limit} bytes (server.max_body)"))
+    Error::new(
+        ErrorCode::PayloadTooLarge,
+        format!("the body is over the limit of {limit} bytes (server.max_body)"),
+    )
 }

@@ -3,6 +3,7 @@
 //! Owns the number of connections, the time a client may take with its headers, and the drain: stop
 //! accepting, let what is in flight finish, then close.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -10,13 +11,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
+use http::HeaderValue;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tower_service::Service as _;
 
+use super::connection::{GuardedBody, InFlight, TimedStream};
+use super::request_body;
 use crate::telemetry::Metrics;
 
 /// Streams of one HTTP/2 connection at once.
@@ -33,7 +38,7 @@ pub struct ListenerOptions {
     pub max_connections: usize,
     /// How long a client may take to send a request's headers.
     pub header_timeout: Duration,
-    /// How long an HTTP/2 client may leave a ping unanswered, and an HTTP/1.1 one a connection unused.
+    /// How long a connection may lie unused, or an answer unread.
     pub idle_timeout: Duration,
     /// How long requests in flight may take to finish once the server is to stop.
     pub drain_timeout: Duration,
@@ -88,7 +93,10 @@ impl Listener {
                 }
             };
             let (server, watcher) = (Arc::clone(&server), graceful.watcher());
-            let (metrics, service) = (Arc::clone(&self.metrics), TowerToHyperService::new(router.clone()));
+            let (metrics, in_flight) = (Arc::clone(&self.metrics), InFlight::default());
+            let (idle, head) = (self.options.idle_timeout, self.options.header_timeout);
+            let stream = TimedStream::new(stream, in_flight.clone(), idle, head);
+            let service = service(router.clone(), in_flight);
             tokio::spawn(async move {
                 let _slot = slot;
                 let _open = Open::new(metrics);
@@ -113,9 +121,34 @@ async fn accept(
     Ok((stream, slot))
 }
 
+/// The router as hyper calls it, with each request counted as in flight until its answer is sent.
+fn service(
+    router: Router,
+    in_flight: InFlight,
+) -> impl hyper::service::Service<
+    http::Request<hyper::body::Incoming>,
+    Response = http::Response<GuardedBody<Body>>,
+    Error = Infallible,
+    Future: Send,
+> {
+    hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
+        let guard = in_flight.begin();
+        let is_http1 = request.version() < http::Version::HTTP_2;
+        let (head, incoming) = request.into_parts();
+        let (body, rest) = request_body::share(incoming);
+        let answer = router.clone().call(http::Request::from_parts(head, Body::new(body)));
+        async move {
+            let mut response = answer.await?;
+            if is_http1 && !rest.discard().await {
+                response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok(response.map(|body| GuardedBody::new(body, guard)))
+        }
+    })
+}
+
 fn connection_builder(options: &ListenerOptions) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(options.header_timeout);
     builder
         .http2()
         .timer(TokioTimer::new())

@@ -5,12 +5,15 @@
 
 mod access;
 mod body;
+mod connection;
 mod listener;
 mod predict;
 pub mod reply;
+mod request_body;
 mod router;
 mod state;
 mod status;
+mod target;
 pub mod v2;
 
 pub use listener::{Listener, ListenerOptions};

@@ -14,8 +14,8 @@ use crate::error::{Error, ErrorCode};
 /// All routes over one state.
 pub fn router(state: AppState) -> Router {
     Router::new()
-        .route("/predict/{model}", post(predict::predict_latest))
-        .route("/predict/{model}/{version}", post(predict::predict_version))
+        .route("/predict/{model}", post(predict::predict))
+        .route("/predict/{model}/{version}", post(predict::predict))
         .route("/metrics", get(status::metrics))
         .merge(v2::routes())
         .fallback(unknown_path)

@@ -5,6 +5,7 @@
 //! Invariants: one ONNX Runtime environment per process; a session is used by one thread at a time;
 //! what leaves a session is the host's own bytes, so no output keeps an old model alive.
 
+mod external;
 mod runtime;
 mod session;
 mod signature;
@@ -13,5 +14,5 @@ pub mod tensor;
 mod values;
 
 pub use runtime::{Runtime, RuntimeError, RuntimeOptions};
-pub use session::{ModelError, ModelSession};
+pub use session::{ModelError, ModelSession, ModelSource};
 pub use signature::{Signature, TensorSpec};

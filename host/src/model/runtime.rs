@@ -58,8 +58,11 @@ impl Runtime {
     /// [`RuntimeError`].
     pub fn start(options: RuntimeOptions) -> Result<Self, RuntimeError> {
         let library = find_library(options.library.as_deref())?;
-        let unusable =
-            |message: String| RuntimeError::Unusable { path: library.clone(), message: message.replace('\n', " ") };
+        let unusable = |message: String| RuntimeError::Unusable {
+            path: library.clone(),
+            message: message.replace('\n', " "),
+        };
+        refuse_cut_short(&library).map_err(unusable)?;
         let builder = ort::init_from(&library).map_err(|error| unusable(error.to_string()))?;
         let environment = builder
             .with_name("nuke")
@@ -111,6 +114,30 @@ fn find_among(places: Vec<PathBuf>) -> Result<PathBuf, RuntimeError> {
     }
     let looked: Vec<_> = places.iter().map(|path| path.display().to_string()).collect();
     Err(RuntimeError::Missing { looked: looked.join(", ") })
+}
+
+/// The loader maps a library into memory, and a process that touches what a cut-short file lacks dies by
+/// SIGBUS: so an ELF file's own table of sections has to lie within the file.
+fn refuse_cut_short(library: &Path) -> Result<(), String> {
+    use std::io::Read as _;
+
+    let mut header = Vec::new();
+    let file = std::fs::File::open(library).map_err(|error| error.to_string())?;
+    let length = file.metadata().map_err(|error| error.to_string())?.len();
+    file.take(64).read_to_end(&mut header).map_err(|error| error.to_string())?;
+    // Other formats, and ELF of other widths, are left to the loader.
+    let is_elf64 = header.starts_with(b"\x7fELF\x02\x01") && header.len() == 64;
+    let (Some(offset), Some(size), Some(count)) =
+        (header.get(0x28..0x30), header.get(0x3a..0x3c), header.get(0x3c..0x3e))
+    else {
+        return Ok(());
+    };
+    let number = |bytes: &[u8]| bytes.iter().rev().fold(0_u64, |value, &byte| value << 8 | u64::from(byte));
+    let end = number(offset).saturating_add(number(size) * number(count));
+    if is_elf64 && end > length {
+        return Err(format!("the file has {length} bytes of at least {end}: it was cut short"));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

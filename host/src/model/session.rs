@@ -2,13 +2,17 @@
 //!
 //! Owns opening a model from bytes that were read once, and running it. It never reads a file.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use ort::ep;
 use ort::session::Session;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::value::{Outlet, ValueType};
 
+use super::external;
 use super::runtime::Runtime;
 use super::signature::{Signature, TensorSpec};
 use super::values;
@@ -19,8 +23,19 @@ use crate::model::tensor::Tensor;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ModelError {
     /// ONNX Runtime refuses it.
-    #[error("the model cannot be opened: {0}")]
+    #[error("ONNX Runtime refuses the model: {0}; check the file with onnx.checker")]
     Refused(String),
+    /// The file is no ONNX model.
+    #[error("the model cannot be read: {0}; was the file copied whole?")]
+    Malformed(String),
+    /// Weights that the model keeps in another file cannot be read.
+    #[error("the model keeps weights in '{location}', which cannot be used: {reason}")]
+    External {
+        /// The path, as the model writes it.
+        location: String,
+        /// Why.
+        reason: String,
+    },
     /// An input or output that the protocol has no form for.
     #[error("{place} '{name}' is {found}; only tensors of the protocol's datatypes can be served")]
     Unsupported {
@@ -33,6 +48,32 @@ pub enum ModelError {
     },
 }
 
+/// A model's bytes, read once, with those of the files that it keeps weights in.
+#[derive(Clone, Debug, Default)]
+pub struct ModelSource {
+    model: Bytes,
+    external: BTreeMap<String, Arc<[u8]>>,
+}
+
+impl ModelSource {
+    /// Takes a model's bytes, and asks `read` for each file that it keeps weights in, by the path that
+    /// the model writes.
+    ///
+    /// # Errors
+    /// [`ModelError::Malformed`], or [`ModelError::External`] with the reason that `read` gives.
+    pub fn new(model: Bytes, read: impl Fn(&str) -> Result<Bytes, String>) -> Result<Self, ModelError> {
+        let locations =
+            external::locations(&model).map_err(|error| ModelError::Malformed(error.to_string()))?;
+        let mut external = BTreeMap::new();
+        for location in locations {
+            let bytes = read(&location)
+                .map_err(|reason| ModelError::External { location: location.clone(), reason })?;
+            external.insert(location, Arc::from(bytes.as_ref()));
+        }
+        Ok(Self { model, external })
+    }
+}
+
 /// A model, open and ready to run.
 #[derive(Debug)]
 pub struct ModelSession {
@@ -41,14 +82,19 @@ pub struct ModelSession {
 }
 
 impl ModelSession {
-    /// Opens a model from the bytes of its `.onnx` file. Takes up to seconds: call it on a blocking
-    /// thread.
+    /// Opens a model. Takes up to seconds: call it on a blocking thread.
     ///
     /// # Errors
     /// [`ModelError`].
-    pub fn open(runtime: &Runtime, model: &[u8]) -> Result<Self, ModelError> {
-        let refused = |error: ort::Error| ModelError::Refused(one_line(&error.to_string()));
-        let session = builder(runtime).map_err(refused)?.commit_from_memory(model).map_err(refused)?;
+    pub fn open(runtime: &Runtime, source: &ModelSource) -> Result<Self, ModelError> {
+        let refused = |error: ort::Error| ModelError::Refused(one_line(error.message()));
+        let mut builder = builder(runtime).map_err(refused)?;
+        for (location, bytes) in &source.external {
+            let given =
+                builder.with_external_initializer_file_in_memory(PathBuf::from(location), Arc::clone(bytes));
+            builder = given.map_err(|error| refused(error.into()))?;
+        }
+        let session = builder.commit_from_memory(&source.model).map_err(refused)?;
         let signature = Signature {
             inputs: specs("input", session.inputs())?,
             outputs: specs("output", session.outputs())?,
@@ -72,7 +118,8 @@ impl ModelSession {
             .iter()
             .map(|&position| {
                 let spec = self.signature.outputs.get(position);
-                let spec = spec.ok_or_else(|| Error::internal(format!("the model has no output {position}")))?;
+                let spec =
+                    spec.ok_or_else(|| Error::internal(format!("the model has no output {position}")))?;
                 values::from_ort(&spec.name, &outputs[position])
             })
             .collect()
@@ -119,5 +166,5 @@ fn run_failed(error: ort::Error) -> Error {
 }
 
 fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+    text.split_whitespace().collect::<Vec<_>>().join(" ").trim_end_matches('.').to_owned()
 }

@@ -51,7 +51,9 @@ impl Signature {
             check(model, spec, tensor)?;
             return Ok(inputs);
         }
-        if let Some(stranger) = inputs.iter().find(|tensor| !self.inputs.iter().any(|spec| spec.name == tensor.name)) {
+        if let Some(stranger) =
+            inputs.iter().find(|tensor| !self.inputs.iter().any(|spec| spec.name == tensor.name))
+        {
             return Err(Error::invalid(format!(
                 "unexpected inference input '{}' for model '{model}'; it takes {}",
                 stranger.name,
@@ -99,12 +101,8 @@ impl Signature {
 
     fn missing(&self, model: &str, arranged: &[Tensor], rest: &[Tensor]) -> Error {
         let given: Vec<_> = arranged.iter().chain(rest).map(|tensor| tensor.name.as_str()).collect();
-        let missing: Vec<_> = self
-            .inputs
-            .iter()
-            .map(|spec| spec.name.as_str())
-            .filter(|name| !given.contains(name))
-            .collect();
+        let missing: Vec<_> =
+            self.inputs.iter().map(|spec| spec.name.as_str()).filter(|name| !given.contains(name)).collect();
         Error::invalid(format!(
             "expected {} inputs but got {} inputs for model '{model}'. Got input(s) [{}], but missing \
              required input(s) [{}]. Please provide all required input(s)",

@@ -65,7 +65,8 @@ pub(super) fn from_ort(value: &DynValue, count: usize) -> Result<Vec<u8>, Error>
     let mut data = Vec::with_capacity(total + 4 * count);
     for (index, &start) in offsets.iter().enumerate() {
         let end = offsets.get(index + 1).copied().unwrap_or(total);
-        let element = content.get(start..end).ok_or_else(|| Error::internal("a string tensor's offsets are wrong"))?;
+        let element =
+            content.get(start..end).ok_or_else(|| Error::internal("a string tensor's offsets are wrong"))?;
         push_bytes_element(&mut data, element)?;
     }
     Ok(data)

@@ -7,7 +7,9 @@ use bytemuck::Pod;
 use bytes::Bytes;
 use half::{bf16, f16};
 use ort::session::SessionInputValue;
-use ort::value::{DynValue, PrimitiveTensorElementType, Tensor as OrtTensor, TensorElementType, TensorRef, ValueType};
+use ort::value::{
+    DynValue, PrimitiveTensorElementType, Tensor as OrtTensor, TensorElementType, TensorRef, ValueType,
+};
 
 use super::strings;
 use crate::error::Error;
@@ -81,7 +83,9 @@ pub(super) fn from_ort(name: &str, value: &DynValue) -> Result<Tensor, Error> {
         return Err(Error::internal(format!("output '{name}' is no tensor but {}", value.dtype())));
     };
     let Some(datatype) = datatype_of(*ty) else {
-        return Err(Error::internal(format!("output '{name}' has element type {ty}, which the protocol lacks")));
+        return Err(Error::internal(format!(
+            "output '{name}' has element type {ty}, which the protocol lacks"
+        )));
     };
     let shape = shape.iter().map(|&dimension| usize::try_from(dimension)).collect::<Result<Vec<_>, _>>();
     let shape = shape.map_err(|_| Error::internal(format!("output '{name}' has a negative dimension")))?;

@@ -16,7 +16,7 @@ pub use stages::{Stage, StageTimes};
 
 use crate::error::{Error, ErrorCode};
 use crate::model::tensor::Tensor;
-use crate::plugin::{Plugin, PluginRequest, Response};
+use crate::plugin::{Called, Plugin, PluginRequest, Response};
 
 /// What a client sent to be predicted from.
 #[derive(Debug)]
@@ -54,10 +54,8 @@ pub async fn predict(
         PredictInput::Body(request) => {
             let plugin = plugin.ok_or_else(|| Error::internal("a body came to a model without a plugin"))?;
             let parameters = Arc::clone(&request.parameters);
-            let call = within(deadline, generation, "preprocess", plugin.preprocess(request));
-            let (made, report) = times.measure(Stage::Preprocess, call).await?;
-            times.add_plugin(&report);
-            generation.metrics().plugin_call(Stage::Preprocess, &report);
+            let call = plugin.preprocess(request);
+            let made = settle(Stage::Preprocess, deadline, call, generation, times).await?;
             let fits = generation.signature().arrange(generation.model(), made.tensors);
             let tensors = fits.map_err(|error| misfit(plugin, &error))?;
             (tensors, made.context, parameters)
@@ -68,11 +66,8 @@ pub async fn predict(
     let Some(plugin) = plugin.filter(|plugin| plugin.contract().postprocessor) else {
         return Ok(PredictOutput::Tensors(outputs));
     };
-    let call = within(deadline, generation, "postprocess", plugin.postprocess(outputs, context, parameters));
-    let (response, report) = times.measure(Stage::Postprocess, call).await?;
-    times.add_plugin(&report);
-    generation.metrics().plugin_call(Stage::Postprocess, &report);
-    Ok(PredictOutput::Body(response))
+    let call = plugin.postprocess(outputs, context, parameters);
+    Ok(PredictOutput::Body(settle(Stage::Postprocess, deadline, call, generation, times).await?))
 }
 
 /// From tensors to tensors: the model alone.
@@ -104,20 +99,25 @@ async fn run(
     Ok(outcome.outputs)
 }
 
-async fn within<T>(
+/// Waits for a plugin's call until the deadline, and accounts for it however it ends.
+async fn settle<T>(
+    stage: Stage,
     deadline: Instant,
+    call: impl Future<Output = Called<T>>,
     generation: &Generation,
-    stage: &str,
-    work: impl Future<Output = Result<T, Error>>,
+    times: &mut StageTimes,
 ) -> Result<T, Error> {
-    match tokio::time::timeout_at(deadline.into(), work).await {
-        Ok(outcome) => outcome,
-        Err(_) => {
-            let model = generation.model();
-            let message = format!("the request's time ran out in {stage} of model '{model}'");
-            Err(Error::new(ErrorCode::DeadlineExceeded, message))
-        }
-    }
+    let started = Instant::now();
+    let ended = tokio::time::timeout_at(deadline.into(), call).await;
+    times.set(stage, started.elapsed());
+    let Ok(called) = ended else {
+        let message =
+            format!("the request's time ran out in {} of model '{}'", stage.as_str(), generation.model());
+        return Err(Error::new(ErrorCode::DeadlineExceeded, message));
+    };
+    times.add_plugin(called.cpu);
+    generation.metrics().plugin_call(stage, called.cpu);
+    called.outcome
 }
 
 /// The plugin's tensors do not fit the model: the bundle is at fault, not the client.

@@ -2,10 +2,7 @@
 //!
 //! Owns the names of the stages and the account of one request.
 
-use std::future::Future;
-use std::time::{Duration, Instant};
-
-use crate::plugin::CallReport;
+use std::time::Duration;
 
 /// A stage of a request that is timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -43,14 +40,6 @@ pub struct StageTimes {
 }
 
 impl StageTimes {
-    /// Runs a stage and notes how long it took, however it ends.
-    pub async fn measure<T>(&mut self, stage: Stage, work: impl Future<Output = T>) -> T {
-        let started = Instant::now();
-        let outcome = work.await;
-        self.set(stage, started.elapsed());
-        outcome
-    }
-
     /// Notes how long a stage took.
     pub fn set(&mut self, stage: Stage, took: Duration) {
         self.wall[stage as usize] = Some(took);
@@ -62,11 +51,11 @@ impl StageTimes {
     }
 
     /// Notes what a plugin's call cost.
-    pub fn add_plugin(&mut self, report: &CallReport) {
-        self.plugin_cpu += report.cpu;
+    pub fn add_plugin(&mut self, cpu: Duration) {
+        self.plugin_cpu += cpu;
     }
 
-    /// CPU time of the plugin in both of its halves.
+    /// Running time of the plugin in both of its halves.
     pub fn plugin_cpu(&self) -> Duration {
         self.plugin_cpu
     }

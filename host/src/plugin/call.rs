@@ -6,7 +6,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::task::JoinHandle;
@@ -51,26 +51,26 @@ pub struct Response {
     pub parameters: Vec<(String, String)>,
 }
 
-/// What a call cost.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct CallReport {
-    /// CPU time in the guest and in the host functions it called.
+/// How a call ended, and what it cost.
+#[derive(Debug)]
+pub struct Called<T> {
+    /// What the plugin returned or reported, or how it failed.
+    pub outcome: Result<T, Error>,
+    /// Running time in the guest and in the host functions it called; zero if it got no instance.
     pub cpu: Duration,
-    /// From asking for an instance to having one.
-    pub waited: Duration,
-    /// Linear memory of the instance after the call, in bytes.
-    pub memory: usize,
 }
 
 impl Plugin {
     /// Runs the preprocessor on one request.
     ///
-    /// # Errors
-    /// What the plugin reports, or `PluginFault`, `ResourceExhausted`.
-    pub async fn preprocess(&self, request: PluginRequest) -> Result<(Preprocessed, CallReport), Error> {
+    /// It fails with what the plugin reports, or `PluginFault`, `ResourceExhausted`.
+    pub async fn preprocess(&self, request: PluginRequest) -> Called<Preprocessed> {
         let plugin = self.clone();
         self.on_cpu(async move {
-            let mut call = ActiveCall::begin(plugin).await?;
+            let mut call = match ActiveCall::begin(plugin).await {
+                Ok(call) => call,
+                Err(error) => return Called::refused(error),
+            };
             let outcome = call.preprocess(&request).await;
             call.end(outcome)
         })
@@ -79,17 +79,19 @@ impl Plugin {
 
     /// Runs the postprocessor on one request's outputs.
     ///
-    /// # Errors
-    /// What the plugin reports, or `PluginFault`, `ResourceExhausted`.
+    /// It fails with what the plugin reports, or `PluginFault`, `ResourceExhausted`.
     pub async fn postprocess(
         &self,
         outputs: Vec<Tensor>,
         context: Bytes,
         parameters: Arc<[(String, String)]>,
-    ) -> Result<(Response, CallReport), Error> {
+    ) -> Called<Response> {
         let plugin = self.clone();
         self.on_cpu(async move {
-            let mut call = ActiveCall::begin(plugin).await?;
+            let mut call = match ActiveCall::begin(plugin).await {
+                Ok(call) => call,
+                Err(error) => return Called::refused(error),
+            };
             let outcome = call.postprocess(&outputs, &context, &parameters).await;
             call.end(outcome)
         })
@@ -99,9 +101,16 @@ impl Plugin {
     /// Runs a call on the CPU runtime. If the caller goes away, it ends at its next yield.
     async fn on_cpu<T: Send + 'static>(
         &self,
-        call: impl Future<Output = Result<T, Error>> + Send + 'static,
-    ) -> Result<T, Error> {
+        call: impl Future<Output = Called<T>> + Send + 'static,
+    ) -> Called<T> {
         AbortOnDrop(self.engine.cpu().spawn(call)).join().await
+    }
+}
+
+impl<T> Called<T> {
+    /// A call that got no instance.
+    fn refused(error: Error) -> Self {
+        Self { outcome: Err(error), cpu: Duration::ZERO }
     }
 }
 
@@ -117,15 +126,13 @@ enum Failure {
 struct ActiveCall {
     plugin: Plugin,
     lease: Lease,
-    waited: Duration,
 }
 
 impl ActiveCall {
     async fn begin(plugin: Plugin) -> Result<Self, Error> {
-        let asked = Instant::now();
         let mut lease = plugin.pool.lease().await?;
         lease.instance().begin_call();
-        Ok(Self { plugin, lease, waited: asked.elapsed() })
+        Ok(Self { plugin, lease })
     }
 
     async fn preprocess(&mut self, request: &PluginRequest) -> Result<Preprocessed, Failure> {
@@ -143,7 +150,10 @@ impl ActiveCall {
         let returned = Metered::new(call, Arc::clone(&instance.clock)).await;
         let made = self.settle(returned)?;
         let tensors = made.tensors.into_iter().map(tensor_from_guest).collect::<Result<_, _>>();
-        Ok(Preprocessed { tensors: tensors.map_err(|error| self.nonsense(&error))?, context: made.context.into() })
+        Ok(Preprocessed {
+            tensors: tensors.map_err(|error| self.nonsense(&error))?,
+            context: made.context.into(),
+        })
     }
 
     async fn postprocess(
@@ -153,7 +163,8 @@ impl ActiveCall {
         parameters: &[(String, String)],
     ) -> Result<Response, Failure> {
         let parameters = borrow_pairs(parameters);
-        let shapes = outputs.iter().map(guest_shape).collect::<Result<Vec<_>, _>>().map_err(Failure::Reported)?;
+        let shapes =
+            outputs.iter().map(guest_shape).collect::<Result<Vec<_>, _>>().map_err(Failure::Reported)?;
         let tensors: Vec<_> = outputs
             .iter()
             .zip(&shapes)
@@ -179,10 +190,7 @@ impl ActiveCall {
     }
 
     /// Unwraps what a guest returned: a failure of the call, an error in order, or a value.
-    fn settle<T>(
-        &mut self,
-        returned: wasmtime::Result<Result<T, wit::PluginError>>,
-    ) -> Result<T, Failure> {
+    fn settle<T>(&mut self, returned: wasmtime::Result<Result<T, wit::PluginError>>) -> Result<T, Failure> {
         match returned {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(reported)) => Err(Failure::Reported(error_from_guest(reported))),
@@ -196,32 +204,31 @@ impl ActiveCall {
     }
 
     /// Writes what is left to log, and gives the instance back if it may be used again.
-    fn end<T>(mut self, outcome: Result<T, Failure>) -> Result<(T, CallReport), Error> {
+    fn end<T>(mut self, outcome: Result<T, Failure>) -> Called<T> {
         let instance = self.lease.instance();
-        let report = CallReport {
-            cpu: instance.clock.spent(),
-            waited: self.waited,
-            memory: instance.store.data().memory.used(),
-        };
+        let cpu = instance.clock.spent();
         let state = instance.store.data();
-        let (dropped, output) = (state.log.dropped(), state.output.take());
+        let (bundle, dropped, output) = (&state.bundle, state.log.dropped(), state.output.take());
+        let (model, version, plugin) = (&bundle.model, &bundle.version, &bundle.plugin);
         if dropped > 0 {
-            tracing::warn!(plugin = %self.plugin.name(), dropped, "log lines over plugins.log were dropped");
+            tracing::warn!(target: "plugin", %model, %version, %plugin, dropped, "log lines over plugins.log were dropped");
         }
         if let Some(output) = output {
-            tracing::info!(target: "plugin", plugin = %self.plugin.name(), output = %output.escape_debug(), "wrote to its standard output");
+            let output = output.escape_debug();
+            tracing::info!(target: "plugin", %model, %version, %plugin, %output, "wrote to its standard output");
         }
-        match outcome {
+        let outcome = match outcome {
             Ok(value) => {
                 self.lease.give_back();
-                Ok((value, report))
+                Ok(value)
             }
             Err(Failure::Reported(error)) => {
                 self.lease.give_back();
                 Err(error)
             }
             Err(Failure::Broken(error)) => Err(error),
-        }
+        };
+        Called { outcome, cpu }
     }
 
     fn lacks(&self, half: &str) -> Error {
@@ -229,7 +236,8 @@ impl ActiveCall {
     }
 
     fn nonsense(&self, error: &Error) -> Failure {
-        let message = format!("plugin '{}' returned a tensor that does not add up: {error}", self.plugin.name());
+        let message =
+            format!("plugin '{}' returned a tensor that does not add up: {error}", self.plugin.name());
         Failure::Broken(Error::new(ErrorCode::PluginFault, message))
     }
 }
@@ -237,14 +245,16 @@ impl ActiveCall {
 /// A task that ends when nobody waits for it any more.
 struct AbortOnDrop<T>(JoinHandle<T>);
 
-impl<T> AbortOnDrop<Result<T, Error>> {
-    async fn join(mut self) -> Result<T, Error> {
+impl<T> AbortOnDrop<Called<T>> {
+    async fn join(mut self) -> Called<T> {
         match (&mut self.0).await {
-            Ok(outcome) => outcome,
+            Ok(called) => called,
             Err(error) if error.is_cancelled() => {
-                Err(Error::new(ErrorCode::Unavailable, "the plugin engine is shutting down"))
+                Called::refused(Error::new(ErrorCode::Unavailable, "the plugin engine is shutting down"))
             }
-            Err(error) => Err(Error::internal(format!("the plugin call failed inside the host: {error}"))),
+            Err(error) => {
+                Called::refused(Error::internal(format!("the plugin call failed inside the host: {error}")))
+            }
         }
     }
 }

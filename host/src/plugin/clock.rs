@@ -1,8 +1,9 @@
-//! The CPU time of a plugin's call.
+//! The running time of a plugin's call.
 //!
 //! Owns the measuring: a call's future is wrapped so that only the time inside its `poll` counts.
-//! Waiting for a busy CPU runtime therefore costs a plugin nothing, and a neighbour that loops
-//! cannot push a well-behaved plugin over its limit.
+//! Waiting for the CPU runtime therefore costs a plugin nothing, and a neighbour that loops cannot push
+//! a well-behaved plugin over its limit. What the operating system takes away within a `poll` does
+//! count: it is close to CPU time while the machine is not overbooked.
 
 use std::future::Future;
 use std::pin::Pin;

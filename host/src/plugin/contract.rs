@@ -37,7 +37,9 @@ pub enum ContractError {
     )]
     CoreModule,
     /// Built for another version of the contract.
-    #[error("was built for nuke:plugin@{found} ({interface}), this host serves nuke:plugin@{SERVED}; rebuild it against this host's wit/")]
+    #[error(
+        "was built for nuke:plugin@{found} ({interface}), this host serves nuke:plugin@{SERVED}; rebuild it against this host's wit/"
+    )]
     OtherVersion {
         /// The version that the component names.
         found: String,
@@ -51,7 +53,9 @@ pub enum ContractError {
     #[error("imports {0}, which this host does not offer")]
     UnknownImport(String),
     /// Network access.
-    #[error("imports {0}, but plugins have no network; build it without (componentize-py, componentize-qjs: --stub-wasi)")]
+    #[error(
+        "imports {0}, but plugins have no network; build it without (componentize-py, componentize-qjs: --stub-wasi)"
+    )]
     Network(String),
 }
 
@@ -61,13 +65,14 @@ impl Contract {
     /// # Errors
     /// [`ContractError`], each a reason not to load the component.
     pub fn read(component: &[u8]) -> Result<Self, ContractError> {
+        if !component.starts_with(b"\0asm") {
+            return Err(ContractError::Malformed("it does not begin as WebAssembly does".to_owned()));
+        }
         if Parser::is_core_wasm(component) {
             return Err(ContractError::CoreModule);
         }
         let features = WasmFeatures::default() | WasmFeatures::COMPONENT_MODEL;
-        Validator::new_with_features(features)
-            .validate_all(component)
-            .map_err(|error| ContractError::Malformed(error.to_string()))?;
+        Validator::new_with_features(features).validate_all(component).map_err(|error| malformed(&error))?;
         let (imports, exports) = outer_names(component)?;
 
         let mut capabilities = Vec::new();
@@ -90,9 +95,13 @@ impl Contract {
     }
 }
 
+fn malformed(error: &wasmparser::BinaryReaderError) -> ContractError {
+    ContractError::Malformed(error.to_string().split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
 /// The names that the outermost component imports and exports.
 fn outer_names(component: &[u8]) -> Result<(Vec<String>, Vec<String>), ContractError> {
-    let malformed = |error: wasmparser::BinaryReaderError| ContractError::Malformed(error.to_string());
+    let malformed = |error: wasmparser::BinaryReaderError| malformed(&error);
     let (mut imports, mut exports, mut depth) = (Vec::new(), Vec::new(), 0_usize);
     for payload in Parser::new(0).parse_all(component) {
         match payload.map_err(malformed)? {
@@ -149,8 +158,8 @@ fn own_interface(name: &str) -> Result<Option<&str>, ContractError> {
         return Ok(None);
     };
     let (interface, version) = rest.split_once('@').unwrap_or((rest, ""));
-    let served = Version::parse(version)
-        .is_ok_and(|found| (found.major, found.minor) == (SERVED.major, SERVED.minor));
+    let served =
+        Version::parse(version).is_ok_and(|found| (found.major, found.minor) == (SERVED.major, SERVED.minor));
     if served {
         return Ok(Some(interface));
     }

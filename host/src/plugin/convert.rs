@@ -14,7 +14,10 @@ pub(super) fn borrow_pairs(pairs: &[(String, String)]) -> Vec<(&str, &str)> {
 pub(super) fn guest_shape(tensor: &Tensor) -> Result<Vec<u32>, Error> {
     let narrow = |&dimension: &usize| u32::try_from(dimension);
     tensor.shape.iter().map(narrow).collect::<Result<_, _>>().map_err(|_| {
-        Error::internal(format!("output '{}' has a dimension over 4294967295: {:?}", tensor.name, tensor.shape))
+        Error::internal(format!(
+            "output '{}' has a dimension over 4294967295: {:?}",
+            tensor.name, tensor.shape
+        ))
     })
 }
 

@@ -62,7 +62,8 @@ impl Instance {
     ) -> Result<Self, Box<InstantiateFailure>> {
         let clock = CpuClock::new();
         let mut store = new_store(prepared, bundle, limits, &clock);
-        let made = Metered::new(prepared.instance_pre.instantiate_async(&mut store), Arc::clone(&clock)).await;
+        let made =
+            Metered::new(prepared.instance_pre.instantiate_async(&mut store), Arc::clone(&clock)).await;
         let loaded = made.and_then(|instance| {
             let preprocessor = match &prepared.preprocessor {
                 Some(indices) => Some(indices.load(&mut store, &instance)?),

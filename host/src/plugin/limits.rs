@@ -62,11 +62,6 @@ impl MemoryLimiter {
         Self { limit, used: 0, refused: None }
     }
 
-    /// Bytes of linear memory in use.
-    pub(super) fn used(&self) -> usize {
-        self.used
-    }
-
     /// The total that growth was last refused at, since the last time this was asked.
     pub(super) fn take_refused(&mut self) -> Option<usize> {
         self.refused.take()
@@ -108,7 +103,7 @@ mod tests {
         let mut limiter = MemoryLimiter::new(1000);
         assert!(limiter.memory_growing(0, 600, None).unwrap());
         assert!(!limiter.memory_growing(0, 600, None).unwrap());
-        assert_eq!(limiter.used(), 600);
+        assert_eq!(limiter.used, 600);
         assert_eq!(limiter.take_refused(), Some(1200));
         assert_eq!(limiter.take_refused(), None);
         assert!(limiter.memory_growing(600, 1000, None).unwrap());

@@ -113,8 +113,10 @@ impl Plugin {
     pub fn load(engine: &Arc<PluginEngine>, source: PluginSource) -> Result<Self, LoadError> {
         let plugin = source.bundle.plugin.clone();
         let contract = check(&plugin, &source)?;
-        let rejected =
-            |error: wasmtime::Error| LoadError::Rejected { plugin: plugin.clone(), message: one_line(&error) };
+        let rejected = |error: wasmtime::Error| LoadError::Rejected {
+            plugin: plugin.clone(),
+            message: one_line(&error),
+        };
         let component = Component::new(engine.engine(), &source.component).map_err(rejected)?;
         let prepared = prepare(engine, &component, &contract).map_err(rejected)?;
         let pool = InstancePool::new(Arc::new(prepared), Arc::new(source.bundle), source.limits);
@@ -187,7 +189,8 @@ fn prepare(engine: &PluginEngine, component: &Component, contract: &Contract) ->
 
 /// Retires idle instances for as long as the pool lives.
 fn spawn_janitor(engine: &PluginEngine, pool: &Arc<InstancePool>) {
-    let period = (pool.limits().idle / 2).clamp(std::time::Duration::from_millis(100), std::time::Duration::from_secs(10));
+    let period = (pool.limits().idle / 2)
+        .clamp(std::time::Duration::from_millis(100), std::time::Duration::from_secs(10));
     let pool = Arc::downgrade(pool);
     engine.cpu().spawn(async move {
         loop {

@@ -24,7 +24,7 @@ mod output;
 mod pool;
 mod trap;
 
-pub use call::{CallReport, PluginRequest, Preprocessed, Response};
+pub use call::{Called, PluginRequest, Preprocessed, Response};
 pub use contract::{Contract, ContractError};
 pub use engine::{EngineError, EngineOptions, PluginEngine};
 pub use imports::BundleContext;

@@ -51,7 +51,11 @@ impl std::fmt::Debug for Instance {
 }
 
 impl InstancePool {
-    pub(super) fn new(prepared: Arc<Prepared>, bundle: Arc<BundleContext>, limits: PluginLimits) -> Arc<Self> {
+    pub(super) fn new(
+        prepared: Arc<Prepared>,
+        bundle: Arc<BundleContext>,
+        limits: PluginLimits,
+    ) -> Arc<Self> {
         Arc::new(Self {
             prepared,
             bundle,
@@ -176,7 +180,10 @@ pub(super) struct Lease {
 }
 
 impl Lease {
-    #[allow(clippy::expect_used, reason = "the instance is only taken by give_back, which consumes the lease")]
+    #[allow(
+        clippy::expect_used,
+        reason = "the instance is only taken by give_back, which consumes the lease"
+    )]
     pub(super) fn instance(&mut self) -> &mut Instance {
         self.instance.as_mut().expect("a lease holds its instance until it is given back")
     }

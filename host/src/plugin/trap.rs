@@ -31,7 +31,7 @@ pub(super) fn describe(
     let refused_memory = store.data_mut().memory.take_refused();
     let message = match failure.downcast_ref::<Trap>() {
         Some(Trap::Interrupt) => format!(
-            "plugin '{plugin}' was ended after {} ms of CPU time; a call may take {} ms (plugins.time)",
+            "plugin '{plugin}' was ended after running for {} ms; a call may run for {} ms (plugins.time)",
             clock.spent().as_millis(),
             limits.time.as_millis()
         ),

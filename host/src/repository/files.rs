@@ -14,23 +14,34 @@ const COUNT: usize = 10_000;
 
 /// Reads one file whole.
 pub(super) fn read(path: &Path) -> Result<Bytes, String> {
-    let metadata = std::fs::metadata(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+    let metadata =
+        std::fs::metadata(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
     if !metadata.is_file() {
         return Err(format!("{} is no plain file", path.display()));
     }
-    std::fs::read(path).map(Bytes::from).map_err(|error| format!("{} cannot be read: {error}", path.display()))
+    std::fs::read(path)
+        .map(Bytes::from)
+        .map_err(|error| format!("{} cannot be read: {error}", path.display()))
 }
 
 /// Reads one file of a folder, by its relative path, unless it leads out of the folder.
 pub(super) fn read_within(folder: &Path, relative: &Path) -> Result<Bytes, String> {
+    read(&real_path_within(folder, relative)?)
+}
+
+/// Where a path of a folder leads in the end, unless that is out of the folder.
+pub(super) fn real_path_within(folder: &Path, relative: &Path) -> Result<PathBuf, String> {
     let path = folder.join(relative);
     let unreadable = |error: std::io::Error| format!("{} cannot be read: {error}", path.display());
     let real_folder = folder.canonicalize().map_err(unreadable)?;
     let real = path.canonicalize().map_err(unreadable)?;
-    if !real.starts_with(&real_folder) {
-        return Err(format!("{} leads out of its folder, to {}", path.display(), real.display()));
+    if real.starts_with(&real_folder) {
+        return Ok(real);
     }
-    read(&real)
+    Err(format!(
+        "{} is a link that leads out of its folder; copy what it names into the folder",
+        path.display()
+    ))
 }
 
 /// The files of a bundle by relative path, each with its size and, while they fit into `budget` bytes
@@ -51,7 +62,8 @@ pub(super) fn bundle_files(
             continue;
         }
         let path = folder.join(&relative);
-        let metadata = std::fs::metadata(&path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+        let metadata = std::fs::metadata(&path)
+            .map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
         let fits = usize::try_from(metadata.len()).is_ok_and(|size| size <= left);
         let content = if fits { Some(read_within(folder, &relative)?) } else { None };
         left = left.saturating_sub(content.as_ref().map_or(0, Bytes::len));
@@ -101,7 +113,8 @@ mod tests {
             std::fs::write(folder.path().join(name), vec![b'x'; size]).unwrap();
         }
         let files = bundle_files(folder.path(), &[Path::new("model.onnx")], 50).unwrap();
-        let sizes: Vec<_> = files.iter().map(|(name, (size, content))| (name.as_str(), *size, content.is_some())).collect();
+        let sizes: Vec<_> =
+            files.iter().map(|(name, (size, content))| (name.as_str(), *size, content.is_some())).collect();
         assert_eq!(sizes, [("labels.txt", 10, true), ("sub/big", 100, false)]);
     }
 

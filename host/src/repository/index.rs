@@ -123,7 +123,10 @@ fn ready(model: &str, version: &str, status: &VersionStatus) -> Result<Arc<Gener
         VersionStatus::Loading => "it is being loaded",
         VersionStatus::Failed(reason) => reason,
     };
-    Err(Error::new(ErrorCode::Unavailable, format!("model '{model}' version {version} is not ready: {reason}")))
+    Err(Error::new(
+        ErrorCode::Unavailable,
+        format!("model '{model}' version {version} is not ready: {reason}"),
+    ))
 }
 
 /// A name from outside, cut to what fits a message.

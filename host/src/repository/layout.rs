@@ -6,8 +6,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::version;
+use super::{files, version};
 use crate::config::{ModelConfig, ModelEntry, VersionPolicy};
+
+const MODEL_FILE: &str = "model.yaml";
+/// The version's name of a model folder that has none.
+const NO_VERSION: &str = "none";
 
 /// One version that is to be served.
 #[derive(Clone, Debug, PartialEq)]
@@ -82,13 +86,25 @@ fn model_folder(name: &str, path: &Path) -> Vec<VersionSource> {
         Ok(versions) => versions,
         Err(reason) => return vec![source("1".to_owned(), path.to_owned(), &Err(reason))],
     };
+    let misplaced = misplaced_model(path, &versions);
     versions.retain(|(version, _)| version::is_version(version));
+    if let (Some(misplaced), true) = (misplaced, versions.is_empty()) {
+        let reason = format!(
+            "{} is in no version's folder; move it to {}",
+            misplaced.display(),
+            path.join("1").join("model.onnx").display()
+        );
+        return vec![source(NO_VERSION.to_owned(), path.to_owned(), &Err(reason))];
+    }
     versions.sort_by(|(left, _), (right, _)| version::compare(left, right));
     let policy = settings.as_ref().map_or(VersionPolicy::Latest(1), |settings| settings.versions.clone());
     select(versions, &policy)
         .into_iter()
         .map(|(version, folder)| match folder {
-            Some(folder) => source(version, folder, &settings),
+            Some(folder) => match files::real_path_within(path, Path::new(&version)) {
+                Ok(_) => source(version, folder, &settings),
+                Err(reason) => source(version, folder, &Err(reason)),
+            },
             None => {
                 let missing = format!("model.yaml asks for version '{version}', but there is no such folder");
                 source(version.clone(), path.join(version), &Err(missing))
@@ -97,11 +113,17 @@ fn model_folder(name: &str, path: &Path) -> Vec<VersionSource> {
         .collect()
 }
 
+/// A model that lies beside the versions, or in a folder whose name is no version.
+fn misplaced_model(folder: &Path, folders: &[(String, PathBuf)]) -> Option<PathBuf> {
+    let beside = std::iter::once(folder).chain(folders.iter().map(|(_, path)| path.as_path()));
+    beside.map(|folder| folder.join("model.onnx")).find(|file| file.exists())
+}
+
 fn model_settings(folder: &Path) -> Result<ModelConfig, String> {
-    let file = folder.join("model.yaml");
-    if !file.exists() {
+    if !folder.join(MODEL_FILE).exists() {
         return Ok(ModelConfig::default());
     }
+    let file = files::real_path_within(folder, Path::new(MODEL_FILE))?;
     ModelConfig::load(&file).map(|loaded| loaded.value).map_err(|problems| problems.to_string())
 }
 
@@ -128,7 +150,8 @@ fn select(versions: Vec<(String, PathBuf)>, policy: &VersionPolicy) -> Versions 
 /// A listed model adds a version, or replaces the one of the same name; `max_workers` holds for all of
 /// the model's versions.
 fn add_listed(sources: &mut Vec<VersionSource>, entry: &ModelEntry) {
-    let settings = sources.first().map_or_else(|| Ok(ModelConfig::default()), |source| source.settings.clone());
+    let settings =
+        sources.first().map_or_else(|| Ok(ModelConfig::default()), |source| source.settings.clone());
     sources.retain(|source| source.version != entry.version);
     sources.push(VersionSource {
         model: entry.name.clone(),

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::layout::VersionSource;
 use super::{files, warmup};
 use crate::config::{BundleConfig, Capability, ModelConfig, PluginRef};
-use crate::model::{ModelSession, Runtime};
+use crate::model::{ModelError, ModelSession, ModelSource, Runtime};
 use crate::pipeline::{Generation, GenerationParts};
 use crate::plugin::{BundleContext, Plugin, PluginEngine, PluginLimits, PluginSource};
 use crate::scheduler::{Scheduler, SchedulerOptions};
@@ -52,10 +52,14 @@ impl Loader {
     pub fn load(&self, source: &VersionSource) -> Result<Generation, String> {
         let settings = source.settings.clone()?;
         let bundle = Bundle::read(source, self.options.files)?;
-        let sessions = self.open_sessions(&bundle.model, &settings)?;
+        let (sessions, plugin) =
+            match (self.open_sessions(&bundle, &settings), self.load_plugin(source, &bundle)) {
+                (Ok(sessions), Ok(plugin)) => (sessions, plugin),
+                (Err(model), Err(plugin)) => return Err(format!("{model}\n{plugin}")),
+                (Err(reason), Ok(_)) | (Ok(_), Err(reason)) => return Err(reason),
+            };
         let signature = sessions.first().map(|session| Arc::clone(session.signature()));
         let signature = signature.ok_or("workers.max is 0: a model needs at least one worker")?;
-        let plugin = self.load_plugin(source, &bundle)?;
         let scheduler = Scheduler::start(
             sessions,
             SchedulerOptions {
@@ -69,16 +73,23 @@ impl Loader {
             version: source.version.clone(),
             signature,
             scheduler: scheduler.map_err(|error| format!("a worker cannot be started: {error}"))?,
-            metrics: self.metrics.generation(&source.model, &source.version, plugin.as_ref().map(Plugin::name)),
+            metrics: self.metrics.generation(
+                &source.model,
+                &source.version,
+                plugin.as_ref().map(Plugin::name),
+            ),
             plugin,
         });
         warmup::warm_up(&generation, &bundle.samples)?;
         Ok(generation)
     }
 
-    fn open_sessions(&self, model: &[u8], settings: &ModelConfig) -> Result<Vec<ModelSession>, String> {
+    fn open_sessions(&self, bundle: &Bundle, settings: &ModelConfig) -> Result<Vec<ModelSession>, String> {
+        let refused = |error: ModelError| format!("{}: {error}", bundle.model_path.display());
+        let source = ModelSource::new(bundle.model.clone(), |location| bundle.read_beside_model(location));
+        let source = source.map_err(refused)?;
         (0..settings.workers.max)
-            .map(|_| ModelSession::open(&self.runtime, model).map_err(|error| error.to_string()))
+            .map(|_| ModelSession::open(&self.runtime, &source).map_err(refused))
             .collect()
     }
 
@@ -123,9 +134,8 @@ fn latest_matching(folder: &Path, versions: &semver::VersionReq) -> Result<Strin
     let entries = std::fs::read_dir(folder).map_err(|error| {
         format!("plugin folder {} cannot be read: {error}; is --plugins right?", folder.display())
     })?;
-    let mut there: Vec<semver::Version> = entries
-        .filter_map(|entry| semver::Version::parse(entry.ok()?.file_name().to_str()?).ok())
-        .collect();
+    let mut there: Vec<semver::Version> =
+        entries.filter_map(|entry| semver::Version::parse(entry.ok()?.file_name().to_str()?).ok()).collect();
     there.sort();
     if let Some(found) = there.iter().rev().find(|version| versions.matches(version)) {
         return Ok(found.to_string());
@@ -137,6 +147,8 @@ fn latest_matching(folder: &Path, versions: &semver::VersionReq) -> Result<Strin
 /// A version's files, each read once.
 struct Bundle {
     config: BundleConfig,
+    folder: PathBuf,
+    model_path: PathBuf,
     model: Bytes,
     files: std::collections::BTreeMap<String, (u64, Option<Bytes>)>,
     samples: Vec<(String, Bytes)>,
@@ -149,6 +161,8 @@ impl Bundle {
         if source.path.is_file() {
             return Ok(Self {
                 config: BundleConfig::default(),
+                folder: source.path.parent().map(Path::to_owned).unwrap_or_default(),
+                model_path: source.path.clone(),
                 model: files::read(&source.path)?,
                 files: std::collections::BTreeMap::new(),
                 samples: Vec::new(),
@@ -166,16 +180,31 @@ impl Bundle {
             Ok::<_, String>((path.to_string(), files::read_within(folder, path.as_path())?))
         };
         let samples = config.warmup.iter().map(sample).collect::<Result<_, _>>()?;
-        Ok(Self { model, files: bundle_files, samples, config })
+        let model_path = folder.join(config.model.as_path());
+        Ok(Self { folder: folder.to_owned(), model_path, model, files: bundle_files, samples, config })
+    }
+
+    /// Reads a file that the model names, relative to the model's own folder as ONNX has it, from
+    /// within the version's folder.
+    fn read_beside_model(&self, location: &str) -> Result<Bytes, String> {
+        let relative = Path::new(location);
+        if !relative.components().all(|part| matches!(part, std::path::Component::Normal(_))) {
+            return Err("it must be a path inside the version's folder, without '..'".to_owned());
+        }
+        let beside = self.model_path.parent().unwrap_or(&self.folder).join(relative);
+        let relative = beside.strip_prefix(&self.folder).map_err(|error| error.to_string())?;
+        files::read_within(&self.folder, relative)
     }
 }
 
 /// What bundle.yaml says; without one, a `plugin.wasm` beside the model is taken as the plugin.
 fn bundle_config(folder: &Path) -> Result<BundleConfig, String> {
-    let file = folder.join(BUNDLE_FILE);
-    if file.exists() {
+    if folder.join(BUNDLE_FILE).exists() {
+        let file = files::real_path_within(folder, Path::new(BUNDLE_FILE))?;
         return BundleConfig::load(&file).map(|loaded| loaded.value).map_err(|problems| problems.to_string());
     }
     let text = if folder.join("plugin.wasm").exists() { "plugin: plugin.wasm\n" } else { "" };
-    BundleConfig::from_text(BUNDLE_FILE, text).map(|loaded| loaded.value).map_err(|problems| problems.to_string())
+    BundleConfig::from_text(BUNDLE_FILE, text)
+        .map(|loaded| loaded.value)
+        .map_err(|problems| problems.to_string())
 }

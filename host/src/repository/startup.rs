@@ -15,7 +15,11 @@ use super::load::Loader;
 
 /// Loads all sources, a few at a time, and lists each as it becomes ready or fails. Returns how many
 /// are ready and how many failed.
-pub async fn load_all(loader: &Arc<Loader>, index: &Arc<ModelIndex>, sources: Vec<VersionSource>) -> (usize, usize) {
+pub async fn load_all(
+    loader: &Arc<Loader>,
+    index: &Arc<ModelIndex>,
+    sources: Vec<VersionSource>,
+) -> (usize, usize) {
     let at_once = std::thread::available_parallelism().map_or(1, usize::from);
     let slots = Arc::new(Semaphore::new(at_once));
     let mut loads = JoinSet::new();
@@ -47,9 +51,11 @@ fn load_one(loader: &Loader, index: &ModelIndex, source: &VersionSource) -> bool
         Ok(generation) => VersionStatus::Ready(Arc::new(generation)),
         Err(reason) => VersionStatus::Failed(reason),
     };
-    let took_ms = started.elapsed().as_millis();
+    let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     match &status {
-        VersionStatus::Failed(reason) => tracing::error!(model, version, %reason, "the version cannot be served"),
+        VersionStatus::Failed(reason) => {
+            tracing::error!(model, version, %reason, "the version cannot be served")
+        }
         _ => tracing::info!(model, version, took_ms, "the version is ready"),
     }
     index.set(model, version, &status);

@@ -26,7 +26,8 @@ pub(super) fn warm_up(generation: &Generation, samples: &[(String, Bytes)]) -> R
         return Ok(());
     }
     for (name, sample) in samples {
-        let request = PluginRequest { body: sample.clone(), parameters: Arc::new([]), content_type: String::new() };
+        let request =
+            PluginRequest { body: sample.clone(), parameters: Arc::new([]), content_type: String::new() };
         let mut times = StageTimes::default();
         let deadline = Instant::now() + PATIENCE;
         let outcome =
@@ -68,7 +69,8 @@ mod tests {
 
     #[test]
     fn open_dimensions_become_one() {
-        let spec = |datatype, shape: &[i64]| TensorSpec { name: "x".to_owned(), datatype, shape: shape.to_vec() };
+        let spec =
+            |datatype, shape: &[i64]| TensorSpec { name: "x".to_owned(), datatype, shape: shape.to_vec() };
         let tensor = zeros(&spec(DataType::Fp32, &[-1, 3])).unwrap();
         assert_eq!((tensor.shape.as_slice(), tensor.data.len()), ([1, 3].as_slice(), 12));
         assert_eq!(zeros(&spec(DataType::Bytes, &[2])).unwrap().data.len(), 8);

@@ -22,27 +22,33 @@ pub(super) struct Queue<T> {
 #[derive(Debug)]
 struct State<T> {
     items: VecDeque<T>,
+    /// Workers that wait for an item: what goes to them does not wait.
+    pullers: usize,
     closed: bool,
 }
 
 impl<T> Queue<T> {
-    /// A queue of at most `size` items (at least one).
+    /// A queue in which `size` items may wait, beside those that a waiting worker is about to take.
     pub(super) fn new(size: usize) -> Self {
-        let state = State { items: VecDeque::new(), closed: false };
-        Self { state: Mutex::new(state), arrived: Condvar::new(), size: size.max(1) }
+        let state = State { items: VecDeque::new(), pullers: 0, closed: false };
+        Self { state: Mutex::new(state), arrived: Condvar::new(), size }
     }
 
     fn state(&self) -> MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Appends an item, or says at once why it cannot.
-    pub(super) fn push(&self, item: T) -> Result<(), PushError> {
+    /// Appends an item, or says at once why it cannot. Items that `is_wanted` denies take no place.
+    pub(super) fn push(&self, item: T, is_wanted: impl Fn(&T) -> bool) -> Result<(), PushError> {
         let mut state = self.state();
         if state.closed {
             return Err(PushError::Closed);
         }
-        if state.items.len() >= self.size {
+        let room = self.size + state.pullers;
+        if state.items.len() >= room {
+            state.items.retain(is_wanted);
+        }
+        if state.items.len() >= room {
             return Err(PushError::Full);
         }
         state.items.push_back(item);
@@ -61,13 +67,15 @@ impl<T> Queue<T> {
             if state.closed {
                 return None;
             }
+            state.pullers += 1;
             state = self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.pullers -= 1;
         }
     }
 
-    /// Items that wait now.
-    pub(super) fn len(&self) -> usize {
-        self.state().items.len()
+    /// Items that wait now and that `is_wanted` confirms.
+    pub(super) fn count(&self, is_wanted: impl Fn(&T) -> bool) -> usize {
+        self.state().items.iter().filter(|item| is_wanted(item)).count()
     }
 
     /// Refuses what comes from now on; what waits is still handed out.
@@ -85,14 +93,39 @@ mod tests {
     #[test]
     fn it_is_bounded_and_in_order() {
         let queue = Queue::new(2);
-        assert_eq!((queue.push(1), queue.push(2), queue.push(3)), (Ok(()), Ok(()), Err(PushError::Full)));
-        assert_eq!((queue.len(), queue.pull(), queue.pull()), (2, Some(1), Some(2)));
+        let push = |item| queue.push(item, |_| true);
+        assert_eq!((push(1), push(2), push(3)), (Ok(()), Ok(()), Err(PushError::Full)));
+        assert_eq!((queue.count(|_| true), queue.pull(), queue.pull()), (2, Some(1), Some(2)));
+    }
+
+    #[test]
+    fn a_queue_of_none_hands_over_to_a_worker_that_waits() {
+        let queue = Arc::new(Queue::new(0));
+        assert_eq!(queue.push(1, |_| true), Err(PushError::Full));
+        let puller = std::thread::spawn({
+            let queue = Arc::clone(&queue);
+            move || queue.pull()
+        });
+        while queue.push(2, |_| true).is_err() {
+            std::thread::yield_now();
+        }
+        assert_eq!(puller.join().unwrap(), Some(2));
+    }
+
+    #[test]
+    fn what_nobody_waits_for_takes_no_place() {
+        let queue = Queue::new(2);
+        for item in [1, 2] {
+            queue.push(item, |_| true).unwrap();
+        }
+        assert_eq!(queue.push(3, |&item| item != 1), Ok(()));
+        assert_eq!((queue.pull(), queue.pull()), (Some(2), Some(3)));
     }
 
     #[test]
     fn closing_hands_out_what_waits_and_wakes_the_rest() {
         let queue = Arc::new(Queue::new(8));
-        queue.push(1).unwrap();
+        queue.push(1, |_| true).unwrap();
         let pullers: Vec<_> = (0..3)
             .map(|_| {
                 let queue = Arc::clone(&queue);
@@ -102,6 +135,6 @@ mod tests {
         queue.close();
         let pulled: usize = pullers.into_iter().map(|puller| puller.join().unwrap()).sum();
         assert_eq!(pulled, 1);
-        assert_eq!(queue.push(2), Err(PushError::Closed));
+        assert_eq!(queue.push(2, |_| true), Err(PushError::Closed));
     }
 }

@@ -25,6 +25,13 @@ impl Ticket {
     }
 }
 
+impl Ticket {
+    /// Whether somebody still waits for a request that has not been started.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.0.load(Acquire) == QUEUED
+    }
+}
+
 /// The asker's side. Dropped, it gives up.
 #[derive(Debug)]
 pub(super) struct Asker(Arc<AtomicU8>);

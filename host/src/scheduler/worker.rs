@@ -90,7 +90,7 @@ impl Scheduler {
 
     /// Requests that wait now.
     pub fn waiting(&self) -> usize {
-        self.queue.len()
+        self.queue.count(is_wanted)
     }
 
     /// Queues one request and waits for its answer. The inputs are in the model's order and fit it.
@@ -108,7 +108,8 @@ impl Scheduler {
         let (ticket, asker) = Ticket::new();
         let (answer, mut answered) = oneshot::channel();
         let arrived = Instant::now();
-        self.queue.push(Job { inputs, wanted, ticket, arrived, answer }).map_err(|error| self.refused(&error))?;
+        let job = Job { inputs, wanted, ticket, arrived, answer };
+        self.queue.push(job, is_wanted).map_err(|error| self.refused(&error))?;
 
         let queue_deadline = arrived + self.options.queue_timeout;
         let first = queue_deadline.min(deadline);
@@ -129,7 +130,10 @@ impl Scheduler {
         outcome: Result<Result<InferOutcome, Error>, oneshot::error::RecvError>,
     ) -> Result<InferOutcome, Error> {
         outcome.unwrap_or_else(|_| {
-            Err(Error::internal(format!("the worker of model '{}' ended without an answer", self.options.model)))
+            Err(Error::internal(format!(
+                "the worker of model '{}' ended without an answer",
+                self.options.model
+            )))
         })
     }
 
@@ -173,6 +177,10 @@ impl Drop for Scheduler {
     }
 }
 
+fn is_wanted(job: &Job) -> bool {
+    job.ticket.is_wanted()
+}
+
 fn work(mut session: ModelSession, queue: &Queue<Job>, busy: &AtomicUsize) {
     while let Some(job) = queue.pull() {
         if !job.ticket.start() {
@@ -183,7 +191,8 @@ fn work(mut session: ModelSession, queue: &Queue<Job>, busy: &AtomicUsize) {
         // A panic in here is a bug; it must cost one request, not the worker.
         let run = catch_unwind(AssertUnwindSafe(|| session.run(&job.inputs, &job.wanted)));
         busy.fetch_sub(1, Relaxed);
-        let outputs = run.unwrap_or_else(|_| Err(Error::internal("the worker panicked while it ran the model")));
+        let outputs =
+            run.unwrap_or_else(|_| Err(Error::internal("the worker panicked while it ran the model")));
         let outcome = outputs.map(|outputs| InferOutcome {
             outputs,
             queued: started.duration_since(job.arrived),
@@ -193,4 +202,3 @@ fn work(mut session: ModelSession, queue: &Queue<Job>, busy: &AtomicUsize) {
         let _gone = job.answer.send(outcome);
     }
 }
-

@@ -1,7 +1,7 @@
 //! The log: pretty for people, JSON for machines, written by a thread of its own.
 //!
 //! Owns the choice and the writer. A request never waits for a slow terminal or disk: lines beyond
-//! the writer's buffer are dropped and counted.
+//! the writer's buffer are dropped.
 
 use std::io::IsTerminal as _;
 
@@ -10,6 +10,9 @@ use tracing_subscriber::EnvFilter;
 
 /// Lines that may wait for the writer.
 const BUFFERED_LINES: usize = 65_536;
+
+/// What libraries say at level info is for their own authors; a filter that names them overrides this.
+const QUIET: &str = "ort=warn,wasmtime=warn,cranelift=warn";
 
 /// How to log.
 #[derive(Clone, Debug)]
@@ -30,11 +33,13 @@ pub struct LogGuard(#[allow(dead_code, reason = "held for its drop")] WorkerGuar
 /// A filter that cannot be read, or a second start in one process.
 pub fn start_logging(options: &LogOptions) -> Result<LogGuard, String> {
     let filter = EnvFilter::builder()
-        .parse(&options.filter)
+        .parse(if options.filter == "off" { "off".to_owned() } else { format!("{QUIET},{}", options.filter) })
         .map_err(|error| format!("log filter '{}': {error}", options.filter))?;
     let terminal = std::io::stderr().is_terminal();
-    let (writer, guard) =
-        NonBlockingBuilder::default().lossy(true).buffered_lines_limit(BUFFERED_LINES).finish(std::io::stderr());
+    let (writer, guard) = NonBlockingBuilder::default()
+        .lossy(true)
+        .buffered_lines_limit(BUFFERED_LINES)
+        .finish(std::io::stderr());
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     let started = if options.json.unwrap_or(!terminal) {
         subscriber.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init_boxed()

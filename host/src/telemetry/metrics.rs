@@ -17,12 +17,16 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::error::ErrorCode;
 use crate::pipeline::{Stage, StageTimes};
-use crate::plugin::{CallReport, PoolStatus};
+use crate::plugin::PoolStatus;
 
 /// Upper bounds in seconds: from a cached tiny model to a large one on a busy machine.
 const BUCKETS: [f64; 17] = [
-    0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+    0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
+    10.0, 30.0,
 ];
+
+/// The outcome of a request that was answered.
+const OK: &str = "ok";
 
 /// Which door a request came through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -137,7 +141,11 @@ impl Metrics {
     fn register(&self) {
         let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         let seconds = Unit::Seconds;
-        registry.register("requests", "Inference requests by outcome: ok, or the error's code", self.requests.clone());
+        registry.register(
+            "requests",
+            "Inference requests by outcome: ok, or the error's code",
+            self.requests.clone(),
+        );
         registry.register_with_unit(
             "request_duration",
             "Time of a request by stage; stage total is all of it",
@@ -157,7 +165,11 @@ impl Metrics {
         registry.register("queue_requests", "Requests that wait for a worker", self.waiting.clone());
         registry.register("workers", "Workers, each with a session", self.workers.clone());
         registry.register("workers_busy", "Workers that run a model now", self.workers_busy.clone());
-        registry.register("plugin_instances", "Instances of the plugin, in use or idle", self.instances.clone());
+        registry.register(
+            "plugin_instances",
+            "Instances of the plugin, in use or idle",
+            self.instances.clone(),
+        );
         registry.register(
             "plugin_instances_created",
             "Instances made since the version was loaded",
@@ -171,7 +183,12 @@ impl Metrics {
     }
 
     /// The series of one generation, resolved once.
-    pub fn generation(self: &Arc<Self>, model: &str, version: &str, plugin: Option<&str>) -> GenerationMetrics {
+    pub fn generation(
+        self: &Arc<Self>,
+        model: &str,
+        version: &str,
+        plugin: Option<&str>,
+    ) -> GenerationMetrics {
         let labels = ModelLabels { model: model.to_owned(), version: version.to_owned() };
         let stage = |stage: &'static str| {
             let labels = StageLabels { model: model.to_owned(), version: version.to_owned(), stage };
@@ -187,7 +204,16 @@ impl Metrics {
                 })
             })
         };
+        let answered = |endpoint: Endpoint| {
+            self.requests.get_or_create_owned(&RequestLabels {
+                model: model.to_owned(),
+                version: version.to_owned(),
+                endpoint: endpoint.as_str(),
+                outcome: OK,
+            })
+        };
         GenerationMetrics {
+            answered: [answered(Endpoint::Predict), answered(Endpoint::Infer)],
             total: stage("total"),
             stages: Stage::ALL.map(|each| stage(each.as_str())),
             cpu: [cpu(Stage::Preprocess), cpu(Stage::Postprocess)],
@@ -229,6 +255,7 @@ impl Metrics {
 pub struct GenerationMetrics {
     all: Arc<Metrics>,
     labels: ModelLabels,
+    answered: [Counter; 2],
     total: Histogram,
     stages: [Histogram; 4],
     cpu: [Option<Seconds>; 2],
@@ -243,28 +270,38 @@ impl GenerationMetrics {
     }
 
     /// Counts a request that ended.
-    pub fn finished(&self, endpoint: Endpoint, outcome: Result<(), ErrorCode>, total: Duration, times: &StageTimes) {
+    pub fn finished(
+        &self,
+        endpoint: Endpoint,
+        outcome: Result<(), ErrorCode>,
+        total: Duration,
+        times: &StageTimes,
+    ) {
         self.total.observe(total.as_secs_f64());
         for (stage, histogram) in Stage::ALL.into_iter().zip(&self.stages) {
             if let Some(took) = times.get(stage) {
                 histogram.observe(took.as_secs_f64());
             }
         }
+        let Err(code) = outcome else {
+            self.answered[endpoint as usize].inc();
+            return;
+        };
         let labels = RequestLabels {
             model: self.labels.model.clone(),
             version: self.labels.version.clone(),
             endpoint: endpoint.as_str(),
-            outcome: outcome.map_or_else(ErrorCode::as_str, |()| "ok"),
+            outcome: code.as_str(),
         };
         self.all.requests.get_or_create(&labels).inc();
     }
 
     /// Counts what a plugin's call cost.
-    pub fn plugin_call(&self, stage: Stage, report: &CallReport) {
+    pub fn plugin_call(&self, stage: Stage, cpu: Duration) {
         let [preprocess, postprocess] = &self.cpu;
         let seconds = if stage == Stage::Preprocess { preprocess } else { postprocess };
         if let Some(seconds) = seconds {
-            seconds.inc_by(report.cpu.as_secs_f64());
+            seconds.inc_by(cpu.as_secs_f64());
         }
     }
 

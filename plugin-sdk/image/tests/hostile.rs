@@ -1,5 +1,7 @@
 //! Files that lie, stop short or are noise: always an error of the right kind, never a panic.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 use nuke_image::{DecodeOptions, ErrorKind, Filter, Picture, inspect};
 use proptest::prelude::*;
 

@@ -1,5 +1,7 @@
 //! Every kind of file, and every filter, against what Pillow makes of it (`data/make.py`).
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 use std::path::{Path, PathBuf};
 
 use nuke_image::{Channels, DecodeOptions, ElementType, Filter, Format, Picture, TensorOptions, inspect};

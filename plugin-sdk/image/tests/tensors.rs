@@ -1,5 +1,7 @@
 //! Elements by their definition, in every type, layout and order of channels.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 use half::{bf16, f16};
 use nuke_image::{Channels, ElementType, ErrorKind, Layout, Picture, TensorOptions};
 

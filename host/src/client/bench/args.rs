@@ -76,9 +76,14 @@ pub(super) struct TensorArgs {
     /// The size of every input's first dimension [default: 1 where the model leaves it open]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) batch: Option<u32>,
-    /// The size of an input's open dimensions: INPUT=N for all, 'INPUT[I]=N' for number I from 0
-    /// (may be given again) [default: 1]
-    #[arg(long = "dim", value_name = "INPUT=N", value_parser = parse_pair)]
+    // Not a doc comment: rustdoc would take the brackets for a link.
+    #[arg(
+        long = "dim",
+        value_name = "INPUT=N",
+        value_parser = parse_pair,
+        help = "The size of an input's open dimensions: INPUT=N for all, 'INPUT[I]=N' for number I from 0 \
+                (may be given again) [default: 1]"
+    )]
     pub(super) dimensions: Vec<(String, String)>,
     /// What the elements are; random integers are 0 to 99, random floats 0 to 1 [default: random]
     #[arg(long, value_name = "KIND")]

@@ -2,15 +2,17 @@
 //!
 //! Owns the JSON of these answers, in the protocol's own words.
 
-use axum::extract::{Path, State};
+use std::time::Instant;
+
+use axum::extract::{Request, State};
 use axum::response::Response;
-use bytes::Bytes;
 use http::StatusCode;
 use serde_json::{Value, json};
 
 use crate::error::Error;
-use crate::http::reply;
 use crate::http::state::AppState;
+use crate::http::target::Target;
+use crate::http::{body, reply};
 use crate::model::TensorSpec;
 use crate::model::tensor::DataType;
 use crate::pipeline::Generation;
@@ -34,7 +36,10 @@ pub(super) async fn models(State(state): State<AppState>) -> Response {
 }
 
 /// The repository index: all versions, or with `{"ready": true}` those that serve.
-pub(super) async fn index(State(state): State<AppState>, body: Bytes) -> Result<Response, Error> {
+pub(super) async fn index(State(state): State<AppState>, request: Request) -> Result<Response, Error> {
+    let (head, body) = request.into_parts();
+    let deadline = Instant::now() + state.request_timeout();
+    let body = body::read(&head.headers, body, state.max_body(), deadline).await?;
     let only_ready = match body.as_ref() {
         [] => false,
         text => {
@@ -52,7 +57,8 @@ pub(super) async fn index(State(state): State<AppState>, body: Bytes) -> Result<
 
 fn listing(state: &AppState, only_ready: bool) -> Vec<Value> {
     let all = state.index().all();
-    let versions = all.iter().flat_map(|(name, versions)| versions.iter().map(move |version| (name, version)));
+    let versions =
+        all.iter().flat_map(|(name, versions)| versions.iter().map(move |version| (name, version)));
     versions
         .filter(|(_, (_, status))| !only_ready || matches!(status, VersionStatus::Ready(_)))
         .map(|(name, (version, status))| {
@@ -66,18 +72,8 @@ fn listing(state: &AppState, only_ready: bool) -> Vec<Value> {
         .collect()
 }
 
-pub(super) async fn model(State(state): State<AppState>, Path(model): Path<String>) -> Result<Response, Error> {
-    metadata(&state, &model, None)
-}
-
-pub(super) async fn version(
-    State(state): State<AppState>,
-    Path((model, version)): Path<(String, String)>,
-) -> Result<Response, Error> {
-    metadata(&state, &model, Some(&version))
-}
-
-fn metadata(state: &AppState, model: &str, version: Option<&str>) -> Result<Response, Error> {
+pub(super) async fn model(State(state): State<AppState>, target: Target) -> Result<Response, Error> {
+    let (model, version) = (target.model.as_str(), target.version.as_deref());
     let generation = state.index().find(model, version)?;
     let all = state.index().all();
     let is_ready = |(name, status): &(String, VersionStatus)| {
@@ -85,11 +81,11 @@ fn metadata(state: &AppState, model: &str, version: Option<&str>) -> Result<Resp
     };
     let versions: Vec<_> = match version {
         Some(version) => vec![version.to_owned()],
-        None => all.get(model).map(|versions| versions.iter().filter_map(is_ready).collect()).unwrap_or_default(),
+        None => {
+            all.get(model).map(|versions| versions.iter().filter_map(is_ready).collect()).unwrap_or_default()
+        }
     };
-    let tensor = |spec: &TensorSpec| {
-        json!({"name": spec.name, "datatype": spec.datatype.as_str(), "shape": spec.shape})
-    };
+    let tensor = |spec: &TensorSpec| json!({"name": spec.name, "datatype": spec.datatype.as_str(), "shape": spec.shape});
     let signature = generation.signature();
     let body = json!({
         "name": model,
@@ -101,25 +97,15 @@ fn metadata(state: &AppState, model: &str, version: Option<&str>) -> Result<Resp
     Ok(reply::json(StatusCode::OK, &body))
 }
 
-pub(super) async fn config(State(state): State<AppState>, Path(model): Path<String>) -> Result<Response, Error> {
-    let generation = state.index().find(&model, None)?;
-    Ok(reply::json(StatusCode::OK, &model_config(&generation)))
-}
-
-pub(super) async fn version_config(
-    State(state): State<AppState>,
-    Path((model, version)): Path<(String, String)>,
-) -> Result<Response, Error> {
-    let generation = state.index().find(&model, Some(&version))?;
+pub(super) async fn config(State(state): State<AppState>, target: Target) -> Result<Response, Error> {
+    let generation = state.index().find(&target.model, target.version.as_deref())?;
     Ok(reply::json(StatusCode::OK, &model_config(&generation)))
 }
 
 /// The JSON form of Triton's `ModelConfig`, which perf_analyzer and tritonclient read. A
 /// `max_batch_size` of 0 says that shapes include the batch dimension.
 fn model_config(generation: &Generation) -> Value {
-    let tensor = |spec: &TensorSpec| {
-        json!({"name": spec.name, "data_type": config_type(spec.datatype), "dims": spec.shape})
-    };
+    let tensor = |spec: &TensorSpec| json!({"name": spec.name, "data_type": config_type(spec.datatype), "dims": spec.shape});
     let (workers, _) = generation.scheduler().workers();
     json!({
         "name": generation.model(),

@@ -3,7 +3,7 @@
 //! Owns the bodies. Clients differ in what they read: tritonclient looks at the status alone, KServe's
 //! at the body; both are served.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
 use serde_json::json;
@@ -11,6 +11,7 @@ use serde_json::json;
 use crate::error::{Error, ErrorCode};
 use crate::http::reply;
 use crate::http::state::AppState;
+use crate::http::target::Target;
 
 pub(super) async fn live() -> Response {
     reply::json(StatusCode::OK, &json!({"live": true}))
@@ -21,23 +22,12 @@ pub(super) async fn ready(State(state): State<AppState>) -> Response {
     reply::json(status(ready), &json!({"ready": ready}))
 }
 
-pub(super) async fn model_ready(State(state): State<AppState>, Path(model): Path<String>) -> Result<Response, Error> {
-    answer(&state, &model, None)
-}
-
-pub(super) async fn version_ready(
-    State(state): State<AppState>,
-    Path((model, version)): Path<(String, String)>,
-) -> Result<Response, Error> {
-    answer(&state, &model, Some(&version))
-}
-
 /// 200 or 503; 404 for a model that is not there at all.
-fn answer(state: &AppState, model: &str, version: Option<&str>) -> Result<Response, Error> {
-    match state.index().find(model, version) {
-        Ok(_) => Ok(reply::json(StatusCode::OK, &json!({"name": model, "ready": true}))),
+pub(super) async fn model_ready(State(state): State<AppState>, target: Target) -> Result<Response, Error> {
+    match state.index().find(&target.model, target.version.as_deref()) {
+        Ok(_) => Ok(reply::json(StatusCode::OK, &json!({"name": target.model, "ready": true}))),
         Err(error) if error.code == ErrorCode::Unavailable => {
-            let body = json!({"name": model, "ready": false, "error": error.message});
+            let body = json!({"name": target.model, "ready": false, "error": error.message});
             Ok(reply::json(StatusCode::SERVICE_UNAVAILABLE, &body))
         }
         Err(error) => Err(error),

@@ -4,8 +4,8 @@
 
 use std::time::{Duration, Instant};
 
-use axum::extract::{Path, Request, State};
-use axum::response::Response;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use http::HeaderMap;
 
@@ -13,39 +13,28 @@ use super::codec::InferRequest;
 use super::wire;
 use crate::error::{Error, ErrorCode};
 use crate::http::state::AppState;
+use crate::http::target::Target;
 use crate::http::{body, predict};
 use crate::pipeline::{self, Generation, StageTimes};
 use crate::telemetry::Endpoint;
 
-pub(super) async fn infer_latest(
+pub(super) async fn infer(
     State(state): State<AppState>,
-    Path(model): Path<String>,
+    target: Target,
     request: Request,
 ) -> Result<Response, Error> {
-    infer(&state, &model, None, request).await
-}
-
-pub(super) async fn infer_version(
-    State(state): State<AppState>,
-    Path((model, version)): Path<(String, String)>,
-    request: Request,
-) -> Result<Response, Error> {
-    infer(&state, &model, Some(&version), request).await
-}
-
-async fn infer(state: &AppState, model: &str, version: Option<&str>, request: Request) -> Result<Response, Error> {
     let started = Instant::now();
-    let generation = state.index().find(model, version)?;
+    let generation = state.index().find(&target.model, target.version.as_deref())?;
     let (head, body) = request.into_parts();
     let deadline = started + state.request_timeout();
     let body = body::read(&head.headers, body, state.max_body(), deadline).await?;
 
     let _in_flight = generation.metrics().enter();
     let mut times = StageTimes::default();
-    let answer = answer(state, &generation, &head.headers, &body, started, &mut times).await;
+    let answer = answer(&state, &generation, &head.headers, &body, started, &mut times).await;
     let outcome = answer.as_ref().map(|_| ()).map_err(|error| error.code);
     generation.metrics().finished(Endpoint::Infer, outcome, started.elapsed(), &times);
-    Ok(predict::sign(answer.unwrap_or_else(axum::response::IntoResponse::into_response), &generation, times))
+    Ok(predict::sign(answer.unwrap_or_else(Error::into_response), &generation, times))
 }
 
 async fn answer(
@@ -68,7 +57,9 @@ async fn answer(
 
 /// The extensions that are not advertised are refused, never silently ignored.
 fn refuse_unserved(request: &InferRequest) -> Result<(), Error> {
-    let unserved = |what: String| Err(Error::new(ErrorCode::Unimplemented, format!("{what} is not served by this version")));
+    let unserved = |what: String| {
+        Err(Error::new(ErrorCode::Unimplemented, format!("{what} is not served by this version")))
+    };
     if let Some(output) = request.outputs.iter().find(|output| output.classification.is_some()) {
         return unserved(format!("output '{}': the classification extension", output.name));
     }

@@ -20,10 +20,7 @@ pub(in crate::http) fn read(
     body: &Bytes,
     max_body: usize,
 ) -> Result<InferRequest, Error> {
-    let length = match headers.get(codec::HEADER_LENGTH) {
-        Some(value) => Some(codec::header_length(value.as_bytes())?),
-        None => None,
-    };
+    let length = header_length(headers)?;
     let limits = Limits { decoded_bytes: max_body, ..Limits::default() };
     match codec::parse(body, length, &limits)? {
         codec::Body::Request(request) => Ok(request),
@@ -40,8 +37,27 @@ pub(in crate::http) fn read(
     }
 }
 
+/// How much of the body is JSON, if a header says so.
+fn header_length(headers: &HeaderMap) -> Result<Option<usize>, Error> {
+    let mut values = headers.get_all(codec::HEADER_LENGTH).iter();
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    if values.any(|other| other != value) {
+        return Err(Error::invalid(format!(
+            "header {} is given more than once, and differs",
+            codec::HEADER_LENGTH
+        )));
+    }
+    codec::header_length(value.as_bytes()).map(Some)
+}
+
 /// Writes outputs as the request asks for each.
-pub(super) fn write(generation: &Generation, request: &InferRequest, outputs: Vec<Tensor>) -> Result<Response, Error> {
+pub(super) fn write(
+    generation: &Generation,
+    request: &InferRequest,
+    outputs: Vec<Tensor>,
+) -> Result<Response, Error> {
     let outputs = outputs
         .into_iter()
         .map(|tensor| ResponseOutput { binary: request.wants_binary(&tensor.name), tensor })
@@ -55,7 +71,11 @@ pub(in crate::http) fn write_json(generation: &Generation, outputs: Vec<Tensor>)
     encode(generation, None, outputs)
 }
 
-fn encode(generation: &Generation, id: Option<&str>, outputs: Vec<ResponseOutput>) -> Result<Response, Error> {
+fn encode(
+    generation: &Generation,
+    id: Option<&str>,
+    outputs: Vec<ResponseOutput>,
+) -> Result<Response, Error> {
     let encoded = codec::encode(&InferResponse {
         id,
         model_name: generation.model(),

@@ -8,7 +8,7 @@ mod image;
 mod logging;
 
 pub use bundle::BundleContext;
+pub(super) use image::PictureBudget;
 #[allow(unreachable_pub, reason = "the generated bindings re-export it")]
 pub use image::PictureHandle;
-pub(super) use image::PictureBudget;
 pub(super) use logging::LogBudget;

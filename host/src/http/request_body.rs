@@ -1,0 +1,88 @@
+//! A request's body that outlives its handler.
+//!
+//! Owns what becomes of a body that the handler did not read to its end, as when the model is unknown:
+//! a little is read away so that the connection can go on; for more, the answer says that the
+//! connection closes. Without that, a client's next request on the connection would fail.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+
+/// Bytes that are read away for the sake of the connection.
+const MOST: usize = 64 << 10;
+/// How long that may take.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// The handler's view of a body that [`Rest`] shares.
+#[derive(Clone, Debug)]
+pub(super) struct SharedBody(Arc<Mutex<Incoming>>);
+
+impl SharedBody {
+    fn incoming(&self) -> MutexGuard<'_, Incoming> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Body for SharedBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        Pin::new(&mut *self.incoming()).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming().is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming().size_hint()
+    }
+}
+
+/// What the handler may leave of a body.
+#[derive(Debug)]
+pub(super) struct Rest(SharedBody);
+
+/// Splits a body into the handler's view and the rest.
+pub(super) fn share(incoming: Incoming) -> (SharedBody, Rest) {
+    let shared = SharedBody(Arc::new(Mutex::new(incoming)));
+    (shared.clone(), Rest(shared))
+}
+
+impl Rest {
+    /// Reads away what is left, if it is little. Returns whether the body has come to its end.
+    pub(super) async fn discard(mut self) -> bool {
+        if self.0.is_end_stream() {
+            return true;
+        }
+        if self.0.size_hint().exact().is_some_and(|left| left > MOST as u64) {
+            return false;
+        }
+        tokio::time::timeout(PATIENCE, self.read_away()).await.unwrap_or(false)
+    }
+
+    async fn read_away(&mut self) -> bool {
+        let mut left = MOST;
+        while let Some(frame) = self.0.frame().await {
+            let Ok(frame) = frame else {
+                return false;
+            };
+            let length = frame.data_ref().map_or(0, Bytes::len);
+            if length > left {
+                return false;
+            }
+            left -= length;
+        }
+        true
+    }
+}

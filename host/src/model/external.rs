@@ -1,0 +1,209 @@
+//! Which files a model keeps its weights in, beside its own.
+//!
+//! Owns the walk over the model's protobuf (field numbers: onnx.proto3 of ONNX 1.19) for tensors that
+//! say `data_location: EXTERNAL`. ONNX Runtime would open such paths by itself, relative to the
+//! process's own folder: so each is found here first, and read by the host from the version's folder.
+//! It never opens anything.
+
+use std::collections::BTreeSet;
+
+/// Messages within messages: deeper than any real graph's subgraphs.
+const DEPTH: usize = 96;
+
+/// What a message is, which decides what its fields are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Message {
+    Model,
+    Graph,
+    Function,
+    Node,
+    Attribute,
+    Training,
+    Sparse,
+    Tensor,
+    Entry,
+}
+
+/// The protobuf does not add up.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum WalkError {
+    /// A length or a number runs past the end.
+    #[error("the file is cut short or is no ONNX model (at byte {0} of a message)")]
+    CutShort(usize),
+    /// Deeper than any real model.
+    #[error("the model nests messages more than {DEPTH} deep")]
+    TooDeep,
+}
+
+/// The locations of all external data, as the model writes them, sorted, each once.
+///
+/// # Errors
+/// [`WalkError`].
+pub(super) fn locations(model: &[u8]) -> Result<BTreeSet<String>, WalkError> {
+    let mut found = BTreeSet::new();
+    walk(Message::Model, model, 0, &mut found)?;
+    Ok(found)
+}
+
+/// The message in a field, if there can be a tensor in it. A field that occurs twice is looked at
+/// twice: protobuf merges them.
+const fn child(message: Message, field: u64) -> Option<Message> {
+    match (message, field) {
+        (Message::Model, 7) => Some(Message::Graph),
+        (Message::Model, 20) => Some(Message::Training),
+        (Message::Model, 25) => Some(Message::Function),
+        (Message::Training, 1 | 2) => Some(Message::Graph),
+        (Message::Graph, 1) | (Message::Function, 7) => Some(Message::Node),
+        (Message::Graph, 5) => Some(Message::Tensor),
+        (Message::Graph, 15) => Some(Message::Sparse),
+        (Message::Function, 11) | (Message::Node, 5) => Some(Message::Attribute),
+        (Message::Attribute, 5 | 10) => Some(Message::Tensor),
+        (Message::Attribute, 6 | 11) => Some(Message::Graph),
+        (Message::Attribute, 22 | 23) => Some(Message::Sparse),
+        (Message::Sparse, 1 | 2) => Some(Message::Tensor),
+        (Message::Tensor, 13) => Some(Message::Entry),
+        _ => None,
+    }
+}
+
+fn walk(message: Message, bytes: &[u8], depth: usize, found: &mut BTreeSet<String>) -> Result<(), WalkError> {
+    if depth > DEPTH {
+        return Err(WalkError::TooDeep);
+    }
+    let mut fields = Fields { bytes, at: 0 };
+    let (mut key, mut value) = (None, None);
+    while let Some((field, content)) = fields.next()? {
+        let Some(content) = content else {
+            continue;
+        };
+        match (message, field) {
+            (Message::Entry, 1) => key = Some(content),
+            (Message::Entry, 2) => value = Some(content),
+            _ => {
+                if let Some(child) = child(message, field) {
+                    walk(child, content, depth + 1, found)?;
+                }
+            }
+        }
+    }
+    if key == Some(b"location".as_slice()) {
+        found.insert(String::from_utf8_lossy(value.unwrap_or_default()).into_owned());
+    }
+    Ok(())
+}
+
+/// The fields of one message, in the order of its bytes.
+struct Fields<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Fields<'a> {
+    /// The next field's number, with its content if it has a length.
+    fn next(&mut self) -> Result<Option<(u64, Option<&'a [u8]>)>, WalkError> {
+        if self.at >= self.bytes.len() {
+            return Ok(None);
+        }
+        let tag = self.varint()?;
+        let content = match tag & 7 {
+            0 => {
+                self.varint()?;
+                None
+            }
+            1 => {
+                self.take(8)?;
+                None
+            }
+            2 => {
+                let length = usize::try_from(self.varint()?).map_err(|_| WalkError::CutShort(self.at))?;
+                Some(self.take(length)?)
+            }
+            5 => {
+                self.take(4)?;
+                None
+            }
+            _ => return Err(WalkError::CutShort(self.at)),
+        };
+        Ok(Some((tag >> 3, content)))
+    }
+
+    fn varint(&mut self) -> Result<u64, WalkError> {
+        let mut value = 0_u64;
+        for shift in (0..70).step_by(7) {
+            let byte = *self.bytes.get(self.at).ok_or(WalkError::CutShort(self.at))?;
+            self.at += 1;
+            if shift < 64 {
+                value |= u64::from(byte & 0x7f) << shift;
+            }
+            if byte & 0x80 == 0 {
+                return Ok(value);
+            }
+        }
+        Err(WalkError::CutShort(self.at))
+    }
+
+    fn take(&mut self, length: usize) -> Result<&'a [u8], WalkError> {
+        let end = self.at.checked_add(length).filter(|&end| end <= self.bytes.len());
+        let end = end.ok_or(WalkError::CutShort(self.at))?;
+        let taken = &self.bytes[self.at..end];
+        self.at = end;
+        Ok(taken)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn field(number: u8, content: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![number << 3 | 2, u8::try_from(content.len()).unwrap()];
+        bytes.extend_from_slice(content);
+        bytes
+    }
+
+    fn external(location: &str) -> Vec<u8> {
+        let entry = [field(1, b"location"), field(2, location.as_bytes())].concat();
+        field(13, &entry)
+    }
+
+    #[test]
+    fn external_data_is_found_in_initializers_and_in_subgraphs() {
+        let tensor = external("weights.bin");
+        let initializer = field(5, &tensor);
+        let subgraph = field(5, &external("../../etc/passwd"));
+        let attribute = field(6, &subgraph);
+        let node = field(1, &field(5, &attribute));
+        let graph = field(7, &[initializer, node].concat());
+        let found: Vec<_> = locations(&graph).unwrap().into_iter().collect();
+        assert_eq!(found, ["../../etc/passwd", "weights.bin"]);
+    }
+
+    #[test]
+    fn endless_nesting_is_refused() {
+        let mut graph = Vec::new();
+        let wrap = |number: u64, content: &[u8]| {
+            let mut bytes = Vec::new();
+            for mut value in [number << 3 | 2, content.len() as u64] {
+                while value >= 0x80 {
+                    bytes.push(u8::try_from(value & 0x7f).unwrap() | 0x80);
+                    value >>= 7;
+                }
+                bytes.push(u8::try_from(value).unwrap());
+            }
+            bytes.extend_from_slice(content);
+            bytes
+        };
+        for _ in 0..100 {
+            graph = wrap(1, &wrap(5, &wrap(6, &graph)));
+        }
+        assert_eq!(locations(&wrap(7, &graph)), Err(WalkError::TooDeep));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            let _any = locations(&bytes);
+        }
+    }
+}

@@ -1,0 +1,126 @@
+#!/usr/bin/env python3
+"""Measures a host against baselines in the same run, and prints Markdown for docs/performance.md.
+
+    python3 tests/bench/run.py                 everything, some eight minutes
+    python3 tests/bench/run.py --quick         everything, short: to see that it works, not for figures
+    python3 tests/bench/run.py --only calls    some parts: overhead, photos, calls, start
+
+Needs Python alone. The sample plugins and ONNX Runtime must be there (`cargo xtask setup`, `cargo xtask
+plugins`); the host and the in-process program are built if no --nuke and --compare are given. Everything
+is started on the loopback and ended by its process id.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import pathlib
+import platform
+import subprocess
+import sys
+import tempfile
+
+import overhead
+import photos
+import starts
+from processes import CORES, ROOT, Failure, compare, output
+from tables import by_name
+
+
+class Calls:
+    """The cost of plugin calls: all of it is measured in process."""
+
+    @staticmethod
+    def measure(setup, _):
+        calls = compare(setup, "calls", "--calls", setup.calls)
+        ways = compare(setup, "preprocess", "--plugins", setup.plugins, "--runs", setup.calls // 10)
+        return {"calls": calls, "preprocess": ways}
+
+    @staticmethod
+    def markdown(result):
+        return f"{by_name(result['calls'])}\n\n{by_name(result['preprocess'])}"
+
+
+PARTS = {
+    "overhead": ("Host overhead, tiny model", overhead),
+    "photos": ("Photo to labels", photos),
+    "calls": ("Plugin calls and preprocessing", Calls),
+    "start": ("Start and memory", starts),
+}
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default=",".join(PARTS), help="parts, separated by commas")
+    parser.add_argument("--quick", action="store_true", help="short runs: figures of no worth")
+    parser.add_argument("--nuke", type=pathlib.Path, help="the host's binary")
+    parser.add_argument("--compare", type=pathlib.Path, help="the in-process program, host/benches/compare")
+    parser.add_argument("--plugins", type=pathlib.Path, default=ROOT / "target/plugins", help="built plugins")
+    parser.add_argument("--json", type=pathlib.Path, help="also write all figures to this file")
+    setup = parser.parse_args()
+    unknown = set(setup.only.split(",")) - set(PARTS)
+    if unknown:
+        parser.error(f"--only: no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+    setup.seconds, setup.rounds, setup.starts, setup.calls = (1, 1, 2, 500) if setup.quick else (5, 3, 7, 5000)
+    return setup
+
+
+def build(setup):
+    """Builds what was not named."""
+    if setup.nuke and setup.compare:
+        return
+    command = ["cargo", "build", "--release", "--package", "nuke-host", "--bin", "nuke", "--bench", "compare"]
+    command += ["--message-format=json-render-diagnostics"]
+    built = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=False)
+    if built.returncode != 0:
+        raise Failure("the host cannot be built")
+    messages = [json.loads(line) for line in built.stdout.splitlines() if line.startswith(b"{")]
+    made = {m["target"]["name"]: m["executable"] for m in messages if m.get("executable")}
+    setup.nuke = setup.nuke or pathlib.Path(made["nuke"])
+    setup.compare = setup.compare or pathlib.Path(made["compare"])
+
+
+def ensure_plugins(setup):
+    for build_name in photos.BUILDS:
+        if not list(setup.plugins.glob(f"{build_name}/*/plugin.wasm")):
+            raise Failure(f"no plugin {build_name} in {setup.plugins}; run `cargo xtask plugins`")
+
+
+def machine(setup):
+    """One line that says where and with what the figures were made."""
+    cpu = pathlib.Path("/proc/cpuinfo").read_text()
+    model = next((line.split(":")[1].strip() for line in cpu.splitlines() if line.startswith("model name")), "")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    version = output([setup.nuke, "--version"]).strip()
+    rustc = output(["rustc", "--version"]).strip()
+    load = " ".join(f"{value:.2f}" for value in os.getloadavg())
+    date = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+    return (
+        f"{date} · {model or platform.machine()}, {CORES} cores, {memory:.0f} GiB · {platform.system()} "
+        f"{platform.release()} · {version} · {rustc} · load before: {load}"
+    )
+
+
+def main():
+    setup = arguments()
+    try:
+        build(setup)
+        ensure_plugins(setup)
+        results = {"machine": machine(setup)}
+        print(results["machine"], flush=True)
+        with tempfile.TemporaryDirectory(prefix="nuke-bench-") as folder:
+            for name in setup.only.split(","):
+                title, part = PARTS[name]
+                print(f"measuring: {title}", file=sys.stderr, flush=True)
+                results[name] = part.measure(setup, pathlib.Path(folder))
+                print(f"\n## {title}\n\n{part.markdown(results[name])}", flush=True)
+        if setup.json:
+            setup.json.write_text(json.dumps(results, indent=1) + "\n")
+    except Failure as failure:
+        print(f"run.py: {failure}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

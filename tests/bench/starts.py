@@ -1,0 +1,73 @@
+"""From the start of the process to its first readiness, with nothing compiled and with everything, and
+the memory that it holds."""
+
+import shutil
+
+from processes import ROOT, Host, compare, load, memory_mib
+from tables import figure, median, table
+
+PHOTO = ROOT / "models/image-classifier/1/samples/coffee.png"
+MODEL = "image-classifier"
+REQUESTS = 1000
+
+
+def measure(setup, folder):
+    empty = folder / "no-models"
+    empty.mkdir()
+    samples = ROOT / "models"
+    times = {"no models": [], "sample bundles, nothing compiled": [], "sample bundles, compiled before": []}
+    loads = {"cold": [], "warm": []}
+    cache = folder / "start-cache"
+    start(setup, samples, folder, cache)  # The first one reads the files from the disk.
+    for _ in range(setup.starts):
+        times["no models"].append(start(setup, empty, folder, cache).ready_after)
+        shutil.rmtree(cache)
+        for kind, name in (("cold", "sample bundles, nothing compiled"), ("warm", "sample bundles, compiled before")):
+            host = start(setup, samples, folder, cache)
+            times[name].append(host.ready_after)
+            loads[kind].append({event["model"]: event["took_ms"] for event in host.events("the version is ready")})
+    opened = [compare(setup, "open") for _ in range(setup.starts)]
+    return {"times": times, "loads": loads, "opened": opened, "memory": memory(setup, samples, folder, cache)}
+
+
+def start(setup, models, folder, cache):
+    """A host that was ready once, and has been stopped."""
+    with Host(setup, models, folder / "start.log", cache) as host:
+        return host
+
+
+def memory(setup, models, folder, cache):
+    """Resident memory after the start and after many photos."""
+    with Host(setup, models, folder / "memory.log", cache) as host:
+        seen = {"after the start": memory_mib(host.pid)}
+        for name in (f"after {REQUESTS} photos", f"after {2 * REQUESTS} photos"):
+            load(
+                setup, "--url", host.url, "--predict", MODEL, "--body", PHOTO, "--concurrency", "4",
+                "--requests", REQUESTS, "--warmup", "0s",
+            )  # fmt: skip
+            seen[name] = memory_mib(host.pid)
+    return seen
+
+
+def markdown(result):
+    millis = [
+        [name, median(times) * 1e3, min(times) * 1e3, max(times) * 1e3] for name, times in result["times"].items()
+    ]
+    opened = {name: median([run[name]["took_ms"] for run in result["opened"]]) for name in result["opened"][0]}
+    session = next(took for name, took in opened.items() if MODEL in name)
+    warm = median(result["times"]["sample bundles, compiled before"]) * 1e3
+    parts = [
+        ["to ready, compiled before", warm],
+        *([f"of it, in a process of its own: opening {name}", took] for name, took in opened.items()),
+        [f"to ready without opening the session of {MODEL}", warm - session],
+    ]
+    for kind, runs in result["loads"].items():
+        for model in sorted(runs[0]):
+            parts.append([f"loading {model} as the host's log has it, {kind}", median([run[model] for run in runs])])
+    memory_rows = [[name, size["rss"], size["own"], size["peak"]] for name, size in result["memory"].items()]
+    return "\n\n".join([
+        f"{len(next(iter(result['times'].values())))} starts of each kind in turn; files in the page cache.",
+        table(["start to ready, ms", "median", "least", "most"], millis),
+        table(["", "ms, median"], parts),
+        table(["memory, MiB", "resident", "of it not files", "most so far"], memory_rows),
+    ]) + f"\n\nONNX Runtime's library and the host's own code are files: {figure(opened.get('ONNX Runtime'))} ms to load."

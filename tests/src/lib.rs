@@ -1,0 +1,23 @@
+//! What the tests of `tests/tests` share: a running host, a client, a folder of models, and plugins of
+//! every kind of misbehaviour.
+//!
+//! Owns the way to a host that is the real binary in a process of its own: nothing here calls the host's
+//! code. Whatever a test needs and cannot find is a panic that names the remedy, never a skipped test.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is how a test fails")]
+
+mod client;
+pub mod components;
+mod metrics;
+mod paths;
+mod raw;
+mod repository;
+mod server;
+
+pub use client::{Answer, Client, Request};
+pub use metrics::Metrics;
+pub use paths::{binary, guest, nuke, photo, plugins, python, root};
+pub use raw::RawConnection;
+pub use repository::Repository;
+pub use rustix::process::Signal;
+pub use server::{Exited, Server, ServerBuilder, eventually};
