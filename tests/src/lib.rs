@@ -8,6 +8,7 @@
 
 mod client;
 pub mod components;
+mod log;
 mod metrics;
 mod paths;
 mod raw;

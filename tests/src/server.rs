@@ -3,13 +3,9 @@
 //! Owns the process from its start to its end; it never outlives the [`Server`].
 
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -18,6 +14,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::client::{Answer, Client};
+use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::raw::RawConnection;
 use crate::repository::Repository;
@@ -264,7 +261,7 @@ impl Server {
 
     /// Where all lines are written to as well, until the server is dropped by a test that passes.
     pub fn log_file(&self) -> &Path {
-        &self.log.path
+        self.log.path()
     }
 
     /// Memory of the process that is in RAM, in bytes.
@@ -367,56 +364,15 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if !thread::panicking() {
-            let _ = std::fs::remove_file(&self.log.path);
+            let _ = std::fs::remove_file(self.log.path());
             return;
         }
         let lines = self.logs();
         let last: Vec<String> = lines.iter().rev().take(25).rev().map(|line| shorten(line)).collect();
-        eprintln!("the host's log ({}) ends:\n{}", self.log.path.display(), last.join("\n"));
+        eprintln!("the host's log ({}) ends:\n{}", self.log.path().display(), last.join("\n"));
     }
 }
 
 fn shorten(line: &str) -> String {
     line.chars().take(1000).collect()
-}
-
-/// What the host has written, in memory and in a file.
-#[derive(Clone, Debug)]
-struct Log {
-    lines: Arc<Mutex<Vec<String>>>,
-    path: PathBuf,
-}
-
-impl Log {
-    fn create() -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("{}-{}.jsonl", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let path = paths::scratch("logs").join(name);
-        File::create(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        Self { lines: Arc::default(), path }
-    }
-
-    fn lines(&self) -> Vec<String> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Takes in what comes from one of the host's two outputs.
-    fn follow(&self, output: Option<impl Read + Send + 'static>) -> JoinHandle<()> {
-        let log = self.clone();
-        thread::spawn(move || {
-            let mut file = File::options().append(true).open(&log.path).expect("the file has been made");
-            let Some(output) = output else {
-                return;
-            };
-            for line in BufReader::new(output).split(b'\n') {
-                let Ok(line) = line else {
-                    return;
-                };
-                let line = String::from_utf8_lossy(&line).into_owned();
-                // The copy in memory is what tests read; a full disk must not end them.
-                let _ = writeln!(file, "{line}");
-                log.lines.lock().unwrap_or_else(PoisonError::into_inner).push(line);
-            }
-        })
-    }
 }

@@ -120,7 +120,7 @@ fn an_error_in_order_names_the_value_and_carries_its_detail() {
         assert_eq!(body["code"], "invalid_argument", "{language}");
         assert_eq!(body["details"], json!({"index": "2"}), "{language}");
         // It was an error in order: the instance serves on.
-        let _ = predict(&server, version, csv(&picture(0)).as_bytes()).expect(200);
+        predict(&server, version, csv(&picture(0)).as_bytes()).expect(200);
     }
     let broken = server.metrics().sum("nuke_plugin_instances_broken_total", &[("model", "digits")]);
     assert_eq!(broken, 0.0);
@@ -130,7 +130,7 @@ fn an_error_in_order_names_the_value_and_carries_its_detail() {
 fn a_log_line_has_its_field_its_model_and_its_version() {
     let server = start();
     for (version, language) in LANGUAGES {
-        let _ = predict(&server, version, csv(&picture(0)).as_bytes()).expect(200);
+        predict(&server, version, csv(&picture(0)).as_bytes()).expect(200);
         let line = |server: &Server| -> Option<Value> {
             server.log_lines("plugin").into_iter().find(|line| line["version"] == version)
         };

@@ -104,6 +104,31 @@ fn the_top_five_of_six_photos_are_the_references_for_both_builds() {
 }
 
 #[test]
+fn the_tolerance_tells_wrong_preprocessing_apart() {
+    let bundle = root().join("models/image-classifier/1");
+    let wrong = [
+        ("bgr", "channels: bgr"),
+        ("mean", "mean: 0"),
+        ("size", "resize: 224"),
+        ("nearest", "filter: nearest"),
+    ];
+    let repository = wrong.iter().fold(Repository::new(), |repository, (name, setting)| {
+        let text = format!("plugin: image-classify@^1\ncapabilities: [image]\nsettings: {{{setting}}}\n");
+        repository.model(name, "1", &bundle).bundle_yaml(&text)
+    });
+    let server =
+        Server::builder().models(repository.models()).plugins(plugins()).set("plugins.time", "30s").start();
+    let reference = reference();
+    for (model, setting) in wrong {
+        let found = reference["photos"].as_array().unwrap().iter().any(|expected| {
+            let answer = classify(&server, model, "", expected["photo"].as_str().unwrap()).expect(200);
+            !differences(&ranked(&answer.json()["predictions"]), expected, &reference["tolerance"]).is_empty()
+        });
+        assert!(found, "with '{setting}' all six photos are within the tolerance");
+    }
+}
+
+#[test]
 fn an_espresso_is_an_espresso() {
     let server = start();
     for (name, words) in [("coffee.png", "espresso"), ("camera.png", "tripod"), ("chelsea.png", "cat")] {
@@ -184,20 +209,32 @@ fn a_body_that_is_no_picture_is_refused_by_what_it_says_it_is() {
     assert_eq!(broken, 0.0, "a body that a client sent has broken an instance");
 }
 
-/// A PNG's signature and a header that claims 65500 x 65500 pixels.
-const CLAIMS_TOO_MUCH: &[u8] =
-    b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\xff\xdc\0\0\xff\xdc\x08\x02\0\0\0\x1c\x35\x81\x4c\0\0\0\0IDAT\x35\xaf\x06\x1e";
+/// A PNG's signature with a header that claims this size, and no pixel.
+fn header_of(side: u32) -> Vec<u8> {
+    let mut header = b"IHDR".to_vec();
+    header.extend([side.to_be_bytes(), side.to_be_bytes()].concat());
+    header.extend([8, 2, 0, 0, 0]);
+    let check = |bytes: &[u8]| {
+        let shift = |check: u32, _| if check & 1 == 1 { check >> 1 ^ 0xedb8_8320 } else { check >> 1 };
+        !bytes.iter().fold(u32::MAX, |check, byte| (0..8).fold(check ^ u32::from(*byte), shift))
+    };
+    let pixels = [b"\0\0\0\0IDAT".as_slice(), &check(b"IDAT").to_be_bytes()].concat();
+    [b"\x89PNG\r\n\x1a\n\0\0\0\x0d".as_slice(), &header, &check(&header).to_be_bytes(), &pixels].concat()
+}
 
 #[test]
 fn a_picture_of_too_many_pixels_is_refused_before_it_takes_memory() {
     let server = start();
     for build in BUILDS {
-        let _ = classify(&server, build, "", "coffee.png").expect(200);
+        classify(&server, build, "", "coffee.png").expect(200);
         let before = server.rss();
-        let answer = server.post(&format!("/predict/{build}"), "image/png", CLAIMS_TOO_MUCH).expect(413);
-        assert!(answer.error().contains("pixels"), "{build}: {}", answer.error());
+        let post = |side| server.post(&format!("/predict/{build}"), "image/png", header_of(side)).expect(413);
+        let message = post(9000).error();
+        assert!(message.contains("9000x9000") && message.contains("pixels"), "{build}: {message}");
+        let message = post(65_500).error();
+        assert!(message.contains("pixels") || message.contains("memory"), "{build}: {message}");
         let grown = server.rss().saturating_sub(before) >> 20;
-        assert!(grown < 64, "{build}: {grown} MiB for a header of 57 bytes");
+        assert!(grown < 64, "{build}: {grown} MiB for two headers");
     }
     assert_eq!(server.metrics().sum("nuke_plugin_instances_broken_total", &[]), 0.0);
 }

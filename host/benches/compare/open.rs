@@ -27,7 +27,7 @@ pub(crate) fn measure(args: &Args) -> Outcome<Report> {
     let runtime = runtime?;
     report.row("ONNX Runtime", [("took_ms", took.as_secs_f64() * 1e3)]);
     for path in &args.models {
-        let model = places::read(path)?;
+        let model = places::model(path)?;
         let open = || {
             (0..args.sessions).map(|_| ModelSession::open(&runtime, &model)).collect::<Result<Vec<_>, _>>()
         };

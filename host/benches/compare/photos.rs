@@ -38,7 +38,7 @@ struct Spent {
 /// Classifies the photo over and over, as fast as it goes.
 pub(crate) fn measure(args: &Args) -> Outcome<Report> {
     let runtime = places::onnxruntime()?;
-    let model = places::read(&args.bundle.join("model.onnx"))?;
+    let model = places::model(&args.bundle.join("model.onnx"))?;
     let labels = native::labels(&places::read(&args.bundle.join("labels.txt"))?)?;
     let photo = places::read(&args.photo)?;
     let threads = args.threads.max(1);

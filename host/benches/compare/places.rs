@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use nuke_host::model::{Runtime, RuntimeOptions};
+use nuke_host::model::{ModelSource, Runtime, RuntimeOptions};
 
 use crate::Outcome;
 
@@ -19,6 +19,12 @@ pub(crate) fn read(path: &Path) -> Outcome<Vec<u8>> {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
     };
     std::fs::read(&path).map_err(|error| format!("{}: {error}", path.display()).into())
+}
+
+/// A model without weights in other files.
+pub(crate) fn model(path: &Path) -> Outcome<ModelSource> {
+    let none = |location: &str| Err(format!("{location} is not read here: name a model that is one file"));
+    Ok(ModelSource::new(read(path)?.into(), none)?)
 }
 
 /// A file's name, for tables.

@@ -70,11 +70,11 @@ async fn in_turns(plugins: &[(&str, Plugin); 2], photo: &Bytes, runs: usize) -> 
         let mut all: [Duration; 3] = [took, Duration::ZERO, Duration::ZERO];
         for ((name, plugin), took) in plugins.iter().zip(&mut all[1..]) {
             let request = PluginRequest { body: photo.clone(), ..PluginRequest::default() };
-            let (made, call) = plugin.preprocess(request).await?;
-            if made.tensors.first().map(|tensor| &tensor.data) != Some(&expected.data) {
+            let called = plugin.preprocess(request).await;
+            if called.outcome?.tensors.first().map(|tensor| &tensor.data) != Some(&expected.data) {
                 return Err(format!("{name}: the tensor is not the native one").into());
             }
-            *took = call.cpu;
+            *took = called.cpu;
         }
         if run >= WARM_UP {
             for (samples, took) in samples.iter_mut().zip(all) {

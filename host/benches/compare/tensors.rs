@@ -27,7 +27,7 @@ pub(crate) struct Args {
 /// Runs the model over and over on halves (0.5), as fast as it goes.
 pub(crate) fn measure(args: &Args) -> Outcome<Report> {
     let runtime = places::onnxruntime()?;
-    let model = places::read(&args.model)?;
+    let model = places::model(&args.model)?;
     let sessions = (0..args.threads.max(1)).map(|_| ModelSession::open(&runtime, &model));
     let sessions = sessions.collect::<Result<Vec<_>, _>>()?;
     let duration = Duration::try_from_secs_f64(args.seconds)?;

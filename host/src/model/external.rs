@@ -1,9 +1,10 @@
 //! Which files a model keeps its weights in, beside its own.
 //!
 //! Owns the walk over the model's protobuf (field numbers: onnx.proto3 of ONNX 1.19) for tensors that
-//! say `data_location: EXTERNAL`. ONNX Runtime would open such paths by itself, relative to the
+//! keep their elements in a file. ONNX Runtime would open such paths by itself, relative to the
 //! process's own folder: so each is found here first, and read by the host from the version's folder.
-//! It never opens anything.
+//! Only initializers of the outermost graph may have such a file: for others ONNX Runtime does not take
+//! bytes from its caller. It never opens anything.
 
 use std::collections::BTreeSet;
 
@@ -30,6 +31,15 @@ pub(super) enum WalkError {
     /// A length or a number runs past the end.
     #[error("the file is cut short or is no ONNX model (at byte {0} of a message)")]
     CutShort(usize),
+    /// External data where the host cannot hand it in.
+    #[error(
+        "a tensor in a subgraph, a function or an attribute keeps its elements in '{0}'; only the \
+         initializers of the main graph may; save the model with its weights inside"
+    )]
+    Misplaced(String),
+    /// A location that is no text.
+    #[error("the path of external data is not UTF-8")]
+    NoText,
     /// Deeper than any real model.
     #[error("the model nests messages more than {DEPTH} deep")]
     TooDeep,
@@ -41,7 +51,7 @@ pub(super) enum WalkError {
 /// [`WalkError`].
 pub(super) fn locations(model: &[u8]) -> Result<BTreeSet<String>, WalkError> {
     let mut found = BTreeSet::new();
-    walk(Message::Model, model, 0, &mut found)?;
+    walk(Message::Model, model, 0, false, &mut found)?;
     Ok(found)
 }
 
@@ -66,7 +76,17 @@ const fn child(message: Message, field: u64) -> Option<Message> {
     }
 }
 
-fn walk(message: Message, bytes: &[u8], depth: usize, found: &mut BTreeSet<String>) -> Result<(), WalkError> {
+/// The main graph's depth, below the model itself.
+const MAIN_GRAPH: usize = 1;
+
+/// `may` says whether this is, or is in, an initializer of the main graph.
+fn walk(
+    message: Message,
+    bytes: &[u8],
+    depth: usize,
+    may: bool,
+    found: &mut BTreeSet<String>,
+) -> Result<(), WalkError> {
     if depth > DEPTH {
         return Err(WalkError::TooDeep);
     }
@@ -81,14 +101,21 @@ fn walk(message: Message, bytes: &[u8], depth: usize, found: &mut BTreeSet<Strin
             (Message::Entry, 2) => value = Some(content),
             _ => {
                 if let Some(child) = child(message, field) {
-                    walk(child, content, depth + 1, found)?;
+                    let initializer =
+                        message == Message::Graph && child == Message::Tensor && depth == MAIN_GRAPH;
+                    walk(child, content, depth + 1, may || initializer, found)?;
                 }
             }
         }
     }
-    if key == Some(b"location".as_slice()) {
-        found.insert(String::from_utf8_lossy(value.unwrap_or_default()).into_owned());
+    if key != Some(b"location".as_slice()) {
+        return Ok(());
     }
+    let location = std::str::from_utf8(value.unwrap_or_default()).map_err(|_| WalkError::NoText)?;
+    if !may {
+        return Err(WalkError::Misplaced(location.to_owned()));
+    }
+    found.insert(location.to_owned());
     Ok(())
 }
 
@@ -105,6 +132,10 @@ impl<'a> Fields<'a> {
             return Ok(None);
         }
         let tag = self.varint()?;
+        // Readers differ in what they make of more than 32 bits, or of field 0: neither is written by any.
+        if tag > u64::from(u32::MAX) || tag >> 3 == 0 {
+            return Err(WalkError::CutShort(self.at));
+        }
         let content = match tag & 7 {
             0 => {
                 self.varint()?;
@@ -168,15 +199,24 @@ mod tests {
     }
 
     #[test]
-    fn external_data_is_found_in_initializers_and_in_subgraphs() {
-        let tensor = external("weights.bin");
-        let initializer = field(5, &tensor);
-        let subgraph = field(5, &external("../../etc/passwd"));
-        let attribute = field(6, &subgraph);
-        let node = field(1, &field(5, &attribute));
+    fn external_data_is_found_in_initializers_and_refused_in_subgraphs() {
+        let initializer = field(5, &external("weights.bin"));
+        let found: Vec<_> = locations(&field(7, &initializer)).unwrap().into_iter().collect();
+        assert_eq!(found, ["weights.bin"]);
+
+        let subgraph = field(6, &field(5, &external("../../etc/passwd")));
+        let node = field(1, &field(5, &subgraph));
         let graph = field(7, &[initializer, node].concat());
-        let found: Vec<_> = locations(&graph).unwrap().into_iter().collect();
-        assert_eq!(found, ["../../etc/passwd", "weights.bin"]);
+        assert_eq!(locations(&graph), Err(WalkError::Misplaced("../../etc/passwd".to_owned())));
+    }
+
+    #[test]
+    fn a_tag_that_readers_differ_on_is_refused() {
+        let graph = field(7, &field(5, &external("weights.bin")));
+        let mut disguised = vec![0xba, 0x80, 0x80, 0x80, 0x10];
+        disguised.extend_from_slice(&graph[1..]);
+        assert!(matches!(locations(&disguised), Err(WalkError::CutShort(_))));
+        assert!(matches!(locations(&[2, 0]), Err(WalkError::CutShort(_))));
     }
 
     #[test]

@@ -126,6 +126,11 @@ impl ModelSession {
     }
 }
 
+/// Where ONNX Runtime looks for files that a model names. All that a model may have is handed in as bytes;
+/// whatever else it names must not be found, and nothing lies below a device.
+const EXTERNAL_FOLDER: &str = "session.model_external_initializers_file_folder_path";
+const NOWHERE: &str = "/dev/null/nowhere";
+
 fn builder(runtime: &Runtime) -> Result<SessionBuilder, ort::Error> {
     let cpu = ep::CPU::default().with_arena_allocator(runtime.options.arena).build();
     let builder = Session::builder(&runtime.environment)?
@@ -134,7 +139,8 @@ fn builder(runtime: &Runtime) -> Result<SessionBuilder, ort::Error> {
         // Spinning threads would take the cores that other requests need.
         .with_intra_op_spinning(false)?
         .with_inter_op_spinning(false)?
-        .with_execution_providers([cpu])?;
+        .with_execution_providers([cpu])?
+        .with_config_entry(EXTERNAL_FOLDER, NOWHERE)?;
     Ok(builder)
 }
 

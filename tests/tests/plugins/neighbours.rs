@@ -33,7 +33,7 @@ fn good_requests_beside_bad_ones_are_answered_right() {
     let repository = serving(&fixtures).model("plain", "1", "digits");
     let server = Server::builder()
         .repository(&repository)
-        .set("plugins.time", "200ms")
+        .set("plugins.time", "600ms")
         .set("plugins.log", "1KiB")
         .start();
     let expected: Vec<Value> = (0..10).map(|digit| infer(&server.client(), digit)).collect();
