@@ -23,6 +23,8 @@ pub enum ErrorCode {
     ResourceExhausted,
     /// The request's time ran out.
     DeadlineExceeded,
+    /// The client went away before it had its answer.
+    Cancelled,
     /// The plugin trapped, ran over a limit, or answered nonsense.
     PluginFault,
     /// The model or the server cannot answer now.
@@ -44,6 +46,7 @@ impl ErrorCode {
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::ResourceExhausted => "resource_exhausted",
             Self::DeadlineExceeded => "deadline_exceeded",
+            Self::Cancelled => "cancelled",
             Self::PluginFault => "plugin_fault",
             Self::Unavailable => "unavailable",
             Self::Unimplemented => "unimplemented",

@@ -4,9 +4,10 @@
 
 use std::path::PathBuf;
 
-/// `NUKE_CACHE`, else `nuke` in `XDG_CACHE_HOME`, else `.cache/nuke` in the home folder.
+/// `NUKE_CACHE`, else `nuke` in `XDG_CACHE_HOME`, else `.cache/nuke` in the home folder; relative ones do
+/// not count.
 pub fn cache_folder() -> Option<PathBuf> {
-    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let set = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     set("NUKE_CACHE")
         .or_else(|| set("XDG_CACHE_HOME").map(|folder| folder.join("nuke")))
         .or_else(|| set("HOME").map(|folder| folder.join(".cache").join("nuke")))

@@ -164,9 +164,10 @@ def output(command):
 
 
 def load(setup, *arguments):
-    """A run of `nuke bench`: its first row, and the processor time that the generator took."""
+    """A run of `nuke bench`: its first row, and the processor time that the generator took. Requests
+    that failed are told at the end of all tables; if half of them do, there is nothing to tell."""
     before = os.times()
-    report = json.loads(output([setup.nuke, "bench", "--json", *arguments]))
+    report = json.loads(output([setup.nuke, "bench", "--json", "--allow-errors", *arguments]))
     after = os.times()
     row = report["rows"][0]
     row["request"] = report["settings"]["request"]
@@ -174,8 +175,13 @@ def load(setup, *arguments):
     row["generator_cpu_s"] -= before.children_user + before.children_system
     row["wall_s"] = after.elapsed - before.elapsed
     for side in ("measured", "baseline"):
-        if row[side] and row[side]["failed"]:
-            raise Failure(f"requests failed ({side}): {row[side]['first_error']}")
+        failed = row[side]["failed"] if row[side] else 0
+        if not failed:
+            continue
+        text = f"{failed} of {row[side]['requests']} requests failed: {row[side]['first_error']}"
+        if failed > row[side]["succeeded"]:
+            raise Failure(text)
+        setup.failures.append(text)
     return row
 
 

@@ -61,6 +61,7 @@ def arguments():
     unknown = set(setup.only.split(",")) - set(PARTS)
     if unknown:
         parser.error(f"--only: no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+    setup.failures = []
     setup.seconds, setup.rounds, setup.starts, setup.calls = (1, 1, 2, 500) if setup.quick else (5, 3, 7, 5000)
     return setup
 
@@ -114,6 +115,9 @@ def main():
                 print(f"measuring: {title}", file=sys.stderr, flush=True)
                 results[name] = part.measure(setup, pathlib.Path(folder))
                 print(f"\n## {title}\n\n{part.markdown(results[name])}", flush=True)
+        for failure in setup.failures:
+            print(f"\nNot counted: {failure}", flush=True)
+        results["failures"] = setup.failures
         if setup.json:
             setup.json.write_text(json.dumps(results, indent=1) + "\n")
     except Failure as failure:

@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is how a test fails")]
 
+mod checks;
 mod client;
 pub mod components;
 mod log;
@@ -15,6 +16,7 @@ mod raw;
 mod repository;
 mod server;
 
+pub use checks::{open_socket, read_until_closed, refused, settles, slow_request, status_of, worker_is_busy};
 pub use client::{Answer, Client, Request};
 pub use metrics::Metrics;
 pub use paths::{binary, guest, nuke, photo, plugins, python, root};

@@ -334,9 +334,9 @@ fn an_onnx_runtime_that_was_cut_short_is_one_line_and_no_crash() {
     }
 }
 
-#[test]
-fn check_lists_all_problems_of_all_bundles_and_what_is_fine() {
-    let repository = Repository::new()
+/// Thirteen versions with one fault or more, and two without.
+fn all_kinds_of_bundles() -> Repository {
+    Repository::new()
         .model("good", "1", "tiny")
         .model("bad-keys", "1", "tiny")
         .model_yaml("queu: {size: 1}\nworkers:\n  maks: 2\n")
@@ -363,7 +363,12 @@ fn check_lists_all_problems_of_all_bundles_and_what_is_fine() {
         .model("warm-up-fails", "1", "digits")
         .plugin(components::build("trap"))
         .bundle_yaml("plugin: plugin.wasm\nwarmup: [sample]\n")
-        .file("sample", "x");
+        .file("sample", "x")
+}
+
+#[test]
+fn check_lists_all_problems_of_all_bundles_and_what_is_fine() {
+    let repository = all_kinds_of_bundles();
     let folder = folder();
     let (models, plugins) =
         (repository.models().display().to_string(), repository.plugins().display().to_string());

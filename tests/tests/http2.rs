@@ -9,8 +9,8 @@ use bytes::Bytes;
 use h2::client::SendRequest;
 use h2::{Reason, RecvStream};
 use http::{HeaderMap, Request};
-use nuke_tests::{Repository, Server, eventually};
-use rustix::process::Signal;
+use nuke_tests::{Repository, Server, Signal, settles, slow_request};
+
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
@@ -78,14 +78,13 @@ fn identity() -> Repository {
 }
 
 fn slow_body(milliseconds: u32) -> Vec<u8> {
-    json!({"inputs": [{"name": "n", "datatype": "INT64", "shape": [1], "data": [milliseconds]}]})
-        .to_string()
-        .into()
+    slow_request(milliseconds).to_string().into()
 }
 
 #[test]
 fn two_hundred_streams_at_once_each_get_their_own_answers() {
-    let server = Server::builder().repository(&identity()).start();
+    let repository = identity();
+    let server = Server::builder().repository(&repository).start();
     client(async {
         let (sender, _connection) = connect(&server).await;
         let streams: Vec<_> = (0..200_u16)
@@ -113,7 +112,8 @@ fn two_hundred_streams_at_once_each_get_their_own_answers() {
 
 #[test]
 fn answers_larger_than_the_windows_come_whole() {
-    let server = Server::builder().repository(&identity()).start();
+    let repository = identity();
+    let server = Server::builder().repository(&repository).start();
     client(async {
         let (sender, _connection) = connect(&server).await;
         let head =
@@ -144,7 +144,8 @@ fn answers_larger_than_the_windows_come_whole() {
 
 #[test]
 fn errors_are_the_same_as_on_http_1() {
-    let server = Server::builder().repository(&identity()).set("server.max_body", "64KiB").start();
+    let repository = identity();
+    let server = Server::builder().repository(&repository).set("server.max_body", "64KiB").start();
     client(async {
         let (sender, connection) = connect(&server).await;
         let infer = "/v2/models/identity/infer";
@@ -184,7 +185,8 @@ async fn reset(sender: &SendRequest<Bytes>, path: &str, after: Duration) {
 
 #[test]
 fn a_client_that_resets_thousands_of_streams_is_alone_with_it() {
-    let server = Server::builder().repository(&identity()).start();
+    let repository = identity();
+    let server = Server::builder().repository(&repository).start();
     client(async {
         for _ in 0..5 {
             let (sender, connection) = connect(&server).await;
@@ -197,8 +199,7 @@ fn a_client_that_resets_thousands_of_streams_is_alone_with_it() {
             assert_eq!(server.get("/v2/health/live").status, 200);
         }
     });
-    eventually("no request is in flight", || server.metrics().sum("nuke_requests_in_flight", &[]) == 0.0);
-    eventually("the connections are closed", || server.metrics().sum("nuke_http_connections", &[]) <= 1.0);
+    settles(&server);
 }
 
 #[test]
@@ -240,8 +241,7 @@ fn streams_that_are_reset_leave_nothing_behind() {
         let last = send(&sender, "POST", "/v2/models/slow/infer", slow_body(1)).await.unwrap();
         assert_eq!(last.status, 200);
     });
-    eventually("no request is in flight", || server.metrics().sum("nuke_requests_in_flight", &[]) == 0.0);
-    eventually("the connection is closed", || server.metrics().sum("nuke_http_connections", &[]) <= 1.0);
+    settles(&server);
 }
 
 #[test]

@@ -7,8 +7,8 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::Duration;
 
-use nuke_tests::{Repository, Server, components, eventually, root};
-use rustix::process::Signal;
+use nuke_tests::{Repository, Server, Signal, components, eventually, root, slow_request, worker_is_busy};
+
 use serde_json::json;
 
 fn slow() -> Repository {
@@ -16,17 +16,6 @@ fn slow() -> Repository {
         .model("slow", "1", "slow")
         .model_yaml("{queue: {timeout: 60s}}")
         .model("tiny", "1", "tiny")
-}
-
-/// Keeps a worker of `slow` busy for about this many milliseconds of one core.
-fn slow_body(milliseconds: u32) -> Vec<u8> {
-    json!({"inputs": [{"name": "n", "datatype": "INT64", "shape": [1], "data": [milliseconds]}]})
-        .to_string()
-        .into()
-}
-
-fn worker_is_busy(server: &Server) {
-    eventually("the worker is busy", || server.metrics().sum("nuke_workers_busy", &[]) == 1.0);
 }
 
 fn says(logs: &[String], message: &str) -> bool {
@@ -45,8 +34,9 @@ fn slow_to_load() -> Repository {
 
 #[test]
 fn while_models_load_the_server_is_live_and_not_ready() {
+    let repository = slow_to_load();
     let server =
-        Server::builder().repository(&slow_to_load()).set("plugins.time", "3s").without_waiting().start();
+        Server::builder().repository(&repository).set("plugins.time", "3s").without_waiting().start();
     // Loading cannot be over before three seconds have passed.
     let ready = server.get("/v2/health/ready");
     assert_eq!((ready.status, ready.json()), (503, json!({"ready": false})));
@@ -102,15 +92,16 @@ fn an_empty_repository_is_ready_and_says_so() {
 #[test]
 fn sigterm_lets_requests_in_flight_finish_and_refuses_new_connections() {
     for signal in [Signal::TERM, Signal::INT] {
-        let mut server = Server::builder().repository(&slow()).start();
+        let repository = slow();
+        let mut server = Server::builder().repository(&repository).start();
         let mut idle = server.connect();
         idle.send(b"GET /v2/health/ready HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
         assert_eq!(idle.read_answer().unwrap().status, 200);
         let mut running = server.connect();
-        running.send_post("/v2/models/slow/infer", &slow_body(1500));
+        running.send_post("/v2/models/slow/infer", slow_request(1500).to_string().as_bytes());
         worker_is_busy(&server);
         let mut waiting = server.connect();
-        waiting.send_post("/v2/models/slow/infer", &slow_body(1));
+        waiting.send_post("/v2/models/slow/infer", slow_request(1).to_string().as_bytes());
         eventually("one waits", || server.metrics().sum("nuke_queue_requests", &[]) == 1.0);
 
         server.signal(signal);
@@ -132,10 +123,11 @@ fn sigterm_lets_requests_in_flight_finish_and_refuses_new_connections() {
 
 #[test]
 fn requests_sent_ahead_on_a_draining_connection_are_answered_or_closed_but_not_lost_halfway() {
-    let mut server = Server::builder().repository(&slow()).start();
+    let repository = slow();
+    let mut server = Server::builder().repository(&repository).start();
     let mut connection = server.connect();
-    let body = slow_body(800);
-    connection.send_post("/v2/models/slow/infer", &body);
+    let body = slow_request(800).to_string();
+    connection.send_post("/v2/models/slow/infer", body.as_bytes());
     connection.send(b"GET /v2/health/ready HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
     worker_is_busy(&server);
     server.signal(Signal::TERM);
@@ -149,10 +141,11 @@ fn requests_sent_ahead_on_a_draining_connection_are_answered_or_closed_but_not_l
 
 #[test]
 fn a_request_that_does_not_end_is_given_up_at_the_deadline() {
-    let mut server = Server::builder().repository(&slow()).set("server.drain_timeout", "700ms").start();
+    let repository = slow();
+    let mut server = Server::builder().repository(&repository).set("server.drain_timeout", "700ms").start();
     let mut endless = server.connect();
     // Minutes of work: if this test ends, it was given up.
-    endless.send_post("/v2/models/slow/infer", &slow_body(600_000));
+    endless.send_post("/v2/models/slow/infer", slow_request(600_000).to_string().as_bytes());
     worker_is_busy(&server);
     server.signal(Signal::TERM);
     let exited = server.wait_for_exit();
@@ -163,8 +156,9 @@ fn a_request_that_does_not_end_is_given_up_at_the_deadline() {
 
 #[test]
 fn clients_that_send_nothing_more_do_not_hold_up_the_end() {
+    let repository = slow();
     let mut server = Server::builder()
-        .repository(&slow())
+        .repository(&repository)
         .set("server.drain_timeout", "1s")
         .set("server.header_timeout", "1h")
         .set("server.idle_timeout", "1h")
@@ -193,9 +187,10 @@ fn clients_that_send_nothing_more_do_not_hold_up_the_end() {
 #[test]
 fn a_second_signal_ends_at_once() {
     for (first, second) in [(Signal::TERM, Signal::TERM), (Signal::INT, Signal::TERM)] {
-        let mut server = Server::builder().repository(&slow()).set("server.drain_timeout", "1h").start();
+        let repository = slow();
+        let mut server = Server::builder().repository(&repository).set("server.drain_timeout", "1h").start();
         let mut endless = server.connect();
-        endless.send_post("/v2/models/slow/infer", &slow_body(600_000));
+        endless.send_post("/v2/models/slow/infer", slow_request(600_000).to_string().as_bytes());
         worker_is_busy(&server);
         server.signal(first);
         eventually("draining", || says(&server.logs(), "draining"));
@@ -224,8 +219,9 @@ fn sigterm_while_models_load_is_an_orderly_end() {
         assert_eq!(exited.status.code(), Some(0), "round {round}: {exited}");
         assert!(!says(&exited.logs, "panicked"), "{exited}");
     }
+    let repository = slow_to_load();
     let mut server =
-        Server::builder().repository(&slow_to_load()).set("plugins.time", "1h").without_waiting().start();
+        Server::builder().repository(&repository).set("plugins.time", "1h").without_waiting().start();
     assert_eq!(server.get("/v2/health/ready").status, 503);
     server.signal(Signal::TERM);
     assert_eq!(server.wait_for_exit().status.code(), Some(0), "a load that never ends does not hold it up");

@@ -6,7 +6,7 @@ mod openmetrics;
 
 use std::collections::BTreeMap;
 
-use nuke_tests::{Repository, Server, components, eventually};
+use nuke_tests::{Repository, Server, components, eventually, slow_request};
 use openmetrics::{Family, parse};
 use serde_json::json;
 
@@ -49,7 +49,8 @@ fn repository() -> Repository {
 
 #[test]
 fn the_form_is_openmetrics_with_and_without_traffic() {
-    let server = Server::builder().repository(&repository()).start();
+    let repository = repository();
+    let server = Server::builder().repository(&repository).start();
     let first = scrape(&server);
     for (name, kind, unit) in [
         ("nuke_requests", "counter", ""),
@@ -76,9 +77,8 @@ fn the_form_is_openmetrics_with_and_without_traffic() {
     scrape(&server);
 }
 
-#[test]
-fn requests_are_counted_by_outcome_and_by_stage() {
-    let server = Server::builder().repository(&repository()).start();
+/// Ten right and two wrong requests to `tiny`, five to `good`, two to models that do not serve.
+fn some_of_everything(server: &Server) {
     let request =
         json!({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 16], "data": vec![1; 16]}]});
     for _ in 0..7 {
@@ -95,6 +95,13 @@ fn requests_are_counted_by_outcome_and_by_stage() {
     }
     server.post_json("/v2/models/nobody/infer", &request).expect(404);
     server.post_json("/v2/models/broken/infer", &request).expect(503);
+}
+
+#[test]
+fn requests_are_counted_by_outcome_and_by_stage() {
+    let repository = repository();
+    let server = Server::builder().repository(&repository).start();
+    some_of_everything(&server);
     let metrics = scrape(&server);
     let requests = |labels: &[(&str, &str)]| sum(&metrics, "nuke_requests", "nuke_requests_total", labels);
     assert_eq!(
@@ -152,10 +159,7 @@ fn what_is_in_flight_goes_up_and_comes_back_to_0_however_it_ends() {
     let server = Server::builder().repository(&repository).start();
     let in_flight =
         || sum(&scrape(&server), "nuke_requests_in_flight", "nuke_requests_in_flight", &[("model", "slow")]);
-    let body = |milliseconds: u32| {
-        json!({"inputs": [{"name": "n", "datatype": "INT64", "shape": [1], "data": [milliseconds]}]})
-            .to_string()
-    };
+    let body = |milliseconds: u32| slow_request(milliseconds).to_string();
     let mut running = server.connect();
     running.send_post("/v2/models/slow/infer", body(1000).as_bytes());
     let mut abandoned = server.connect();

@@ -56,10 +56,15 @@ fn test(paths: &Paths, arguments: &[&str]) -> Result<ExitCode> {
     let (runtime, python, toolchain) = setup(paths)?;
     plugins::build(paths, &toolchain)?;
     guests::build(paths, &toolchain, &python)?;
+    // The tests are of another package, for which cargo would not build the binary.
+    let host = serve::build_host(paths)?;
     let mut cargo = Command::new(process::cargo());
-    cargo.current_dir(&paths.root).args(["test", "--release", "--workspace"]).args(arguments);
+    cargo.current_dir(&paths.root).args(["test", "--release", "--workspace", "--no-fail-fast"]).args(arguments);
     cargo.env("NUKE_ORT_LIB", runtime).env("NUKE_TEST_PYTHON", python);
-    cargo.env("NUKE_TEST_PLUGINS", paths.plugins()).env("NUKE_TEST_GUESTS", paths.guests());
+    cargo
+        .env("NUKE_TEST_BIN", host)
+        .env("NUKE_TEST_PLUGINS", paths.plugins())
+        .env("NUKE_TEST_GUESTS", paths.guests());
     progress::note("cargo test --release --workspace");
     process::exit_code(&mut cargo)
 }

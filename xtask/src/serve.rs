@@ -47,7 +47,11 @@ pub(crate) fn run(paths: &Paths, arguments: &[&str]) -> Result<ExitCode> {
     Err(error).with_context(|| format!("cannot start {}", host.display()))
 }
 
-fn build_host(paths: &Paths) -> Result<PathBuf> {
+/// Builds the host's binary, and says where it lies.
+///
+/// # Errors
+/// The build failed.
+pub(crate) fn build_host(paths: &Paths) -> Result<PathBuf> {
     progress::note("build the host in release mode (minutes the first time)");
     let mut cargo = Command::new(process::cargo());
     process::open(cargo.current_dir(&paths.root).args(["build", "--release", "--package", "nuke-host"]))?;

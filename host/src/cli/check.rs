@@ -10,6 +10,7 @@ use super::flags::HostFlags;
 use super::{Failure, host};
 use crate::config::{Loaded, ServerConfig};
 use crate::repository::{ModelIndex, VersionStatus, find_sources, load_all};
+use crate::telemetry::{LogOptions, start_logging};
 
 pub(super) fn run(flags: &HostFlags) -> ExitCode {
     let loaded = match flags.load() {
@@ -24,6 +25,9 @@ pub(super) fn run(flags: &HostFlags) -> ExitCode {
 
 fn check(loaded: &Loaded<ServerConfig>) -> Result<ExitCode, Failure> {
     let (config, exposure) = (&loaded.value, loaded.check_exposure().err());
+    // What is passed over, or done without, is said on standard error.
+    let options = LogOptions { json: Some(false), filter: "error,nuke_host=warn".to_owned() };
+    let _log = start_logging(&options).map_err(Failure::config)?;
     if let Some(problem) = &exposure {
         println!("FAILED  configuration: {problem}");
     }

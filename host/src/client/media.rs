@@ -7,7 +7,7 @@ const UNKNOWN: &str = "application/octet-stream";
 
 /// Guesses the media type. The first bytes of a picture or an archive are believed before the
 /// name's extension, the extension before the look of the text.
-pub(super) fn guess(path: Option<&Path>, body: &[u8]) -> &'static str {
+pub(crate) fn guess(path: Option<&Path>, body: &[u8]) -> &'static str {
     by_magic(body).or_else(|| path.and_then(by_extension)).unwrap_or_else(|| by_text(body))
 }
 

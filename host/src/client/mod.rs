@@ -17,7 +17,7 @@ mod bench;
 mod error;
 mod exchange;
 mod host;
-mod media;
+pub(crate) mod media;
 mod predict;
 mod table;
 #[cfg(test)]

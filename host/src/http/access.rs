@@ -2,14 +2,17 @@
 //!
 //! Owns the access log's form. Handlers leave what they know in the response's extensions.
 
+use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
+use futures_util::FutureExt as _;
 
 use super::reply::Failed;
 use super::state::AppState;
+use crate::error::Error;
 use crate::pipeline::{Stage, StageTimes};
 
 /// What a handler knows of the inference that it served.
@@ -24,16 +27,16 @@ pub(super) struct Served {
 pub(super) async fn record(State(state): State<AppState>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     if !state.access_log() {
-        let response = next.run(request).await;
+        let response = run(next, request).await;
         state.metrics().responded(response.status().as_u16());
         return response;
     }
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let http_version = request.version();
-    let response = next.run(request).await;
+    let response = run(next, request).await;
     state.metrics().responded(response.status().as_u16());
     let took_us = micros(started.elapsed());
-    let (status, path) = (response.status().as_u16(), uri.path());
+    let (status, path) = (response.status().as_u16(), cut(uri.path()));
     let served = response.extensions().get::<Served>();
     let failed = response.extensions().get::<Failed>();
     let times = served.map(|served| served.times).unwrap_or_default();
@@ -53,10 +56,25 @@ pub(super) async fn record(State(state): State<AppState>, request: Request, next
         postprocess_us = stage(Stage::Postprocess),
         plugin_cpu_us = Some(micros(times.plugin_cpu())).filter(|&us| us > 0),
         code = failed.map(|failed| failed.code.as_str()),
-        error = failed.map(|failed| failed.message.as_str()),
+        error = failed.map(|failed| cut(&failed.message)),
         "request"
     );
     response
+}
+
+/// Runs the handler. A panic in it is a bug of the host; it costs one answer, not the connection.
+async fn run(next: Next, request: Request) -> Response {
+    match AssertUnwindSafe(next.run(request)).catch_unwind().await {
+        Ok(response) => response,
+        Err(_) => Error::internal("the host failed at this request; its log says more").into_response(),
+    }
+}
+
+/// Bytes of a text from outside that a line holds.
+const MOST: usize = 512;
+
+fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MOST)]
 }
 
 fn micros(duration: Duration) -> u64 {

@@ -85,6 +85,6 @@ fn refuse_compressed(headers: &HeaderMap) -> Result<(), Error> {
 fn too_large(limit: usize) -> Error {
     Error::new(
         ErrorCode::PayloadTooLarge,
-        format!("the body is over the limit of {limit} bytes (server.max_body)"),
+        format!("the body is over the limit of {limit} bytes (server.max_body is the most for any request)"),
     )
 }

@@ -135,7 +135,7 @@ fn service(
         let guard = in_flight.begin();
         let is_http1 = request.version() < http::Version::HTTP_2;
         let (head, incoming) = request.into_parts();
-        let (body, rest) = request_body::share(incoming);
+        let (body, rest) = request_body::share(incoming, head.headers.contains_key(http::header::EXPECT));
         let answer = router.clone().call(http::Request::from_parts(head, Body::new(body)));
         async move {
             let mut response = answer.await?;

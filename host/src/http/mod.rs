@@ -11,6 +11,7 @@ mod predict;
 pub mod reply;
 mod request_body;
 mod router;
+mod serving;
 mod state;
 mod status;
 mod target;

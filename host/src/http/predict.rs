@@ -4,101 +4,92 @@
 //! that the operator selected.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse as _, Response};
-use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 
-use super::access::Served;
-use super::body;
+use super::serving::Serving;
 use super::state::AppState;
 use super::target::Target;
-use super::v2::wire;
+use super::v2::{infer, wire};
 use crate::error::{Error, ErrorCode};
-use crate::pipeline::{self, Generation, PredictInput, PredictOutput, StageTimes};
-use crate::plugin::{self, PluginRequest};
+use crate::pipeline::{self, PredictInput, PredictOutput};
+use crate::plugin::{self, Plugin, PluginRequest};
 use crate::telemetry::Endpoint;
-
-/// Names the version that answered.
-pub(super) const MODEL_VERSION: HeaderName = HeaderName::from_static("x-nuke-model-version");
 
 pub(super) async fn predict(
     State(state): State<AppState>,
     target: Target,
     request: Request,
 ) -> Result<Response, Error> {
-    let started = Instant::now();
-    let deadline = started + state.request_timeout();
-    let generation = state.index().find(&target.model, target.version.as_deref())?;
+    let mut serving = Serving::begin(&state, &target, Endpoint::Predict)?;
+    let answer = answer(&state, &mut serving, request).await;
+    Ok(serving.finish(answer))
+}
+
+async fn answer(state: &AppState, serving: &mut Serving, request: Request) -> Result<Response, Error> {
     let (head, body) = request.into_parts();
-    let body = body::read(&head.headers, body, state.max_body(), deadline).await?;
-
-    let _in_flight = generation.metrics().enter();
-    let mut times = StageTimes::default();
-    let answer = answer(&state, &generation, (&head.headers, &head.uri, body), deadline, &mut times).await;
-    let outcome = answer.as_ref().map(|_| ()).map_err(|error| error.code);
-    generation.metrics().finished(Endpoint::Predict, outcome, started.elapsed(), &times);
-    Ok(sign(answer.unwrap_or_else(Error::into_response), &generation, times))
-}
-
-/// Names what served, in a header for the client and in an extension for the log.
-pub(super) fn sign(mut response: Response, generation: &Generation, times: StageTimes) -> Response {
-    if let Ok(version) = HeaderValue::from_str(generation.version()) {
-        response.headers_mut().insert(MODEL_VERSION, version);
-    }
-    response.extensions_mut().insert(Served {
-        model: generation.model().to_owned(),
-        version: generation.version().to_owned(),
-        times,
-    });
-    response
-}
-
-async fn answer(
-    state: &AppState,
-    generation: &Generation,
-    (headers, uri, body): (&HeaderMap, &Uri, Bytes),
-    deadline: Instant,
-    times: &mut StageTimes,
-) -> Result<Response, Error> {
-    let parameters = parameters(state, headers, uri);
-    let has_preprocessor = generation.plugin().is_some_and(|plugin| plugin.contract().preprocessor);
-    let input = if has_preprocessor {
-        let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        PredictInput::Body(PluginRequest {
-            content_type: content_type.unwrap_or_default().to_owned(),
-            body,
-            parameters,
-        })
-    } else {
-        PredictInput::Tensors(wire::read(generation, headers, &body, state.max_body())?.inputs, parameters)
+    let parameters = parameters(state, &head.headers, &head.uri)?;
+    let body = serving.body(state, &head.headers, body).await?;
+    let generation = Arc::clone(&serving.generation);
+    let Some(plugin) = generation.plugin() else {
+        return infer::answer(state, serving, &head.headers, &body).await;
     };
-    match pipeline::predict(generation, input, deadline, times).await? {
-        PredictOutput::Body(response) => plugin_answer(generation, response),
-        PredictOutput::Tensors(outputs) => wire::write_json(generation, outputs),
+    let deadline = serving.deadline(state.request_timeout());
+    let input = if plugin.contract().preprocessor {
+        let content_type = head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let content_type = content_type.unwrap_or_default().to_owned();
+        PredictInput::Body(PluginRequest { content_type, body, parameters })
+    } else {
+        let request = wire::read(&generation, &head.headers, &body, state.max_body())?;
+        infer::refuse_unserved(&request)?;
+        PredictInput::Tensors(request.inputs, parameters)
+    };
+    match pipeline::predict(&generation, input, deadline, &mut serving.times).await? {
+        PredictOutput::Body(response) => plugin_answer(plugin, response),
+        PredictOutput::Tensors(outputs) => wire::write_json(&generation, outputs),
     }
 }
+
+/// How the names of parameters that come from headers begin.
+const HEADER_PREFIX: &str = "header:";
 
 /// The query's pairs in order, then the selected headers as `header:<name>`.
-fn parameters(state: &AppState, headers: &HeaderMap, uri: &Uri) -> Arc<[(String, String)]> {
+fn parameters(state: &AppState, headers: &HeaderMap, uri: &Uri) -> Result<Arc<[(String, String)]>, Error> {
     let query = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
     let query = query.map(|(name, value)| (name.into_owned(), value.into_owned()));
+    let query: Vec<_> = query.collect();
+    // A plugin may trust what its proxy sends as a header: a query must not pass for one.
+    if query.iter().any(|(name, _)| name.starts_with(HEADER_PREFIX)) {
+        return Err(Error::invalid(format!(
+            "a query parameter's name must not begin with '{HEADER_PREFIX}'"
+        )));
+    }
     let selected = state.forwarded_headers().iter().flat_map(|name| {
         let values = headers.get_all(name).into_iter();
         values.map(move |value| {
-            (format!("header:{name}"), String::from_utf8_lossy(value.as_bytes()).into_owned())
+            (format!("{HEADER_PREFIX}{name}"), String::from_utf8_lossy(value.as_bytes()).into_owned())
         })
     });
-    query.chain(selected).collect()
+    Ok(query.into_iter().chain(selected).collect())
 }
 
-fn plugin_answer(generation: &Generation, answer: plugin::Response) -> Result<Response, Error> {
+/// Headers that a plugin may add to its answer, and bytes of them.
+const MOST_HEADERS: usize = 64;
+const HEADER_BYTES: usize = 16 << 10;
+
+fn plugin_answer(plugin: &Plugin, answer: plugin::Response) -> Result<Response, Error> {
     let fault = |what: String| {
-        let plugin = generation.plugin().map_or("", |plugin| plugin.name());
-        Error::new(ErrorCode::PluginFault, format!("plugin '{plugin}' answered with {what}"))
+        Error::new(ErrorCode::PluginFault, format!("plugin '{}' answered with {what}", plugin.name()))
     };
+    let size: usize = answer.parameters.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if answer.parameters.len() > MOST_HEADERS || size > HEADER_BYTES {
+        let count = answer.parameters.len();
+        return Err(fault(format!(
+            "{count} parameters of {size} bytes; {MOST_HEADERS} of {HEADER_BYTES} bytes are the most"
+        )));
+    }
     let mut response = answer.body.into_response();
     let headers = response.headers_mut();
     headers.remove(header::CONTENT_TYPE);

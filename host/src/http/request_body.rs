@@ -1,8 +1,9 @@
 //! A request's body that outlives its handler.
 //!
-//! Owns what becomes of a body that the handler did not read to its end, as when the model is unknown:
-//! a little is read away so that the connection can go on; for more, the answer says that the
-//! connection closes. Without that, a client's next request on the connection would fail.
+//! Owns what becomes of a body that the handler did not read to its end, as when the model is unknown or
+//! the body too large: some of it is read away, so that a client that writes before it reads sees the
+//! answer, and the connection can go on if that was all. If not, the answer says that the connection
+//! closes.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,8 +15,8 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
-/// Bytes that are read away for the sake of the connection.
-const MOST: usize = 64 << 10;
+/// Bytes that are read away for the sake of the answer.
+const MOST: usize = 8 << 20;
 /// How long that may take.
 const PATIENCE: Duration = Duration::from_millis(500);
 
@@ -51,12 +52,13 @@ impl Body for SharedBody {
 
 /// What the handler may leave of a body.
 #[derive(Debug)]
-pub(super) struct Rest(SharedBody);
+pub(super) struct Rest(SharedBody, bool);
 
-/// Splits a body into the handler's view and the rest.
-pub(super) fn share(incoming: Incoming) -> (SharedBody, Rest) {
+/// Splits a body into the handler's view and the rest. `awaits_leave`: the client sent
+/// `Expect: 100-continue`.
+pub(super) fn share(incoming: Incoming, awaits_leave: bool) -> (SharedBody, Rest) {
     let shared = SharedBody(Arc::new(Mutex::new(incoming)));
-    (shared.clone(), Rest(shared))
+    (shared.clone(), Rest(shared, awaits_leave))
 }
 
 impl Rest {
@@ -65,7 +67,8 @@ impl Rest {
         if self.0.is_end_stream() {
             return true;
         }
-        if self.0.size_hint().exact().is_some_and(|left| left > MOST as u64) {
+        // The client waits for leave to send: the answer is the leave it does not get.
+        if self.1 {
             return false;
         }
         tokio::time::timeout(PATIENCE, self.read_away()).await.unwrap_or(false)

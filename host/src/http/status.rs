@@ -13,12 +13,14 @@ use crate::plugin::Plugin;
 const TEXT_FORMAT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 pub(super) async fn metrics(State(state): State<AppState>) -> Response {
-    for generation in state.index().generations() {
-        let scheduler = generation.scheduler();
-        let pool = generation.plugin().map(Plugin::status);
-        generation.metrics().observe(scheduler.waiting(), scheduler.workers(), pool);
-    }
-    match state.metrics().encode() {
+    let observe = || {
+        for generation in state.index().generations() {
+            let scheduler = generation.scheduler();
+            let pool = generation.plugin().map(Plugin::status);
+            generation.metrics().observe(scheduler.waiting(), scheduler.workers(), pool);
+        }
+    };
+    match state.metrics().encode(observe) {
         Ok(text) => ([(header::CONTENT_TYPE, TEXT_FORMAT)], text).into_response(),
         Err(_) => Error::internal("the metrics cannot be written").into_response(),
     }

@@ -140,7 +140,9 @@ fn builder(runtime: &Runtime) -> Result<SessionBuilder, ort::Error> {
         .with_intra_op_spinning(false)?
         .with_inter_op_spinning(false)?
         .with_execution_providers([cpu])?
-        .with_config_entry(EXTERNAL_FOLDER, NOWHERE)?;
+        .with_config_entry(EXTERNAL_FOLDER, NOWHERE)?
+        // ONNX Runtime's own format would not be seen by the walk over the protobuf.
+        .with_config_entry("session.load_model_format", "ONNX")?;
     Ok(builder)
 }
 

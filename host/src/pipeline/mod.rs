@@ -50,7 +50,10 @@ pub async fn predict(
 ) -> Result<PredictOutput, Error> {
     let plugin = generation.plugin();
     let (tensors, context, parameters) = match input {
-        PredictInput::Tensors(tensors, parameters) => (tensors, bytes::Bytes::new(), parameters),
+        PredictInput::Tensors(tensors, parameters) => {
+            let tensors = generation.signature().arrange(generation.model(), tensors)?;
+            (tensors, bytes::Bytes::new(), parameters)
+        }
         PredictInput::Body(request) => {
             let plugin = plugin.ok_or_else(|| Error::internal("a body came to a model without a plugin"))?;
             let parameters = Arc::clone(&request.parameters);
@@ -99,7 +102,7 @@ async fn run(
     Ok(outcome.outputs)
 }
 
-/// Waits for a plugin's call until the deadline, and accounts for it however it ends.
+/// Waits for a plugin's call until the deadline, and accounts for it if it ends in time.
 async fn settle<T>(
     stage: Stage,
     deadline: Instant,

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use tokio::task::JoinHandle;
 
 use super::bindings::nuke::plugin::types as wit;
-use super::clock::Metered;
+use super::clock::{Metered, WaitedTooLong};
 use super::convert::{borrow_pairs, datatype_to_guest, error_from_guest, guest_shape, tensor_from_guest};
 use super::loader::Plugin;
 use super::pool::Lease;
@@ -147,7 +147,8 @@ impl ActiveCall {
             return Err(Failure::Reported(self.lacks("preprocessor")));
         };
         let call = guest.call_preprocess(&mut instance.store, payload);
-        let returned = Metered::new(call, Arc::clone(&instance.clock)).await;
+        let time = self.plugin.pool.limits().time;
+        let returned = Metered::new(call, Arc::clone(&instance.clock), time).await;
         let made = self.settle(returned)?;
         let tensors = made.tensors.into_iter().map(tensor_from_guest).collect::<Result<_, _>>();
         Ok(Preprocessed {
@@ -180,7 +181,8 @@ impl ActiveCall {
             return Err(Failure::Reported(self.lacks("postprocessor")));
         };
         let call = guest.call_postprocess(&mut instance.store, &tensors, context, &parameters);
-        let returned = Metered::new(call, Arc::clone(&instance.clock)).await;
+        let time = self.plugin.pool.limits().time;
+        let returned = Metered::new(call, Arc::clone(&instance.clock), time).await;
         let payload = self.settle(returned)?;
         Ok(Response {
             content_type: payload.content_type,
@@ -190,8 +192,11 @@ impl ActiveCall {
     }
 
     /// Unwraps what a guest returned: a failure of the call, an error in order, or a value.
-    fn settle<T>(&mut self, returned: wasmtime::Result<Result<T, wit::PluginError>>) -> Result<T, Failure> {
-        match returned {
+    fn settle<T>(
+        &mut self,
+        returned: Result<wasmtime::Result<Result<T, wit::PluginError>>, WaitedTooLong>,
+    ) -> Result<T, Failure> {
+        match returned.unwrap_or_else(|_| Err(wasmtime::Trap::Interrupt.into())) {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(reported)) => Err(Failure::Reported(error_from_guest(reported))),
             Err(failure) => {
@@ -219,16 +224,26 @@ impl ActiveCall {
         }
         let outcome = match outcome {
             Ok(value) => {
-                self.lease.give_back();
+                self.settle_lease();
                 Ok(value)
             }
             Err(Failure::Reported(error)) => {
-                self.lease.give_back();
+                self.settle_lease();
                 Err(error)
             }
             Err(Failure::Broken(error)) => Err(error),
         };
         Called { outcome, cpu }
+    }
+
+    /// Gives the instance back after a call that ended in order, unless it holds so many pictures that
+    /// its next calls would fail.
+    fn settle_lease(mut self) {
+        if self.lease.instance().store.data().pictures.was_exhausted() {
+            self.lease.retire();
+        } else {
+            self.lease.give_back();
+        }
     }
 
     fn lacks(&self, half: &str) -> Error {

@@ -22,6 +22,8 @@ pub struct Contract {
     pub postprocessor: bool,
     /// What it imports, sorted.
     pub capabilities: Vec<Capability>,
+    /// Bytes of linear memory that its modules declare to start with, all together.
+    pub initial_memory: u64,
 }
 
 /// Why a component does not fit this host. Messages name the remedy.
@@ -73,7 +75,7 @@ impl Contract {
         }
         let features = WasmFeatures::default() | WasmFeatures::COMPONENT_MODEL;
         Validator::new_with_features(features).validate_all(component).map_err(|error| malformed(&error))?;
-        let (imports, exports) = outer_names(component)?;
+        let Outline { imports, exports, initial_memory } = outline(component)?;
 
         let mut capabilities = Vec::new();
         for name in &imports {
@@ -86,6 +88,7 @@ impl Contract {
             preprocessor: exports_interface(&exports, "preprocessor")?,
             postprocessor: exports_interface(&exports, "postprocessor")?,
             capabilities,
+            initial_memory,
         };
         if !contract.preprocessor && !contract.postprocessor {
             let names = if exports.is_empty() { "nothing".to_owned() } else { exports.join(", ") };
@@ -99,10 +102,22 @@ fn malformed(error: &wasmparser::BinaryReaderError) -> ContractError {
     ContractError::Malformed(error.to_string().split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
-/// The names that the outermost component imports and exports.
-fn outer_names(component: &[u8]) -> Result<(Vec<String>, Vec<String>), ContractError> {
+/// What can be read of a component without compiling it.
+#[derive(Default)]
+struct Outline {
+    /// The names that the outermost component imports.
+    imports: Vec<String>,
+    /// The names that it exports.
+    exports: Vec<String>,
+    initial_memory: u64,
+}
+
+/// Bytes of a page of linear memory, unless the module says otherwise.
+const PAGE: u64 = 64 << 10;
+
+fn outline(component: &[u8]) -> Result<Outline, ContractError> {
     let malformed = |error: wasmparser::BinaryReaderError| malformed(&error);
-    let (mut imports, mut exports, mut depth) = (Vec::new(), Vec::new(), 0_usize);
+    let (mut outline, mut depth) = (Outline::default(), 0_usize);
     for payload in Parser::new(0).parse_all(component) {
         match payload.map_err(malformed)? {
             Payload::Version { encoding: Encoding::Module, .. } if depth == 0 => {
@@ -112,18 +127,26 @@ fn outer_names(component: &[u8]) -> Result<(Vec<String>, Vec<String>), ContractE
             Payload::End(_) => depth = depth.saturating_sub(1),
             Payload::ComponentImportSection(section) if depth == 0 => {
                 for import in section {
-                    imports.push(import.map_err(malformed)?.name.name.to_owned());
+                    outline.imports.push(import.map_err(malformed)?.name.name.to_owned());
                 }
             }
             Payload::ComponentExportSection(section) if depth == 0 => {
                 for export in section {
-                    exports.push(export.map_err(malformed)?.name.name.to_owned());
+                    outline.exports.push(export.map_err(malformed)?.name.name.to_owned());
+                }
+            }
+            Payload::MemorySection(section) => {
+                for memory in section {
+                    let memory = memory.map_err(malformed)?;
+                    let page = memory.page_size_log2.map_or(PAGE, |log2| 1 << log2.min(63));
+                    let bytes = memory.initial.saturating_mul(page);
+                    outline.initial_memory = outline.initial_memory.saturating_add(bytes);
                 }
             }
             _ => {}
         }
     }
-    Ok((imports, exports))
+    Ok(outline)
 }
 
 fn imported_capability(name: &str) -> Result<Option<Capability>, ContractError> {

@@ -35,7 +35,23 @@ pub(super) fn error_from_guest(reported: PluginError) -> Error {
         GuestCode::Unavailable => ErrorCode::Unavailable,
         GuestCode::Internal => ErrorCode::PluginFault,
     };
-    Error { code, message: reported.message.into(), details: reported.details }
+    let details = reported.details.into_iter().take(MOST_DETAILS);
+    let details = details.map(|(name, value)| (cut(name, MESSAGE), cut(value, DETAIL))).collect();
+    Error { code, message: cut(reported.message, MESSAGE).into(), details }
+}
+
+/// Bytes of a plugin's message that clients and logs see.
+const MESSAGE: usize = 4 << 10;
+/// Details of a plugin's error, and bytes of each.
+const MOST_DETAILS: usize = 16;
+const DETAIL: usize = 16 << 10;
+
+fn cut(mut text: String, most: usize) -> String {
+    if text.len() > most {
+        text.truncate(text.floor_char_boundary(most));
+        text.push('…');
+    }
+    text
 }
 
 pub(super) const fn datatype_to_guest(datatype: DataType) -> Datatype {

@@ -9,6 +9,8 @@ use std::time::Duration;
 use tokio::runtime::{Handle, Runtime};
 use wasmtime::{Cache, CacheConfig, Config, Enabled, Engine, PoolingAllocationConfig};
 
+use super::limits::TABLE_ELEMENTS;
+
 /// How often running guests are looked at: each tick they yield, and may be ended.
 const TICK: Duration = Duration::from_millis(5);
 /// Instances of all plugins together, where the pooling allocator is used.
@@ -158,6 +160,8 @@ fn pooling(memory: usize) -> PoolingAllocationConfig {
         .total_memories(POOLED_INSTANCES)
         .total_tables(POOLED_INSTANCES * 4)
         .total_stacks(POOLED_INSTANCES)
+        .table_elements(TABLE_ELEMENTS)
+        .max_tables_per_module(8)
         .max_memory_size(memory)
         .linear_memory_keep_resident(KEEP_RESIDENT)
         .pagemap_scan(Enabled::Auto);
@@ -166,22 +170,32 @@ fn pooling(memory: usize) -> PoolingAllocationConfig {
 
 fn open_cache(path: PathBuf) -> Result<Cache, EngineError> {
     let fail = |message: String| EngineError::Cache { path: path.clone(), message };
-    std::fs::create_dir_all(&path).map_err(|error| fail(error.to_string()))?;
-    make_private(&path).map_err(|error| fail(error.to_string()))?;
+    ensure_private(&path).map_err(fail)?;
     let absolute = path.canonicalize().map_err(|error| fail(error.to_string()))?;
     let mut config = CacheConfig::new();
     config.with_directory(absolute);
     Cache::new(config).map_err(|error| fail(format!("{error:#}")))
 }
 
-/// Compiled code is run as it is, so nobody else may write to the folder.
+/// Compiled code is run as it is, so nobody else may write to the folder. It is made private; one that
+/// is there already is checked, never changed.
 #[cfg(unix)]
-fn make_private(path: &std::path::Path) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))
+fn ensure_private(path: &std::path::Path) -> Result<(), String> {
+    use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|error| error.to_string())?;
+    let metadata = std::fs::metadata(path).map_err(|error| error.to_string())?;
+    if metadata.uid() != rustix::process::geteuid().as_raw() {
+        return Err("the folder belongs to another user".to_owned());
+    }
+    if metadata.mode() & 0o022 != 0 {
+        return Err(format!("others may write to the folder (mode {:o})", metadata.mode() & 0o777));
+    }
+    Ok(())
 }
 
 #[cfg(not(unix))]
-fn make_private(_path: &std::path::Path) -> std::io::Result<()> {
-    Ok(())
+fn ensure_private(path: &std::path::Path) -> Result<(), String> {
+    std::fs::create_dir_all(path).map_err(|error| error.to_string())
 }

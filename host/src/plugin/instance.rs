@@ -62,9 +62,9 @@ impl Instance {
     ) -> Result<Self, Box<InstantiateFailure>> {
         let clock = CpuClock::new();
         let mut store = new_store(prepared, bundle, limits, &clock);
-        let made =
-            Metered::new(prepared.instance_pre.instantiate_async(&mut store), Arc::clone(&clock)).await;
-        let loaded = made.and_then(|instance| {
+        let instantiation = prepared.instance_pre.instantiate_async(&mut store);
+        let made = Metered::new(instantiation, Arc::clone(&clock), limits.time).await;
+        let loaded = made.unwrap_or_else(|_| Err(wasmtime::Trap::Interrupt.into())).and_then(|instance| {
             let preprocessor = match &prepared.preprocessor {
                 Some(indices) => Some(indices.load(&mut store, &instance)?),
                 None => None,
@@ -88,7 +88,10 @@ impl Instance {
         self.calls += 1;
         self.clock.reset();
         self.store.set_epoch_deadline(1);
-        self.store.data_mut().log.refill();
+        let state = self.store.data_mut();
+        state.log.refill();
+        // What an earlier call was refused, and lived with, does not explain this one's failure.
+        state.memory.take_refused();
     }
 }
 
@@ -119,7 +122,11 @@ fn new_store(
     store.set_epoch_deadline(1);
     let (clock, time) = (Arc::clone(clock), limits.time);
     store.epoch_deadline_callback(move |_| {
-        Ok(if clock.spent() > time { UpdateDeadline::Interrupt } else { UpdateDeadline::Yield(1) })
+        if clock.spent() > time {
+            return Ok(UpdateDeadline::Interrupt);
+        }
+        clock.note_yield();
+        Ok(UpdateDeadline::Yield(1))
     });
     store
 }

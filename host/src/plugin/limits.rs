@@ -52,14 +52,17 @@ pub(super) struct MemoryLimiter {
     limit: usize,
     used: usize,
     refused: Option<usize>,
+    table_elements: usize,
 }
 
-/// Elements that all tables of one instance may hold: enough for the largest interpreters seen.
-const TABLE_ELEMENTS: usize = 100_000;
+/// Elements that all tables of one instance may hold together: enough for the largest interpreters seen.
+pub(super) const TABLE_ELEMENTS: usize = 100_000;
+/// Core instances, memories and tables, each, that one instance of a plugin may have.
+const PARTS: usize = 64;
 
 impl MemoryLimiter {
     pub(super) fn new(limit: usize) -> Self {
-        Self { limit, used: 0, refused: None }
+        Self { limit, used: 0, refused: None, table_elements: 0 }
     }
 
     /// The total that growth was last refused at, since the last time this was asked.
@@ -86,11 +89,28 @@ impl ResourceLimiter for MemoryLimiter {
 
     fn table_growing(
         &mut self,
-        _current: usize,
+        current: usize,
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        Ok(desired <= TABLE_ELEMENTS)
+        let total = self.table_elements.saturating_add(desired.saturating_sub(current));
+        if total > TABLE_ELEMENTS {
+            return Ok(false);
+        }
+        self.table_elements = total;
+        Ok(true)
+    }
+
+    fn instances(&self) -> usize {
+        PARTS
+    }
+
+    fn tables(&self) -> usize {
+        PARTS
+    }
+
+    fn memories(&self) -> usize {
+        PARTS
     }
 }
 

@@ -15,8 +15,9 @@ use super::engine::PluginEngine;
 use super::imports::BundleContext;
 use super::instance::InstanceState;
 use super::limits::PluginLimits;
-use super::pool::{InstancePool, PoolStatus};
+use super::pool::{InstancePool, Lease, PoolStatus};
 use crate::config::Capability;
+use crate::error::Error;
 
 /// What is to be loaded, for whom and with which rights.
 #[derive(Clone, Debug)]
@@ -43,6 +44,16 @@ pub enum LoadError {
         plugin: String,
         /// Its size in bytes.
         size: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// It wants more memory from the start than it may ever have.
+    #[error("plugin '{plugin}' starts with {wanted} bytes of memory; the limit is {limit} (plugins.memory)")]
+    Memory {
+        /// The plugin.
+        plugin: String,
+        /// What its modules declare, in bytes.
+        wanted: u64,
         /// The limit in bytes.
         limit: usize,
     },
@@ -124,6 +135,16 @@ impl Plugin {
         Ok(Self { engine: Arc::clone(engine), pool, contract })
     }
 
+    /// Makes a first instance, which checks the types of its exports and runs its start functions.
+    ///
+    /// # Errors
+    /// How it failed.
+    pub async fn probe(&self) -> Result<(), Error> {
+        let pool = Arc::clone(&self.pool);
+        let made = self.engine.cpu().spawn(async move { pool.lease().await.map(Lease::give_back) });
+        made.await.unwrap_or_else(|error| Err(Error::internal(format!("the first instance: {error}"))))
+    }
+
     /// Which halves it has and what it imports.
     pub fn contract(&self) -> &Contract {
         &self.contract
@@ -152,6 +173,10 @@ fn check(plugin: &str, source: &PluginSource) -> Result<Contract, LoadError> {
     }
     let contract = Contract::read(&source.component)
         .map_err(|source| LoadError::Contract { plugin: plugin(), source })?;
+    let (wanted, limit) = (contract.initial_memory, source.limits.memory);
+    if wanted > limit as u64 {
+        return Err(LoadError::Memory { plugin: plugin(), wanted, limit });
+    }
     for &capability in &contract.capabilities {
         if !source.declared.contains(&capability) {
             return Err(LoadError::Undeclared { plugin: plugin(), capability });

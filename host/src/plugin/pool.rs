@@ -190,15 +190,20 @@ impl Lease {
 
     /// Returns the instance after a call that ended in order, unless it has served its time.
     pub(super) fn give_back(mut self) {
-        let Some(mut instance) = self.instance.take() else {
-            return;
-        };
-        if instance.calls >= self.pool.limits.calls_per_instance {
-            self.pool.live.fetch_sub(1, Relaxed);
-            return;
+        if self.instance().calls >= self.pool.limits.calls_per_instance {
+            return self.retire();
         }
-        instance.last_used = Instant::now();
-        self.pool.idle().push(instance);
+        if let Some(mut instance) = self.instance.take() {
+            instance.last_used = Instant::now();
+            self.pool.idle().push(instance);
+        }
+    }
+
+    /// Drops an instance that has served its time.
+    pub(super) fn retire(mut self) {
+        if self.instance.take().is_some() {
+            self.pool.live.fetch_sub(1, Relaxed);
+        }
     }
 }
 

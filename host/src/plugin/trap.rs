@@ -38,17 +38,20 @@ pub(super) fn describe(
         Some(Trap::StackOverflow) => format!("plugin '{plugin}' ran out of stack: it recurses too deeply"),
         trap => describe_other(plugin, limits, failure, trap, refused_memory),
     };
-    let mut error = Error::new(ErrorCode::PluginFault, message);
-    if let Some(backtrace) = backtrace(failure) {
-        error = error.with_detail("backtrace", backtrace);
-    }
-    if let Some(line) = store.data_mut().log.take_last_error() {
-        error = error.with_detail("log", line);
-    }
-    if let Some(output) = store.data().output.take() {
-        error = error.with_detail("output", output);
-    }
-    error
+    let state = store.data_mut();
+    let details = [
+        ("backtrace", backtrace(failure)),
+        ("log", state.log.take_last_error()),
+        ("output", state.output.take()),
+    ];
+    let (model, version) = (&state.bundle.model, &state.bundle.version);
+    let [(_, backtrace), _, (_, output)] = &details;
+    let output = output.as_ref().map(|output| output.escape_debug().to_string());
+    tracing::warn!(target: "plugin", %model, %version, plugin, backtrace, output, "{message}");
+    let said = details.into_iter().filter_map(|(name, value)| Some((name, value?)));
+    said.fold(Error::new(ErrorCode::PluginFault, message), |error, (name, value)| {
+        error.with_detail(name, value)
+    })
 }
 
 fn describe_other(

@@ -129,9 +129,16 @@ fn ready(model: &str, version: &str, status: &VersionStatus) -> Result<Arc<Gener
     ))
 }
 
+/// Control characters as escapes: a message is one line, and no terminal's command.
+fn escape(character: char) -> impl Iterator<Item = char> {
+    let escaped = character.is_control().then(|| character.escape_debug());
+    let plain = escaped.is_none().then_some(character);
+    escaped.into_iter().flatten().chain(plain)
+}
+
 /// A name from outside, cut to what fits a message.
 fn shorten(name: &str) -> String {
-    name.chars().take(200).collect()
+    name.chars().take(200).flat_map(escape).collect()
 }
 
 #[cfg(test)]

@@ -150,6 +150,7 @@ fn select(versions: Vec<(String, PathBuf)>, policy: &VersionPolicy) -> Versions 
 /// A listed model adds a version, or replaces the one of the same name; `max_workers` holds for all of
 /// the model's versions.
 fn add_listed(sources: &mut Vec<VersionSource>, entry: &ModelEntry) {
+    sources.retain(|source| source.version != NO_VERSION);
     let settings =
         sources.first().map_or_else(|| Ok(ModelConfig::default()), |source| source.settings.clone());
     sources.retain(|source| source.version != entry.version);

@@ -54,7 +54,10 @@ impl Loader {
         let bundle = Bundle::read(source, self.options.files)?;
         let (sessions, plugin) =
             match (self.open_sessions(&bundle, &settings), self.load_plugin(source, &bundle)) {
-                (Ok(sessions), Ok(plugin)) => (sessions, plugin),
+                (Ok(mut sessions), Ok(plugin)) => {
+                    warmup::warm_up_sessions(&mut sessions);
+                    (sessions, plugin)
+                }
                 (Err(model), Err(plugin)) => return Err(format!("{model}\n{plugin}")),
                 (Err(reason), Ok(_)) | (Ok(_), Err(reason)) => return Err(reason),
             };
@@ -102,7 +105,7 @@ impl Loader {
             PluginRef::Named { name, versions } => {
                 let folder = self.options.plugins.join(name);
                 let version = latest_matching(&folder, versions)?;
-                files::read_within(&folder, &Path::new(&version).join("plugin.wasm"))?
+                files::read_within(&folder, &Path::new(&version).join(PLUGIN_FILE))?
             }
         };
         let plugin_source = PluginSource {
@@ -155,6 +158,7 @@ struct Bundle {
 }
 
 const BUNDLE_FILE: &str = "bundle.yaml";
+const PLUGIN_FILE: &str = "plugin.wasm";
 
 impl Bundle {
     fn read(source: &VersionSource, budget: usize) -> Result<Self, String> {
@@ -197,14 +201,18 @@ impl Bundle {
     }
 }
 
-/// What bundle.yaml says; without one, a `plugin.wasm` beside the model is taken as the plugin.
+/// What bundle.yaml says, if there is one. Where it names no plugin, a `plugin.wasm` beside the model is
+/// taken as the plugin.
 fn bundle_config(folder: &Path) -> Result<BundleConfig, String> {
-    if folder.join(BUNDLE_FILE).exists() {
+    let mut config = if folder.join(BUNDLE_FILE).exists() {
         let file = files::real_path_within(folder, Path::new(BUNDLE_FILE))?;
-        return BundleConfig::load(&file).map(|loaded| loaded.value).map_err(|problems| problems.to_string());
+        BundleConfig::load(&file).map_err(|problems| problems.to_string())?.value
+    } else {
+        BundleConfig::default()
+    };
+    if config.plugin.is_none() && folder.join(PLUGIN_FILE).exists() {
+        let beside = BundleConfig::from_text(BUNDLE_FILE, &format!("plugin: {PLUGIN_FILE}\n"));
+        config.plugin = beside.map_err(|problems| problems.to_string())?.value.plugin;
     }
-    let text = if folder.join("plugin.wasm").exists() { "plugin: plugin.wasm\n" } else { "" };
-    BundleConfig::from_text(BUNDLE_FILE, text)
-        .map(|loaded| loaded.value)
-        .map_err(|problems| problems.to_string())
+    Ok(config)
 }

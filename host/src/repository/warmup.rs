@@ -1,15 +1,17 @@
 //! The first requests of a generation, made by the host itself.
 //!
-//! Owns what is sent: the bundle's samples through the whole pipeline, or zeros through the model. A
-//! sample that fails fails the version; zeros that the model refuses prove nothing.
+//! Owns what is sent: zeros through each session, then the bundle's samples through the whole pipeline.
+//! A sample that fails fails the version; zeros that the model refuses prove nothing.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::model::TensorSpec;
+use crate::client::media;
 use crate::model::tensor::{DataType, Tensor};
+use crate::model::{ModelSession, TensorSpec};
 use crate::pipeline::{self, Generation, PredictInput, StageTimes};
 use crate::plugin::PluginRequest;
 
@@ -18,16 +20,32 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Elements of a tensor of zeros; a model with larger fixed inputs is warmed by samples only.
 const MOST_ELEMENTS: usize = 1 << 26;
 
+/// Runs zeros through each session, before it has a worker.
+pub(super) fn warm_up_sessions(sessions: &mut [ModelSession]) {
+    for session in sessions {
+        let signature = Arc::clone(session.signature());
+        let Some(inputs) = signature.inputs.iter().map(zeros).collect::<Option<Vec<_>>>() else {
+            return;
+        };
+        if let Err(error) = session.run(&inputs, &[]) {
+            tracing::debug!(%error, "zeros do not run");
+        }
+    }
+}
+
+/// Makes a first instance of the plugin, and runs the samples through the whole pipeline.
 pub(super) fn warm_up(generation: &Generation, samples: &[(String, Bytes)]) -> Result<(), String> {
     let handle = tokio::runtime::Handle::current();
-    let with_plugin = generation.plugin().is_some_and(|plugin| plugin.contract().preprocessor);
-    if samples.is_empty() || !with_plugin {
-        handle.block_on(with_zeros(generation));
-        return Ok(());
+    if let Some(plugin) = generation.plugin() {
+        handle.block_on(plugin.probe()).map_err(|error| format!("plugin '{}': {error}", plugin.name()))?;
+    }
+    let has_preprocessor = generation.plugin().is_some_and(|plugin| plugin.contract().preprocessor);
+    if !samples.is_empty() && !has_preprocessor {
+        return Err("bundle.yaml has warm-up samples, but no plugin that could read them".to_owned());
     }
     for (name, sample) in samples {
-        let request =
-            PluginRequest { body: sample.clone(), parameters: Arc::new([]), content_type: String::new() };
+        let content_type = media::guess(Some(Path::new(name)), sample).to_owned();
+        let request = PluginRequest { body: sample.clone(), parameters: Arc::new([]), content_type };
         let mut times = StageTimes::default();
         let deadline = Instant::now() + PATIENCE;
         let outcome =
@@ -35,19 +53,6 @@ pub(super) fn warm_up(generation: &Generation, samples: &[(String, Bytes)]) -> R
         outcome.map_err(|error| format!("warm-up with {name} failed: {error}"))?;
     }
     Ok(())
-}
-
-async fn with_zeros(generation: &Generation) {
-    let inputs: Option<Vec<_>> = generation.signature().inputs.iter().map(zeros).collect();
-    let Some(inputs) = inputs else {
-        return;
-    };
-    let deadline = Instant::now() + PATIENCE;
-    let outcome =
-        pipeline::infer(generation, inputs, std::iter::empty(), deadline, &mut StageTimes::default()).await;
-    if let Err(error) = outcome {
-        tracing::debug!(model = generation.model(), version = generation.version(), %error, "zeros do not run");
-    }
 }
 
 /// Zeros (or empty texts) of a spec's shape, with 1 for each dimension that is open.

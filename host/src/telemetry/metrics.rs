@@ -1,4 +1,4 @@
-//! Every metric of the host, in Prometheus' text form.
+//! Every metric of the host, in OpenMetrics' text form, which Prometheus reads.
 //!
 //! Owns the names (`nuke_<noun>_<unit>[_total]`), the labels (`model, version, plugin, stage,
 //! outcome`; never a request's id) and the registry. A generation resolves its series once, so that a
@@ -239,13 +239,16 @@ impl Metrics {
         self.states.get_or_create(&labels).set(1);
     }
 
-    /// All series as Prometheus reads them.
+    /// All series in OpenMetrics' text form, after `observe` has brought those up to date that are only
+    /// looked at when they are asked for. One at a time.
     ///
     /// # Errors
     /// When the text cannot be written, which memory alone could prevent.
-    pub fn encode(&self) -> Result<String, std::fmt::Error> {
+    pub fn encode(&self, observe: impl FnOnce()) -> Result<String, std::fmt::Error> {
         let mut out = String::new();
-        text::encode(&mut out, &self.registry.lock().unwrap_or_else(PoisonError::into_inner))?;
+        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        observe();
+        text::encode(&mut out, &registry)?;
         Ok(out)
     }
 }

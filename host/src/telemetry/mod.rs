@@ -6,4 +6,4 @@ mod logging;
 mod metrics;
 
 pub use logging::{LogGuard, LogOptions, start_logging};
-pub use metrics::{Endpoint, GenerationMetrics, Metrics};
+pub use metrics::{Endpoint, GenerationMetrics, InFlight, Metrics};

@@ -7,6 +7,7 @@ use std::time::Instant;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use http::StatusCode;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::error::Error;
@@ -35,23 +36,25 @@ pub(super) async fn models(State(state): State<AppState>) -> Response {
     reply::json(StatusCode::OK, &json!({"models": names, "versions": listing(&state, false)}))
 }
 
+/// Bytes that the body of an index request may have.
+const INDEX_BODY: usize = 4 << 10;
+
+#[derive(Default, Deserialize)]
+struct IndexRequest {
+    ready: Option<bool>,
+}
+
 /// The repository index: all versions, or with `{"ready": true}` those that serve.
 pub(super) async fn index(State(state): State<AppState>, request: Request) -> Result<Response, Error> {
     let (head, body) = request.into_parts();
     let deadline = Instant::now() + state.request_timeout();
-    let body = body::read(&head.headers, body, state.max_body(), deadline).await?;
-    let only_ready = match body.as_ref() {
-        [] => false,
-        text => {
-            let wanted: Value = serde_json::from_slice(text)
-                .map_err(|error| Error::invalid(format!("the body is no JSON object: {error}")))?;
-            match &wanted["ready"] {
-                Value::Null => false,
-                Value::Bool(ready) => *ready,
-                other => return Err(Error::invalid(format!("'ready' must be true or false, got {other}"))),
-            }
-        }
+    let body = body::read(&head.headers, body, INDEX_BODY, deadline).await?;
+    let wanted: IndexRequest = match body.as_ref() {
+        [] => IndexRequest::default(),
+        text => serde_json::from_slice(text)
+            .map_err(|error| Error::invalid(format!("the body is no index request: {error}")))?,
     };
+    let only_ready = wanted.ready.unwrap_or(false);
     Ok(reply::json(StatusCode::OK, &listing(&state, only_ready)))
 }
 
@@ -115,7 +118,6 @@ fn model_config(generation: &Generation) -> Value {
         "input": generation.signature().inputs.iter().map(tensor).collect::<Vec<_>>(),
         "output": generation.signature().outputs.iter().map(tensor).collect::<Vec<_>>(),
         "instance_group": [{"name": generation.model(), "kind": "KIND_CPU", "count": workers}],
-        "default_model_filename": "model.onnx",
         "model_transaction_policy": {"decoupled": false},
         "response_cache": {"enable": false},
     })

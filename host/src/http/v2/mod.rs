@@ -6,7 +6,7 @@
 pub mod codec;
 mod describe;
 mod health;
-mod infer;
+pub(super) mod infer;
 pub(super) mod wire;
 
 use axum::Router;

@@ -22,7 +22,8 @@ pub(in crate::http) fn read(
 ) -> Result<InferRequest, Error> {
     let length = header_length(headers)?;
     let limits = Limits { decoded_bytes: max_body, ..Limits::default() };
-    match codec::parse(body, length, &limits)? {
+    let json = length.unwrap_or(body.len());
+    match off_the_reactor(json, || codec::parse(body, length, &limits))? {
         codec::Body::Request(request) => Ok(request),
         codec::Body::Raw(raw) => {
             let [input] = generation.signature().inputs.as_slice() else {
@@ -76,13 +77,15 @@ fn encode(
     id: Option<&str>,
     outputs: Vec<ResponseOutput>,
 ) -> Result<Response, Error> {
-    let encoded = codec::encode(&InferResponse {
+    let json = outputs.iter().filter(|output| !output.binary).map(|output| output.tensor.data.len()).sum();
+    let response = InferResponse {
         id,
         model_name: generation.model(),
         model_version: generation.version(),
         parameters: &Vec::new(),
         outputs,
-    })?;
+    };
+    let encoded = off_the_reactor(json, || codec::encode(&response))?;
     let mut response = Response::builder()
         .status(StatusCode::OK)
         .header(header::CONTENT_TYPE, encoded.content_type())
@@ -92,6 +95,13 @@ fn encode(
     }
     let body = if encoded.blobs.is_empty() { Body::from(encoded.head) } else { joined(encoded) };
     response.body(body).map_err(|error| Error::internal(format!("the answer cannot be written: {error}")))
+}
+
+/// JSON from this size on takes milliseconds, which other connections of the thread must not wait for.
+const HEAVY: usize = 256 << 10;
+
+fn off_the_reactor<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
+    if bytes < HEAVY { work() } else { tokio::task::block_in_place(work) }
 }
 
 /// Blobs up to this size are copied behind the JSON: one write is cheaper than two frames.

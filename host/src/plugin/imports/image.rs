@@ -25,15 +25,17 @@ pub(in crate::plugin) struct PictureBudget {
     pub(in crate::plugin) pixels: u32,
     limit: usize,
     used: usize,
+    exhausted: bool,
 }
 
 impl PictureBudget {
     pub(in crate::plugin) fn new(pixels: u32, limit: usize) -> Self {
-        Self { pixels, limit, used: 0 }
+        Self { pixels, limit, used: 0, exhausted: false }
     }
 
     fn take(&mut self, bytes: usize) -> Result<(), wit::ImageError> {
         if bytes > self.limit.saturating_sub(self.used) {
+            self.exhausted = true;
             return Err(wit::ImageError {
                 code: wit::ImageErrorCode::TooLarge,
                 message: format!(
@@ -45,6 +47,11 @@ impl PictureBudget {
         }
         self.used += bytes;
         Ok(())
+    }
+
+    /// Whether a picture was ever refused: a guest that forgets its handles goes on failing.
+    pub(in crate::plugin) fn was_exhausted(&self) -> bool {
+        self.exhausted
     }
 
     fn release(&mut self, bytes: usize) {
