@@ -16,7 +16,8 @@ def measure(setup, folder):
     rows = []
     with Echo(setup, folder / "echo.log") as echo:
         with Host(setup, models, folder / "tiny.log", folder / "cache") as host:
-            rows += [one(setup, host, echo, encoding, clients) for encoding in ("binary", "json") for clients in CLIENTS]
+            for encoding in ("binary", "json"):
+                rows += [one(setup, host, echo, encoding, clients) for clients in CLIENTS]
         with Host(setup, models, folder / "quiet.log", folder / "cache", ["log.access=false"]) as host:
             rows += [one(setup, host, echo, "binary", clients, ", no access log") for clients in CLIENTS]
     runs.append(compare(setup, "tensors", "--seconds", setup.seconds / 2)["Session::run"])
@@ -60,9 +61,8 @@ def markdown(result):
             [row["name"], row["clients"], *row["per_s"], f"{row['ratio']:.2f}", turns, *row["p50_us"]]
             + [adds if row["clients"] == 1 else "-", *row["cpu_us"], percent(row["generator"])]
         )
-    bodies = ", ".join(
-        f"{row['body_bytes']} bytes as {row['name']}" for row in result["rows"][: 2 * len(CLIENTS) : len(CLIENTS)]
-    )
+    firsts = result["rows"][: 2 * len(CLIENTS) : len(CLIENTS)]
+    bodies = ", ".join(f"{row['body_bytes']} bytes as {row['name']}" for row in firsts)
     lines = [
         f"In process, one thread: `Session::run` takes {figure(run['median_us'])} µs (median), "
         f"{figure(run['per_s'])} runs a second. Requests: {bodies}.",

@@ -75,5 +75,6 @@ def markdown(result):
             rows[-1] += [f"{percent(min(ratios))} to {percent(max(ratios))}", cpu / 1e3]
             rows[-1] += [percent(middle(natives, "cpu_us") / cpu), middle(runs, "generator_us") / 1e3]
             rows[-1] += [percent(middle(runs, "generator")), percent(median(left))]
-    text = f"{CORES} threads in the native loop, {CORES} workers in the host, {CLIENTS} clients on the same cores."
+    shared = f"{CLIENTS} clients on the same cores"
+    text = f"{CORES} threads in the native loop, {CORES} workers in the host, {shared}."
     return f"{text}\n\n{table(columns, rows)}"

@@ -153,10 +153,15 @@ class Echo(Child):
 
 
 def output(command):
-    """What a program prints, and the processor time that it took."""
+    """What a program prints."""
     command = [str(word) for word in command]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT)
-    printed, complaint = process.communicate()
+    try:
+        printed, complaint = process.communicate()
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
     if process.returncode != 0:
         text = (printed + complaint).decode(errors="replace")[-2000:]
         raise Failure(f"{' '.join(command)} ended with code {process.returncode}:\n{text}")

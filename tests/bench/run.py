@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures a host against baselines in the same run, and prints Markdown for docs/performance.md.
 
-    python3 tests/bench/run.py                 everything, some eight minutes
+    python3 tests/bench/run.py                 everything, some five minutes
     python3 tests/bench/run.py --quick         everything, short: to see that it works, not for figures
     python3 tests/bench/run.py --only calls    some parts: overhead, photos, calls, start
 
@@ -16,6 +16,7 @@ import json
 import os
 import pathlib
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
@@ -50,7 +51,8 @@ PARTS = {
 
 
 def arguments():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    as_written = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=as_written)
     parser.add_argument("--only", default=",".join(PARTS), help="parts, separated by commas")
     parser.add_argument("--quick", action="store_true", help="short runs: figures of no worth")
     parser.add_argument("--nuke", type=pathlib.Path, help="the host's binary")
@@ -62,7 +64,8 @@ def arguments():
     if unknown:
         parser.error(f"--only: no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
     setup.failures = []
-    setup.seconds, setup.rounds, setup.starts, setup.calls = (1, 1, 2, 500) if setup.quick else (5, 3, 7, 5000)
+    amounts = (1, 1, 2, 500) if setup.quick else (5, 3, 7, 5000)
+    setup.seconds, setup.rounds, setup.starts, setup.calls = amounts
     return setup
 
 
@@ -89,8 +92,8 @@ def ensure_plugins(setup):
 
 def machine(setup):
     """One line that says where and with what the figures were made."""
-    cpu = pathlib.Path("/proc/cpuinfo").read_text()
-    model = next((line.split(":")[1].strip() for line in cpu.splitlines() if line.startswith("model name")), "")
+    cpu = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.split(":")[1].strip() for line in cpu if line.startswith("model name")), "")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     version = output([setup.nuke, "--version"]).strip()
     rustc = output(["rustc", "--version"]).strip()
@@ -103,6 +106,8 @@ def machine(setup):
 
 
 def main():
+    # Whatever ends this script, what it started is ended first.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     setup = arguments()
     try:
         build(setup)

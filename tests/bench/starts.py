@@ -4,28 +4,31 @@ the memory that it holds."""
 import shutil
 
 from processes import ROOT, Host, compare, load, memory_mib
-from tables import figure, median, table
+from tables import median, table
 
 PHOTO = ROOT / "models/image-classifier/1/samples/coffee.png"
 MODEL = "image-classifier"
 REQUESTS = 1000
+COLD = "sample bundles, nothing compiled"
+WARM = "sample bundles, compiled before"
 
 
 def measure(setup, folder):
     empty = folder / "no-models"
     empty.mkdir()
     samples = ROOT / "models"
-    times = {"no models": [], "sample bundles, nothing compiled": [], "sample bundles, compiled before": []}
+    times = {"no models": [], COLD: [], WARM: []}
     loads = {"cold": [], "warm": []}
     cache = folder / "start-cache"
     start(setup, samples, folder, cache)  # The first one reads the files from the disk.
     for _ in range(setup.starts):
         times["no models"].append(start(setup, empty, folder, cache).ready_after)
         shutil.rmtree(cache)
-        for kind, name in (("cold", "sample bundles, nothing compiled"), ("warm", "sample bundles, compiled before")):
+        for kind, name in (("cold", COLD), ("warm", WARM)):
             host = start(setup, samples, folder, cache)
             times[name].append(host.ready_after)
-            loads[kind].append({event["model"]: event["took_ms"] for event in host.events("the version is ready")})
+            ready = host.events("the version is ready")
+            loads[kind].append({event["model"]: event["took_ms"] for event in ready})
     opened = [compare(setup, "open") for _ in range(setup.starts)]
     return {"times": times, "loads": loads, "opened": opened, "memory": memory(setup, samples, folder, cache)}
 
@@ -50,12 +53,12 @@ def memory(setup, models, folder, cache):
 
 
 def markdown(result):
-    millis = [
-        [name, median(times) * 1e3, min(times) * 1e3, max(times) * 1e3] for name, times in result["times"].items()
-    ]
-    opened = {name: median([run[name]["took_ms"] for run in result["opened"]]) for name in result["opened"][0]}
+    times = result["times"].items()
+    millis = [[name, *(kind(values) * 1e3 for kind in (median, min, max))] for name, values in times]
+    first = result["opened"][0]
+    opened = {name: median([run[name]["took_ms"] for run in result["opened"]]) for name in first}
     session = next(took for name, took in opened.items() if MODEL in name)
-    warm = median(result["times"]["sample bundles, compiled before"]) * 1e3
+    warm = median(result["times"][WARM]) * 1e3
     parts = [
         ["to ready, compiled before", warm],
         *([f"of it, in a process of its own: opening {name}", took] for name, took in opened.items()),
@@ -63,11 +66,12 @@ def markdown(result):
     ]
     for kind, runs in result["loads"].items():
         for model in sorted(runs[0]):
-            parts.append([f"loading {model} as the host's log has it, {kind}", median([run[model] for run in runs])])
+            name = f"loading {model} as the host's log has it, {kind}"
+            parts.append([name, median([run[model] for run in runs])])
     memory_rows = [[name, size["rss"], size["own"], size["peak"]] for name, size in result["memory"].items()]
     return "\n\n".join([
         f"{len(next(iter(result['times'].values())))} starts of each kind in turn; files in the page cache.",
         table(["start to ready, ms", "median", "least", "most"], millis),
         table(["", "ms, median"], parts),
         table(["memory, MiB", "resident", "of it not files", "most so far"], memory_rows),
-    ]) + f"\n\nONNX Runtime's library and the host's own code are files: {figure(opened.get('ONNX Runtime'))} ms to load."
+    ])

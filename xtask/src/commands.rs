@@ -59,7 +59,10 @@ fn test(paths: &Paths, arguments: &[&str]) -> Result<ExitCode> {
     // The tests are of another package, for which cargo would not build the binary.
     let host = serve::build_host(paths)?;
     let mut cargo = Command::new(process::cargo());
-    cargo.current_dir(&paths.root).args(["test", "--release", "--workspace", "--no-fail-fast"]).args(arguments);
+    cargo
+        .current_dir(&paths.root)
+        .args(["test", "--release", "--workspace", "--no-fail-fast"])
+        .args(arguments);
     cargo.env("NUKE_ORT_LIB", runtime).env("NUKE_TEST_PYTHON", python);
     cargo
         .env("NUKE_TEST_BIN", host)

@@ -1,7 +1,7 @@
 //! What the host is compared with, and what its parts cost: measured in one process, without a server.
 //!
-//! `cargo bench -p nuke-host` runs every table with its defaults; `cargo bench -p nuke-host --
-//! COMMAND --help` says what one can be told. `tests/bench/run.py` puts the figures beside those of a
+//! `cargo bench -p nuke-host --bench compare` makes every table with its defaults; with `-- COMMAND
+//! --help` it says what one of them can be told. `tests/bench/run.py` puts the figures beside those of a
 //! running host. Nothing here asserts a time.
 
 mod calls;

@@ -1,9 +1,9 @@
 //! The running time of a plugin's call.
 //!
-//! Owns the measuring: the time inside a call's `poll` counts, and the time that it waits for something
-//! of its own. Waiting for the CPU runtime after a yield does not: it costs a plugin nothing, and a neighbour that loops cannot push
-//! a well-behaved plugin over its limit. What the operating system takes away within a `poll` does
-//! count: it is close to CPU time while the machine is not overbooked.
+//! Owns the measuring: the CPU time that the thread spends inside a call's `poll`, and the time that the
+//! call waits for something of its own. Waiting for the CPU runtime after a yield does not count, nor does
+//! what the system gives to other threads: a busy neighbour cannot push a well-behaved plugin over its
+//! limit.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -12,15 +12,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use rustix::time::{ClockId, clock_gettime};
 use tokio::time::Sleep;
 
-/// Nanoseconds that one instance has run, readable while it runs.
-#[derive(Debug)]
+/// Nanoseconds that one call has run, readable by the thread that runs it.
+#[derive(Debug, Default)]
 pub(super) struct CpuClock {
-    base: Instant,
-    /// Nanoseconds of the call so far, without the poll that is under way.
+    /// Of the call so far, without the poll that is under way.
     spent: AtomicU64,
-    /// When the poll or the wait under way began, in nanoseconds since `base`; 0 if none is.
+    /// The thread's CPU time when the poll under way began; 0 if none is.
     entered: AtomicU64,
     /// The guest was stopped to let others run.
     yielded: AtomicBool,
@@ -28,16 +28,7 @@ pub(super) struct CpuClock {
 
 impl CpuClock {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self {
-            base: Instant::now(),
-            spent: AtomicU64::new(0),
-            entered: AtomicU64::new(0),
-            yielded: AtomicBool::new(false),
-        })
-    }
-
-    fn now(&self) -> u64 {
-        u64::try_from(self.base.elapsed().as_nanos()).unwrap_or(u64::MAX).max(1)
+        Arc::default()
     }
 
     /// Starts a new call at zero.
@@ -52,36 +43,46 @@ impl CpuClock {
     }
 
     fn enter(&self) {
-        self.entered.store(self.now(), Relaxed);
+        self.yielded.store(false, Relaxed);
+        self.entered.store(thread_time(), Relaxed);
     }
 
     fn leave(&self) {
         let entered = self.entered.swap(0, Relaxed);
-        if entered == 0 {
-            return;
-        }
-        self.spent.fetch_add(self.now().saturating_sub(entered), Relaxed);
+        self.spent.fetch_add(thread_time().saturating_sub(entered), Relaxed);
     }
 
-    /// The call's time so far.
+    fn add_wait(&self, waited: Duration) {
+        self.spent.fetch_add(u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    /// The call's time so far. Within a poll, to be asked by the thread that polls.
     pub(super) fn spent(&self) -> Duration {
         let entered = self.entered.load(Relaxed);
-        let running = if entered == 0 { 0 } else { self.now().saturating_sub(entered) };
+        let running = if entered == 0 { 0 } else { thread_time().saturating_sub(entered) };
         Duration::from_nanos(self.spent.load(Relaxed).saturating_add(running))
     }
+}
+
+/// Nanoseconds of CPU time that this thread has had; never 0.
+fn thread_time() -> u64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+    let nanoseconds = u64::try_from(time.tv_nsec).unwrap_or_default();
+    seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds).max(1)
 }
 
 /// The call waited for something until its time was over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct WaitedTooLong;
 
-/// A future whose time is counted on a clock: the time inside `poll`, and the time that it waits for
+/// A future whose time is counted on a clock: the CPU time inside `poll`, and the time that it waits for
 /// something of its own, such as a WASI timer. A yield to other calls is no wait.
 pub(super) struct Metered<F> {
     inner: Pin<Box<F>>,
     clock: Arc<CpuClock>,
     limit: Duration,
-    wait: Option<Pin<Box<Sleep>>>,
+    wait: Option<(Instant, Pin<Box<Sleep>>)>,
 }
 
 impl<F: Future> Metered<F> {
@@ -95,26 +96,21 @@ impl<F: Future> Future for Metered<F> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        this.clock.yielded.store(false, Relaxed);
-        if this.wait.is_none() {
-            this.clock.enter();
+        if let Some((since, _)) = this.wait.take() {
+            this.clock.add_wait(since.elapsed());
         }
-        if let Poll::Ready(outcome) = this.inner.as_mut().poll(context) {
-            this.clock.leave();
+        this.clock.enter();
+        let outcome = this.inner.as_mut().poll(context);
+        this.clock.leave();
+        if let Poll::Ready(outcome) = outcome {
             return Poll::Ready(Ok(outcome));
         }
         if this.clock.yielded.load(Relaxed) {
-            this.clock.leave();
-            this.wait = None;
             return Poll::Pending;
         }
-        // It waits: the clock runs on until it yields, ends, or has no time left.
         let left = this.limit.saturating_sub(this.clock.spent());
-        let wait = this.wait.get_or_insert_with(|| Box::pin(tokio::time::sleep(left)));
-        wait.as_mut().poll(context).map(|()| {
-            this.clock.leave();
-            Err(WaitedTooLong)
-        })
+        let (_, sleep) = this.wait.insert((Instant::now(), Box::pin(tokio::time::sleep(left))));
+        sleep.as_mut().poll(context).map(|()| Err(WaitedTooLong))
     }
 }
 
@@ -122,19 +118,28 @@ impl<F: Future> Future for Metered<F> {
 mod tests {
     use super::*;
 
+    fn burn(time: Duration) {
+        let until = thread_time() + u64::try_from(time.as_nanos()).unwrap();
+        while thread_time() < until {
+            std::hint::spin_loop();
+        }
+    }
+
     #[test]
-    fn time_outside_of_poll_does_not_count() {
+    fn only_time_of_the_thread_inside_of_poll_counts() {
         let clock = CpuClock::new();
         clock.enter();
-        std::thread::sleep(Duration::from_millis(5));
+        burn(Duration::from_millis(5));
+        assert!(clock.spent() >= Duration::from_millis(5));
         clock.leave();
         let spent = clock.spent();
         assert!(spent >= Duration::from_millis(5));
-        std::thread::sleep(Duration::from_millis(5));
+        burn(Duration::from_millis(5));
         assert_eq!(clock.spent(), spent);
         clock.reset();
         assert_eq!(clock.spent(), Duration::ZERO);
     }
+
     #[tokio::test(start_paused = true)]
     async fn a_call_that_waits_for_itself_runs_out_of_time() {
         let clock = CpuClock::new();

@@ -52,8 +52,11 @@ impl<T> Queue<T> {
             return Err(PushError::Full);
         }
         state.items.push_back(item);
+        let wake = state.pullers > 0;
         drop(state);
-        self.arrived.notify_one();
+        if wake {
+            self.arrived.notify_one();
+        }
         Ok(())
     }
 

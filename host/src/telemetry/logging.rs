@@ -1,15 +1,12 @@
-//! The log: pretty for people, JSON for machines, written by a thread of its own.
+//! The log: pretty for people, JSON for machines.
 //!
-//! Owns the choice and the writer. A request never waits for a slow terminal or disk: lines beyond
-//! the writer's buffer are dropped.
+//! Owns the choice of form and of lines. How they are written is `writer`'s.
 
 use std::io::IsTerminal as _;
 
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
-/// Lines that may wait for the writer.
-const BUFFERED_LINES: usize = 65_536;
+use super::writer::{self, WriterGuard};
 
 /// What libraries say at level info is for their own authors; a filter that names them overrides this.
 const QUIET: &str = "ort=warn,wasmtime=warn,cranelift=warn";
@@ -25,7 +22,7 @@ pub struct LogOptions {
 
 /// Keeps the writer alive; dropped, it writes out what is left.
 #[derive(Debug)]
-pub struct LogGuard(#[allow(dead_code, reason = "held for its drop")] WorkerGuard);
+pub struct LogGuard(#[allow(dead_code, reason = "held for its drop")] WriterGuard);
 
 /// Starts logging to standard error.
 ///
@@ -36,10 +33,8 @@ pub fn start_logging(options: &LogOptions) -> Result<LogGuard, String> {
         .parse(if options.filter == "off" { "off".to_owned() } else { format!("{QUIET},{}", options.filter) })
         .map_err(|error| format!("log filter '{}': {error}", options.filter))?;
     let terminal = std::io::stderr().is_terminal();
-    let (writer, guard) = NonBlockingBuilder::default()
-        .lossy(true)
-        .buffered_lines_limit(BUFFERED_LINES)
-        .finish(std::io::stderr());
+    let (writer, guard) = writer::start(std::io::stderr())
+        .map_err(|error| format!("the log's thread cannot be started: {error}"))?;
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     let started = if options.json.unwrap_or(!terminal) {
         subscriber.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init_boxed()

@@ -4,6 +4,7 @@
 
 mod logging;
 mod metrics;
+mod writer;
 
 pub use logging::{LogGuard, LogOptions, start_logging};
 pub use metrics::{Endpoint, GenerationMetrics, InFlight, Metrics};
