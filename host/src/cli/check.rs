@@ -12,6 +12,9 @@ use crate::config::{Loaded, ServerConfig};
 use crate::repository::{ModelIndex, VersionStatus, find_sources, load_all};
 use crate::telemetry::{LogOptions, start_logging};
 
+/// The versions' own faults are in the report.
+const QUIET_ABOUT_VERSIONS: &str = "error,nuke_host=warn,nuke_host::repository::startup=off";
+
 pub(super) fn run(flags: &HostFlags) -> ExitCode {
     let loaded = match flags.load() {
         Ok(loaded) => loaded,
@@ -26,7 +29,7 @@ pub(super) fn run(flags: &HostFlags) -> ExitCode {
 fn check(loaded: &Loaded<ServerConfig>) -> Result<ExitCode, Failure> {
     let (config, exposure) = (&loaded.value, loaded.check_exposure().err());
     // What is passed over, or done without, is said on standard error.
-    let options = LogOptions { json: Some(false), filter: "error,nuke_host=warn".to_owned() };
+    let options = LogOptions { json: Some(false), filter: QUIET_ABOUT_VERSIONS.to_owned() };
     let _log = start_logging(&options).map_err(Failure::config)?;
     if let Some(problem) = &exposure {
         println!("FAILED  configuration: {problem}");

@@ -51,8 +51,9 @@ pub(super) async fn index(State(state): State<AppState>, request: Request) -> Re
     let body = body::read(&head.headers, body, INDEX_BODY, deadline).await?;
     let wanted: IndexRequest = match body.as_ref() {
         [] => IndexRequest::default(),
-        text => serde_json::from_slice(text)
-            .map_err(|error| Error::invalid(format!("the body is no index request: {error}")))?,
+        text => serde_json::from_slice(text).map_err(|error| {
+            Error::invalid(format!("the body is no JSON of the form {{\"ready\": true}}: {error}"))
+        })?,
     };
     let only_ready = wanted.ready.unwrap_or(false);
     Ok(reply::json(StatusCode::OK, &listing(&state, only_ready)))
