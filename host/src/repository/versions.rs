@@ -92,8 +92,9 @@ fn look(model: String, version: String, path: PathBuf, content: bool, keys: &Tru
     ListedVersion { model, version, path, files, bytes, manifest }
 }
 
-/// Whether there is a manifest, unless the folder differs from it or lacks a signature.
+/// Whether there is a manifest, unless the folder cannot be listed, differs from it or lacks a signature.
 fn against_manifest(path: &Path, content: bool, keys: &TrustedKeys) -> Result<bool, Vec<String>> {
+    files::list(path).map_err(|reason| vec![reason])?;
     let read = Manifest::read(path).map_err(|reason| vec![reason])?;
     keys.check(path, read.as_ref().map(|(_, bytes)| bytes.as_slice())).map_err(|reason| vec![reason])?;
     let Some((manifest, _)) = read else {

@@ -26,7 +26,9 @@ fn only_what_a_trusted_key_has_signed_is_served() {
         [("good", Some(ours)), ("altered", Some(ours)), ("foreign", Some(theirs)), ("unsigned", None)]
     {
         let mut more = vec!["--model", model];
-        more.extend(sign.iter().flat_map(|file| ["--sign", file]));
+        if let Some(file) = sign {
+            more.extend(["--sign", file]);
+        }
         let published = publish(&digits(), &models, &more);
         assert_eq!(published["signed"], sign.is_some());
     }
@@ -40,7 +42,9 @@ fn only_what_a_trusted_key_has_signed_is_served() {
     fs::write(&wasm, components::build("good")).unwrap();
     for (plugin, sign) in [("signed", Some(ours)), ("loose", None)] {
         let mut more = vec!["--plugin", "--model", plugin, "--version", "1.0.0"];
-        more.extend(sign.iter().flat_map(|file| ["--sign", file]));
+        if let Some(file) = sign {
+            more.extend(["--sign", file]);
+        }
         publish(&wasm, &plugins, &more);
         let source = keys.path().join(format!("with-{plugin}"));
         fs::create_dir(&source).unwrap();
