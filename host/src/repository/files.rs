@@ -109,7 +109,8 @@ fn descend(folder: &Path, relative: &Path, depth: usize, paths: &mut Vec<PathBuf
         if entry.file_name().to_string_lossy().starts_with('.') {
             continue;
         }
-        let metadata = std::fs::metadata(entry.path()).map_err(unreadable)?;
+        let metadata = std::fs::metadata(entry.path())
+            .map_err(|error| format!("{} cannot be read: {error}", entry.path().display()))?;
         if metadata.is_dir() {
             if entry.file_type().map_err(unreadable)?.is_symlink() {
                 return Err(format!("{} is a link to a folder", folder.join(&path).display()));
