@@ -10,11 +10,13 @@ use crate::config::{LogFormat, Pooling, ServerConfig};
 use crate::http::{AppState, Lifecycle, ListenerOptions};
 use crate::model::{Runtime, RuntimeOptions};
 use crate::plugin::{EngineOptions, PluginEngine, PluginLimits};
-use crate::repository::{Loader, LoaderOptions, ModelIndex};
+use crate::repository::{Loader, LoaderOptions, ModelIndex, TrustedKeys};
 use crate::telemetry::{LogOptions, Metrics};
 
 /// What loads and runs versions.
 pub(super) fn loader(config: &ServerConfig) -> Result<Loader, Failure> {
+    let keys = TrustedKeys::parse(config.repository.trusted_keys.iter().map(String::as_str));
+    let keys = keys.map_err(Failure::config)?;
     let runtime = Runtime::start(RuntimeOptions {
         library: config.runtime.ort_lib.clone(),
         intra_threads: config.runtime.intra_threads,
@@ -39,6 +41,7 @@ pub(super) fn loader(config: &ServerConfig) -> Result<Loader, Failure> {
             limits: plugin_limits(config),
             allow: config.plugins.allow.clone(),
             files: config.plugins.files.as_usize(),
+            keys,
         },
     })
 }

@@ -2,12 +2,15 @@
 //!
 //! Owns the exit codes: 0 for done, 1 for a command that failed at its work, 2 for a client that got no
 //! answer, 64 for bad usage or configuration, 69 for something the machine lacks, 130 for a server that
-//! was told twice to stop. It never does the work itself.
+//! was told twice to stop, or for a publish that was told to. It never does the work itself.
 
 mod check;
 mod flags;
 mod host;
+mod publish;
 mod serve;
+mod signing;
+mod versions;
 
 use std::process::ExitCode;
 
@@ -15,11 +18,16 @@ use clap::{Parser, Subcommand};
 
 use crate::client::{BenchArgs, PredictArgs, run_bench, run_predict};
 use flags::HostFlags;
+use publish::{PublishArgs, UnpublishArgs};
+use versions::VersionsArgs;
 
 /// Bad usage or configuration, as `sysexits.h` numbers it.
 const EXIT_CONFIG: u8 = 64;
 /// Something that the machine should have is missing or unusable.
 const EXIT_UNAVAILABLE: u8 = 69;
+
+/// Ended by a signal, as shells number SIGINT.
+const EXIT_INTERRUPTED: u8 = 130;
 
 /// A WebAssembly-plugin inference host.
 #[derive(Debug, Parser)]
@@ -35,6 +43,12 @@ enum Command {
     Serve(HostFlags),
     /// Load and run everything once, and list all problems; exits 1 if there are any.
     Check(HostFlags),
+    /// Put a version into a folder of models, whole or not at all.
+    Publish(PublishArgs),
+    /// Take a version out of a folder of models.
+    Unpublish(UnpublishArgs),
+    /// List the versions in a folder of models, and whether they are as they were published.
+    Versions(VersionsArgs),
     /// Send a file to a running host and show the answer.
     Predict(Box<PredictArgs>),
     /// Put a running host under load and measure it.
@@ -54,6 +68,9 @@ pub fn run() -> ExitCode {
     match cli.command {
         Command::Serve(flags) => serve::run(&flags),
         Command::Check(flags) => check::run(&flags),
+        Command::Publish(args) => publish::run(&args),
+        Command::Unpublish(args) => publish::remove(&args),
+        Command::Versions(args) => versions::run(&args),
         Command::Predict(args) => run_predict(*args),
         Command::Bench(args) => run_bench(*args),
     }
@@ -69,6 +86,10 @@ struct Failure {
 impl Failure {
     fn config(message: impl ToString) -> Self {
         Self { message: message.to_string(), exit: EXIT_CONFIG }
+    }
+
+    fn failed(message: impl ToString) -> Self {
+        Self { message: message.to_string(), exit: 1 }
     }
 
     fn unavailable(message: impl ToString) -> Self {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::flags::HostFlags;
-use super::{Failure, host};
+use super::{EXIT_INTERRUPTED, Failure, host};
 use crate::config::ServerConfig;
 use crate::http::{self, Lifecycle, Listener};
 use crate::repository::{Loader, ModelIndex, find_sources, load_all};
@@ -100,7 +100,7 @@ fn stop_signal(lifecycle: Arc<Lifecycle>) -> Result<impl Future<Output = ()>, Fa
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
-            signal_hook::low_level::exit(130);
+            signal_hook::low_level::exit(i32::from(EXIT_INTERRUPTED));
         });
     })
 }

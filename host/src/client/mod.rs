@@ -19,10 +19,10 @@ mod exchange;
 mod host;
 pub(crate) mod media;
 mod predict;
-mod table;
+pub(crate) mod table;
 #[cfg(test)]
 mod testing;
-mod text;
+pub(crate) mod text;
 mod values;
 
 pub use bench::{BenchArgs, run_bench};

@@ -4,7 +4,7 @@
 
 /// Which edge the cells of a column share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Align {
+pub(crate) enum Align {
     /// Text.
     Left,
     /// Numbers.
@@ -13,24 +13,24 @@ pub(super) enum Align {
 
 /// A heading and rows beneath it, two spaces between the columns.
 #[derive(Clone, Debug)]
-pub(super) struct Table {
+pub(crate) struct Table {
     columns: Vec<(String, Align)>,
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
     /// A table without rows.
-    pub(super) fn new(columns: impl IntoIterator<Item = (String, Align)>) -> Self {
+    pub(crate) fn new(columns: impl IntoIterator<Item = (String, Align)>) -> Self {
         Self { columns: columns.into_iter().collect(), rows: Vec::new() }
     }
 
     /// Adds a row; missing cells are empty, surplus ones are not shown.
-    pub(super) fn push(&mut self, row: Vec<String>) {
+    pub(crate) fn push(&mut self, row: Vec<String>) {
         self.rows.push(row);
     }
 
     /// The table's lines, each ended by a line break.
-    pub(super) fn render(&self) -> String {
+    pub(crate) fn render(&self) -> String {
         let headings: Vec<String> = self.columns.iter().map(|(heading, _)| heading.clone()).collect();
         let widths: Vec<usize> =
             (0..self.columns.len()).map(|column| self.width(&headings, column)).collect();

@@ -53,7 +53,7 @@ pub(super) fn duration(duration: Duration) -> String {
 }
 
 /// `912 B`, `3.10 kB`, `44.0 MB`: powers of ten.
-pub(super) fn bytes(count: f64) -> String {
+pub(crate) fn bytes(count: f64) -> String {
     let (value, unit) = match count {
         count if count < 1e3 => return format!("{count:.0} B"),
         count if count < 1e6 => (count / 1e3, "kB"),

@@ -8,7 +8,7 @@ use super::problem::Problem;
 use super::tree::{self, Node};
 
 /// The largest file that is read, in bytes.
-pub(super) const MAX_FILE: u64 = 1 << 20;
+pub const MAX_FILE: u64 = 1 << 20;
 
 /// Reads a file. What is wrong with it is added to `problems`; `None` if it cannot be used at all.
 pub(super) fn read(path: &Path, problems: &mut Vec<Problem>) -> Option<Node> {

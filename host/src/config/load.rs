@@ -132,8 +132,16 @@ impl BundleConfig {
     /// # Errors
     /// Everything that is wrong in it.
     pub fn from_text(name: &str, text: &str) -> Result<Loaded<Self>, Problems> {
+        Self::from_bytes(name, text.as_bytes())
+    }
+
+    /// Reads the content of a file of this name.
+    ///
+    /// # Errors
+    /// Everything that is wrong in it.
+    pub fn from_bytes(name: &str, bytes: &[u8]) -> Result<Loaded<Self>, Problems> {
         let mut problems = Vec::new();
-        let root = file::decode(text.as_bytes(), name, &mut problems);
+        let root = file::decode(bytes, name, &mut problems);
         Self::decode(root, name, problems)
     }
 

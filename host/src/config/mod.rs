@@ -38,6 +38,7 @@ mod tests;
 
 pub use address::ListenAddress;
 pub use bundle::{BundleConfig, BundlePath, PluginRef};
+pub use file::MAX_FILE as MAX_CONFIG;
 pub use load::{Loaded, environment};
 pub use model::{ModelConfig, QueueSettings, VersionPolicy, WorkerSettings};
 pub use names::{Capability, LogFormat, Pooling};

@@ -131,6 +131,27 @@ impl Text for HeaderName {
     }
 }
 
+/// The public key of somebody who signs, as minisign writes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct TrustedKey(pub(super) String);
+
+impl Text for TrustedKey {
+    fn expected() -> String {
+        "a minisign public key: the second line of minisign.pub, 56 characters that begin with RW".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        match minisign_verify::PublicKey::from_base64(text) {
+            Ok(_) => Ok(Self(text.to_owned())),
+            Err(_) => Err(Wrong::Form),
+        }
+    }
+
+    fn show(&self) -> String {
+        yaml_text::word(&self.0)
+    }
+}
+
 /// Which log lines are written: a level, or `target=level` pairs, between commas.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogFilter(String);
@@ -187,6 +208,15 @@ fn is_target(target: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn trusted_keys() {
+        let key = minisign::KeyPair::generate_unencrypted_keypair().unwrap().pk.to_base64();
+        assert_eq!(TrustedKey::parse(&key), Ok(TrustedKey(key.clone())));
+        for text in ["", "RWx", "minisign.pub", &key[1..], &format!("{key}="), &format!("{key} ")] {
+            assert!(TrustedKey::parse(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn names() {

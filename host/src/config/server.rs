@@ -64,6 +64,9 @@ pub struct RepositorySettings {
     pub models: PathBuf,
     /// `plugins`, default ./plugins: the folder of `<plugin>/<version>/plugin.wasm`.
     pub plugins: PathBuf,
+    /// `trusted_keys`, default none: minisign public keys. With any, only versions and shared plugins
+    /// whose manifest one of them has signed are loaded. Costs nothing while serving.
+    pub trusted_keys: Vec<String>,
 }
 
 /// `plugins`: what a plugin may use. All limits are for one call or one instance.

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::address::ListenAddress;
-use super::names::{Capability, HeaderName, LogFilter, LogFormat, Name, Pooling};
+use super::names::{Capability, HeaderName, LogFilter, LogFormat, Name, Pooling, TrustedKey};
 use super::quantity::ByteSize;
 use super::section::Section;
 use super::server::{
@@ -49,6 +49,11 @@ pub(super) fn decode(section: &mut Section<'_>, machine: &Machine) -> ServerConf
         repository: section.section("repository", |section| RepositorySettings {
             models: section.take("models", "./models".into()),
             plugins: section.take("plugins", "./plugins".into()),
+            trusted_keys: section
+                .take("trusted_keys", Vec::<TrustedKey>::new())
+                .into_iter()
+                .map(|key| key.0)
+                .collect(),
         }),
         plugins: section.section("plugins", |section| plugins(section, machine)),
         runtime: section.section("runtime", |section| RuntimeSettings {

@@ -55,6 +55,14 @@ pub(super) fn locations(model: &[u8]) -> Result<BTreeSet<String>, WalkError> {
     Ok(found)
 }
 
+/// As [`locations`], for whoever has the bytes but opens no session.
+///
+/// # Errors
+/// Why the bytes are no model, or not one that the host could serve.
+pub fn external_files(model: &[u8]) -> Result<BTreeSet<String>, String> {
+    locations(model).map_err(|error| error.to_string())
+}
+
 /// The message in a field, if there can be a tensor in it. A field that occurs twice is looked at
 /// twice: protobuf merges them.
 const fn child(message: Message, field: u64) -> Option<Message> {

@@ -13,6 +13,7 @@ mod strings;
 pub mod tensor;
 mod values;
 
+pub use external::external_files;
 pub use runtime::{Runtime, RuntimeError, RuntimeOptions};
 pub use session::{ModelError, ModelSession, ModelSource};
 pub use signature::{Signature, TensorSpec};

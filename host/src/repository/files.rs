@@ -3,14 +3,15 @@
 //! Owns the way from a path to bytes: what lies outside of the folder, or is no plain file, is refused.
 
 use std::collections::BTreeMap;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
 /// Folders within folders that a bundle may have.
-const DEPTH: usize = 16;
+pub(super) const DEPTH: usize = 16;
 /// Files that a bundle may have.
-const COUNT: usize = 10_000;
+pub(super) const COUNT: usize = 10_000;
 
 /// Reads one file whole.
 pub(super) fn read(path: &Path) -> Result<Bytes, String> {
@@ -22,6 +23,21 @@ pub(super) fn read(path: &Path) -> Result<Bytes, String> {
     std::fs::read(path)
         .map(Bytes::from)
         .map_err(|error| format!("{} cannot be read: {error}", path.display()))
+}
+
+/// Reads one file whole, unless it has more bytes than that.
+pub(super) fn read_at_most(path: &Path, limit: u64) -> Result<Vec<u8>, String> {
+    let unreadable = |error: std::io::Error| format!("{} cannot be read: {error}", path.display());
+    if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
+        return Err(format!("{} is no plain file", path.display()));
+    }
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(unreadable)?;
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > limit {
+        return Err(format!("{} has more than {limit} bytes", path.display()));
+    }
+    Ok(bytes)
 }
 
 /// Reads one file of a folder, by its relative path, unless it leads out of the folder.
@@ -45,27 +61,24 @@ pub(super) fn real_path_within(folder: &Path, relative: &Path) -> Result<PathBuf
 }
 
 /// The files of a bundle by relative path, each with its size and, while they fit into `budget` bytes
-/// together, its content. `skip` names those that are not for the plugin.
+/// together, its content as `read` has it. `skip` names those that are not for the plugin.
 pub(super) fn bundle_files(
     folder: &Path,
-    skip: &[&Path],
+    skip: impl Fn(&Path) -> bool,
     budget: usize,
+    read: impl Fn(&Path) -> Result<Bytes, String>,
 ) -> Result<BTreeMap<String, (u64, Option<Bytes>)>, String> {
-    let mut paths = Vec::new();
-    list(folder, Path::new(""), 0, &mut paths)?;
     let (mut files, mut left) = (BTreeMap::new(), budget);
-    for relative in paths {
-        let Some(name) = relative.to_str().map(str::to_owned) else {
-            return Err(format!("{} has a name that is not UTF-8", folder.join(&relative).display()));
-        };
-        if skip.contains(&relative.as_path()) {
+    for name in list(folder)? {
+        let relative = Path::new(&name);
+        if skip(relative) {
             continue;
         }
-        let path = folder.join(&relative);
+        let path = folder.join(relative);
         let metadata = std::fs::metadata(&path)
             .map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
         let fits = usize::try_from(metadata.len()).is_ok_and(|size| size <= left);
-        let content = if fits { Some(read_within(folder, &relative)?) } else { None };
+        let content = if fits { Some(read(relative)?) } else { None };
         left = left.saturating_sub(content.as_ref().map_or(0, Bytes::len));
         let size = content.as_ref().map_or(metadata.len(), |content| content.len() as u64);
         files.insert(name, (size, content));
@@ -73,7 +86,18 @@ pub(super) fn bundle_files(
     Ok(files)
 }
 
-fn list(folder: &Path, relative: &Path, depth: usize, paths: &mut Vec<PathBuf>) -> Result<(), String> {
+/// The relative paths of everything in a folder that is not a folder. Hidden ones are passed over.
+pub(super) fn list(folder: &Path) -> Result<Vec<String>, String> {
+    let mut paths = Vec::new();
+    descend(folder, Path::new(""), 0, &mut paths)?;
+    let name = |relative: PathBuf| match relative.to_str() {
+        Some(name) => Ok(name.to_owned()),
+        None => Err(format!("{} has a name that is not UTF-8", folder.join(&relative).display())),
+    };
+    paths.into_iter().map(name).collect()
+}
+
+fn descend(folder: &Path, relative: &Path, depth: usize, paths: &mut Vec<PathBuf>) -> Result<(), String> {
     let place = folder.join(relative);
     let unreadable = |error: std::io::Error| format!("{} cannot be read: {error}", place.display());
     if depth > DEPTH {
@@ -91,7 +115,7 @@ fn list(folder: &Path, relative: &Path, depth: usize, paths: &mut Vec<PathBuf>) 
             if entry.file_type().map_err(unreadable)?.is_symlink() {
                 return Err(format!("{} is a link to a folder", folder.join(&path).display()));
             }
-            list(folder, &path, depth + 1, paths)?;
+            descend(folder, &path, depth + 1, paths)?;
         } else {
             paths.push(path);
         }
@@ -113,7 +137,13 @@ mod tests {
         for (name, size) in [("labels.txt", 10), ("model.onnx", 5), ("sub/big", 100), (".hidden", 1)] {
             std::fs::write(folder.path().join(name), vec![b'x'; size]).unwrap();
         }
-        let files = bundle_files(folder.path(), &[Path::new("model.onnx")], 50).unwrap();
+        let files = bundle_files(
+            folder.path(),
+            |path| path == Path::new("model.onnx"),
+            50,
+            |path| read_within(folder.path(), path),
+        )
+        .unwrap();
         let sizes: Vec<_> =
             files.iter().map(|(name, (size, content))| (name.as_str(), *size, content.is_some())).collect();
         assert_eq!(sizes, [("labels.txt", 10, true), ("sub/big", 100, false)]);
@@ -126,7 +156,8 @@ mod tests {
         let outside = tempfile::tempdir().unwrap();
         std::fs::write(outside.path().join("secret"), "s").unwrap();
         std::os::unix::fs::symlink(outside.path().join("secret"), folder.path().join("labels.txt")).unwrap();
-        let reason = bundle_files(folder.path(), &[], 1000).unwrap_err();
+        let reason = bundle_files(folder.path(), |_| false, 1000, |path| read_within(folder.path(), path))
+            .unwrap_err();
         assert!(reason.contains("leads out of its folder"), "{reason}");
     }
 }

@@ -46,13 +46,13 @@ pub fn find_sources(models: &Path, listed: &[ModelEntry]) -> Result<Vec<VersionS
 }
 
 /// Whether a name can stand in a URL and a metric as it is.
-fn is_name(name: &str) -> bool {
+pub(super) fn is_name(name: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     !name.is_empty() && name.len() <= 128 && !name.starts_with('.') && name.bytes().all(fits)
 }
 
 /// The folders in a folder, by name; hidden and oddly named ones are passed over.
-fn folders(folder: &Path) -> Result<Vec<(String, PathBuf)>, String> {
+pub(super) fn folders(folder: &Path) -> Result<Vec<(String, PathBuf)>, String> {
     let unreadable = |error: std::io::Error| format!("folder {} cannot be read: {error}", folder.display());
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(unreadable)? {

@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::checked::{BUNDLE_FILE, CheckedFolder, PLUGIN_FILE};
 use super::layout::VersionSource;
+use super::signature::TrustedKeys;
 use super::{files, warmup};
 use crate::config::{BundleConfig, Capability, ModelConfig, PluginRef};
 use crate::model::{ModelError, ModelSession, ModelSource, Runtime};
@@ -29,6 +31,8 @@ pub struct LoaderOptions {
     pub allow: Vec<Capability>,
     /// Bytes of a version's files that are kept for its plugin.
     pub files: usize,
+    /// Whose signatures versions and shared plugins need; none, and they need none.
+    pub keys: TrustedKeys,
 }
 
 /// See the module.
@@ -51,7 +55,7 @@ impl Loader {
     /// The reason, for the operator.
     pub fn load(&self, source: &VersionSource) -> Result<Generation, String> {
         let settings = source.settings.clone()?;
-        let bundle = Bundle::read(source, self.options.files)?;
+        let bundle = Bundle::read(source, &self.options)?;
         let (sessions, plugin) =
             match (self.open_sessions(&bundle, &settings), self.load_plugin(source, &bundle)) {
                 (Ok(mut sessions), Ok(plugin)) => {
@@ -101,11 +105,13 @@ impl Loader {
             return Ok(None);
         };
         let component = match reference {
-            PluginRef::File(path) => files::read_within(&source.path, path.as_path())?,
+            PluginRef::File(path) => bundle.read_within(path.as_path())?,
             PluginRef::Named { name, versions } => {
                 let folder = self.options.plugins.join(name);
                 let version = latest_matching(&folder, versions)?;
-                files::read_within(&folder, &Path::new(&version).join(PLUGIN_FILE))?
+                files::real_path_within(&folder, Path::new(&version))?;
+                CheckedFolder::open(&folder.join(&version), &self.options.keys)?
+                    .read(Path::new(PLUGIN_FILE))?
             }
         };
         let plugin_source = PluginSource {
@@ -151,41 +157,69 @@ fn latest_matching(folder: &Path, versions: &semver::VersionReq) -> Result<Strin
 struct Bundle {
     config: BundleConfig,
     folder: PathBuf,
+    checked: Option<CheckedFolder>,
     model_path: PathBuf,
     model: Bytes,
     files: std::collections::BTreeMap<String, (u64, Option<Bytes>)>,
     samples: Vec<(String, Bytes)>,
 }
 
-const BUNDLE_FILE: &str = "bundle.yaml";
-const PLUGIN_FILE: &str = "plugin.wasm";
-
 impl Bundle {
-    fn read(source: &VersionSource, budget: usize) -> Result<Self, String> {
+    fn read(source: &VersionSource, options: &LoaderOptions) -> Result<Self, String> {
         if source.path.is_file() {
-            return Ok(Self {
-                config: BundleConfig::default(),
-                folder: source.path.parent().map(Path::to_owned).unwrap_or_default(),
-                model_path: source.path.clone(),
-                model: files::read(&source.path)?,
-                files: std::collections::BTreeMap::new(),
-                samples: Vec::new(),
-            });
+            return Self::bare(&source.path, &options.keys);
         }
         let folder = source.path.as_path();
-        let config = bundle_config(folder)?;
-        let model = files::read_within(folder, config.model.as_path())?;
+        let checked = CheckedFolder::open(folder, &options.keys)?;
+        let config = checked.bundle_config()?;
+        let model = checked.read(config.model.as_path())?;
         let mut skip = vec![Path::new(BUNDLE_FILE), config.model.as_path()];
         if let Some(PluginRef::File(path)) = &config.plugin {
             skip.push(path.as_path());
         }
-        let bundle_files = files::bundle_files(folder, &skip, budget)?;
+        let files = checked.bundle_files(&skip, options.files)?;
         let sample = |path: &crate::config::BundlePath| {
-            Ok::<_, String>((path.to_string(), files::read_within(folder, path.as_path())?))
+            Ok::<_, String>((path.to_string(), checked.read(path.as_path())?))
         };
         let samples = config.warmup.iter().map(sample).collect::<Result<_, _>>()?;
         let model_path = folder.join(config.model.as_path());
-        Ok(Self { folder: folder.to_owned(), model_path, model, files: bundle_files, samples, config })
+        Ok(Self {
+            folder: folder.to_owned(),
+            model_path,
+            model,
+            files,
+            samples,
+            config,
+            checked: Some(checked),
+        })
+    }
+
+    /// A model file without a folder of its own, which can have neither a manifest nor a signature.
+    fn bare(path: &Path, keys: &TrustedKeys) -> Result<Self, String> {
+        if keys.required() {
+            return Err(format!(
+                "{} is a bare file, which cannot be signed, and repository.trusted_keys asks for signatures; \
+                 publish it with --sign",
+                path.display()
+            ));
+        }
+        Ok(Self {
+            config: BundleConfig::default(),
+            folder: path.parent().map(Path::to_owned).unwrap_or_default(),
+            checked: None,
+            model_path: path.to_owned(),
+            model: files::read(path)?,
+            files: std::collections::BTreeMap::new(),
+            samples: Vec::new(),
+        })
+    }
+
+    /// Reads a file of the version's folder, as it was published.
+    fn read_within(&self, relative: &Path) -> Result<Bytes, String> {
+        match &self.checked {
+            Some(checked) => checked.read(relative),
+            None => files::read_within(&self.folder, relative),
+        }
     }
 
     /// Reads a file that the model names, relative to the model's own folder as ONNX has it, from
@@ -197,22 +231,6 @@ impl Bundle {
         }
         let beside = self.model_path.parent().unwrap_or(&self.folder).join(relative);
         let relative = beside.strip_prefix(&self.folder).map_err(|error| error.to_string())?;
-        files::read_within(&self.folder, relative)
+        self.read_within(relative)
     }
-}
-
-/// What bundle.yaml says, if there is one. Where it names no plugin, a `plugin.wasm` beside the model is
-/// taken as the plugin.
-fn bundle_config(folder: &Path) -> Result<BundleConfig, String> {
-    let mut config = if folder.join(BUNDLE_FILE).exists() {
-        let file = files::real_path_within(folder, Path::new(BUNDLE_FILE))?;
-        BundleConfig::load(&file).map_err(|problems| problems.to_string())?.value
-    } else {
-        BundleConfig::default()
-    };
-    if config.plugin.is_none() && folder.join(PLUGIN_FILE).exists() {
-        let beside = BundleConfig::from_text(BUNDLE_FILE, &format!("plugin: {PLUGIN_FILE}\n"));
-        config.plugin = beside.map_err(|problems| problems.to_string())?.value.plugin;
-    }
-    Ok(config)
 }

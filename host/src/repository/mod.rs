@@ -1,17 +1,26 @@
 //! The folders that operators see, and what of them is being served.
 //!
 //! Owns reading model folders and plugin folders, making generations of them, and the index that
-//! requests look them up in. The request path only ever reads the index, which takes no lock.
+//! requests look them up in; the manifests of published versions, and publishing itself. The request path only ever reads the index, which takes no lock.
 
+mod checked;
 mod files;
 mod index;
 mod layout;
 mod load;
+mod manifest;
+mod publish;
+mod signature;
 mod startup;
 mod version;
+mod versions;
 mod warmup;
 
 pub use index::{ModelIndex, VersionStatus};
 pub use layout::{VersionSource, find_sources};
 pub use load::{Loader, LoaderOptions};
+pub use manifest::{FileSum, MANIFEST_FILE, Manifest, Mismatch, SIGNATURE_FILE};
+pub use publish::{Kind, Progress, PublishError, PublishRequest, Published, Signer, publish, unpublish};
+pub use signature::TrustedKeys;
 pub use startup::load_all;
+pub use versions::{ListedVersion, ManifestState, list_versions};

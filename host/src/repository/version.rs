@@ -19,6 +19,16 @@ fn key(name: &str) -> Option<Version> {
     Version::parse(name).ok()
 }
 
+/// Whether two names are of one version: `2` and `2.0.0`.
+pub(super) fn same(left: &str, right: &str) -> bool {
+    key(left).is_some_and(|key_of_left| key(right) == Some(key_of_left))
+}
+
+/// The first number of a version's name.
+pub(super) fn major(name: &str) -> Option<u64> {
+    key(name).map(|version| version.major)
+}
+
 /// Later versions are greater; of two names of one version (`1`, `01`, `1.0.0`) the order is fixed.
 pub(super) fn compare(left: &str, right: &str) -> Ordering {
     key(left).cmp(&key(right)).then_with(|| left.cmp(right))
