@@ -1,7 +1,8 @@
 //! The folders that operators see, and what of them is being served.
 //!
 //! Owns reading model folders and plugin folders, making generations of them, and the index that
-//! requests look them up in; the manifests of published versions, and publishing itself. The request path only ever reads the index, which takes no lock.
+//! requests look them up in; the manifests of published versions, and publishing itself. The request path
+//! only ever reads the index, which takes no lock.
 
 mod checked;
 mod files;
