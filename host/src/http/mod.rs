@@ -14,6 +14,7 @@ mod router;
 mod state;
 mod status;
 mod target;
+mod timestamp;
 pub mod v2;
 
 pub use listener::{Listener, ListenerOptions};

@@ -130,7 +130,7 @@ fn plugin_name(reference: &PluginRef) -> String {
 }
 
 /// The latest version in a plugin's folder that a bundle's requirement admits.
-fn latest_matching(folder: &Path, versions: &semver::VersionReq) -> Result<String, String> {
+pub(super) fn latest_matching(folder: &Path, versions: &semver::VersionReq) -> Result<String, String> {
     let entries = std::fs::read_dir(folder).map_err(|error| {
         format!("plugin folder {} cannot be read: {error}; is --plugins right?", folder.display())
     })?;
@@ -198,7 +198,7 @@ impl Bundle {
 }
 
 /// What bundle.yaml says; without one, a `plugin.wasm` beside the model is taken as the plugin.
-fn bundle_config(folder: &Path) -> Result<BundleConfig, String> {
+pub(super) fn bundle_config(folder: &Path) -> Result<BundleConfig, String> {
     if folder.join(BUNDLE_FILE).exists() {
         let file = files::real_path_within(folder, Path::new(BUNDLE_FILE))?;
         return BundleConfig::load(&file).map(|loaded| loaded.value).map_err(|problems| problems.to_string());
