@@ -128,10 +128,12 @@ impl ServerBuilder {
         command.current_dir(folder.path()).args(["serve", "--http", "127.0.0.1:0", "--log-format", "json"]);
         command.arg("--models").arg(self.models.unwrap_or_else(|| empty(&folder, "models")));
         command.arg("--plugins").arg(self.plugins.unwrap_or_else(|| empty(&folder, "plugins")));
-        let compiled = format!("plugins.compile_cache={}", paths::scratch("compiled").display());
-        let cached = self.settings.iter().any(|(key, _)| key == "plugins.compile_cache");
-        if !cached {
-            command.arg("--set").arg(compiled);
+        // Repositories of tests are as fresh as can be: waiting out the usual second at each start is of no use.
+        let compiled = paths::scratch("compiled").display().to_string();
+        for (key, value) in [("plugins.compile_cache", compiled.as_str()), ("repository.quiet", "50ms")] {
+            if !self.settings.iter().any(|(set, _)| set == key) {
+                command.arg("--set").arg(format!("{key}={value}"));
+            }
         }
         for (key, value) in &self.settings {
             command.arg("--set").arg(format!("{key}={value}"));

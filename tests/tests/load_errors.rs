@@ -76,7 +76,7 @@ fn every_bad_model_is_listed_with_its_file_and_a_reason_and_the_others_serve() {
         failed(&server, name, "1", &["model.onnx"]);
         failed(&server, name, "1", needles);
         let line =
-            server.log_lines("nuke_host::repository::startup").into_iter().find(|line| line["model"] == name);
+            server.log_lines("nuke_host::repository::keeper").into_iter().find(|line| line["model"] == name);
         assert_eq!(line.unwrap()["level"], "ERROR");
     }
     serves_tiny(&server);

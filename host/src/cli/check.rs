@@ -46,8 +46,8 @@ fn check(loaded: &Loaded<ServerConfig>) -> Result<ExitCode, Failure> {
     for (model, versions) in index.all().iter() {
         for (version, status) in versions.iter() {
             match status {
-                VersionStatus::Failed(reason) => {
-                    for line in reason.lines() {
+                VersionStatus::Failed(failure) => {
+                    for line in failure.reason.lines() {
                         println!("FAILED  {model} {version}: {line}");
                     }
                 }

@@ -10,7 +10,7 @@ use crate::config::{LogFormat, Pooling, ServerConfig};
 use crate::http::{AppState, Lifecycle, ListenerOptions};
 use crate::model::{Runtime, RuntimeOptions};
 use crate::plugin::{EngineOptions, PluginEngine, PluginLimits};
-use crate::repository::{Loader, LoaderOptions, ModelIndex, TrustedKeys};
+use crate::repository::{KeeperOptions, Loader, LoaderOptions, ModelIndex, TrustedKeys};
 use crate::telemetry::{LogOptions, Metrics};
 
 /// What loads and runs versions.
@@ -44,6 +44,16 @@ pub(super) fn loader(config: &ServerConfig) -> Result<Loader, Failure> {
             keys,
         },
     })
+}
+
+pub(super) fn keeper_options(config: &ServerConfig) -> KeeperOptions {
+    KeeperOptions {
+        models: config.repository.models.clone(),
+        listed: config.models.clone(),
+        rescan: config.repository.rescan,
+        quiet: config.repository.quiet,
+        watch: config.repository.watch,
+    }
 }
 
 fn plugin_limits(config: &ServerConfig) -> PluginLimits {

@@ -12,7 +12,7 @@ use super::flags::HostFlags;
 use super::{EXIT_INTERRUPTED, Failure, host};
 use crate::config::ServerConfig;
 use crate::http::{self, Lifecycle, Listener};
-use crate::repository::{Loader, ModelIndex, find_sources, load_all};
+use crate::repository::{Keeper, KeeperError, Loader, ModelIndex};
 use crate::telemetry::start_logging;
 
 pub(super) fn run(flags: &HostFlags) -> ExitCode {
@@ -59,7 +59,11 @@ async fn serve(config: &ServerConfig, loader: Arc<Loader>) -> Result<(), Failure
     let listener = listener
         .map_err(|error| Failure::unavailable(format!("cannot listen on {host_name}:{port}: {error}")))?;
     let address = listener.address().map_err(Failure::unavailable)?;
-    let sources = find_sources(&config.repository.models, &config.models).map_err(Failure::config)?;
+    let keeper = Keeper::open(Arc::clone(&loader), index, host::keeper_options(config));
+    let keeper = keeper.map_err(|error| match error {
+        KeeperError::Unreadable(_) => Failure::config(error),
+        KeeperError::Unwatchable(_) => Failure::unavailable(error),
+    })?;
     tracing::info!(
         %address,
         models = %config.repository.models.display(),
@@ -70,11 +74,10 @@ async fn serve(config: &ServerConfig, loader: Arc<Loader>) -> Result<(), Failure
     );
 
     let loading = Arc::clone(&lifecycle);
-    tokio::spawn(async move {
-        let (ready, failed) = load_all(&loader, &index, sources).await;
+    tokio::spawn(keeper.run(move |ready, failed| {
         loading.set_loaded();
         tracing::info!(ready, failed, "all versions have been loaded or have failed");
-    });
+    }));
     let drained = listener.serve(http::router(state), stop_signal(lifecycle)?).await;
     if drained {
         tracing::info!("stopped: all requests were answered");

@@ -30,9 +30,6 @@ pub(super) const SERVER: &[Later] = &[
     Later::new("cache", "an answer cache"),
     Later::new("server.grpc", "gRPC"),
     Later::new("server.admin", "an admin address of its own"),
-    Later::new("repository.rescan", "reloading of models while it runs"),
-    Later::new("repository.quiet", "reloading of models while it runs"),
-    Later::new("repository.watch", "reloading of models while it runs"),
     Later::new("models[].gpu_id", "models on a GPU"),
 ];
 

@@ -46,6 +46,22 @@ impl Choice for Pooling {
         &[("auto", Self::Auto), ("on", Self::On), ("off", Self::Off)];
 }
 
+/// How changes of the folders are noticed between two rescans.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Watch {
+    /// By the system's file events where there are any; without them a warning, and rescans alone.
+    Auto,
+    /// By file events; the server does not start without.
+    Native,
+    /// By rescans alone.
+    Poll,
+}
+
+impl Choice for Watch {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("auto", Self::Auto), ("native", Self::Native), ("poll", Self::Poll)];
+}
+
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LogFormat {
@@ -81,7 +97,7 @@ macro_rules! choice_text {
     )+};
 }
 
-choice_text!(Capability, Pooling, LogFormat);
+choice_text!(Capability, Pooling, Watch, LogFormat);
 
 /// The longest name of a model or version, in bytes: it is a folder's name.
 const MAX_NAME: usize = 128;

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::address::ListenAddress;
-use super::names::{Capability, LogFilter, LogFormat, Pooling};
+use super::names::{Capability, LogFilter, LogFormat, Pooling, Watch};
 use super::quantity::ByteSize;
 
 /// The server's configuration.
@@ -67,6 +67,15 @@ pub struct RepositorySettings {
     /// `trusted_keys`, default none: minisign public keys. With any, only versions and shared plugins
     /// whose manifest one of them has signed are loaded. Costs nothing while serving.
     pub trusted_keys: Vec<String>,
+    /// `rescan`, default 5 s: how often the folders are read whole, whether or not the system
+    /// told of a change. Costs a look at each file's metadata. Lower it where there are no file events
+    /// (NFS), raise it for slow file systems with very many files.
+    pub rescan: Duration,
+    /// `quiet`, default 1 s: how long a version's files must stay as they are before it is loaded.
+    /// Raise it where copies into the folder stall; each change is served this much later.
+    pub quiet: Duration,
+    /// `watch`, default auto: whether file events are used between rescans.
+    pub watch: Watch,
 }
 
 /// `plugins`: what a plugin may use. All limits are for one call or one instance.

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::address::ListenAddress;
-use super::names::{Capability, HeaderName, LogFilter, LogFormat, Name, Pooling, TrustedKey};
+use super::names::{Capability, HeaderName, LogFilter, LogFormat, Name, Pooling, TrustedKey, Watch};
 use super::quantity::ByteSize;
 use super::section::Section;
 use super::server::{
@@ -54,6 +54,9 @@ pub(super) fn decode(section: &mut Section<'_>, machine: &Machine) -> ServerConf
                 .into_iter()
                 .map(|key| key.0)
                 .collect(),
+            rescan: section.take_in("rescan", Duration::from_secs(5), Duration::from_millis(100)..=HOUR),
+            quiet: section.take_in("quiet", Duration::from_secs(1), Duration::ZERO..=HOUR),
+            watch: section.take("watch", Watch::Auto),
         }),
         plugins: section.section("plugins", |section| plugins(section, machine)),
         runtime: section.section("runtime", |section| RuntimeSettings {

@@ -15,6 +15,7 @@ mod serving;
 mod state;
 mod status;
 mod target;
+mod timestamp;
 pub mod v2;
 
 pub use listener::{Listener, ListenerOptions};

@@ -8,16 +8,13 @@ use http::header;
 
 use super::state::AppState;
 use crate::error::Error;
-use crate::plugin::Plugin;
 
 const TEXT_FORMAT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 pub(super) async fn metrics(State(state): State<AppState>) -> Response {
     let observe = || {
         for generation in state.index().generations() {
-            let scheduler = generation.scheduler();
-            let pool = generation.plugin().map(Plugin::status);
-            generation.metrics().observe(scheduler.waiting(), scheduler.workers(), pool);
+            generation.observe();
         }
     };
     match state.metrics().encode(observe) {

@@ -62,6 +62,12 @@ impl Generation {
         &self.0.metrics
     }
 
+    /// Brings its metrics up to how queue, workers and instances stand now.
+    pub fn observe(&self) {
+        let pool = self.plugin().map(Plugin::status);
+        self.metrics().observe(self.scheduler().waiting(), self.scheduler().workers(), pool);
+    }
+
     /// Its queue and workers.
     pub fn scheduler(&self) -> &Scheduler {
         &self.0.scheduler

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::files;
 use super::manifest::{self, Manifest, Mismatch};
 use super::signature::TrustedKeys;
-use crate::config::{BundleConfig, MAX_CONFIG};
+use crate::config::{BundleConfig, MAX_CONFIG, PluginRef};
 
 /// What a version consists of, in its folder.
 pub(super) const BUNDLE_FILE: &str = "bundle.yaml";
@@ -81,6 +81,11 @@ impl CheckedFolder {
         manifest.check(path, &content).map_err(|mismatch| differs(&self.folder, &[mismatch]))?;
         Ok(content)
     }
+}
+
+/// The plugin that a bundle names, without a look at its manifest: the loader holds it against that.
+pub(super) fn declared_plugin(folder: &Path) -> Option<PluginRef> {
+    CheckedFolder { folder: folder.to_owned(), manifest: None }.bundle_config().ok()?.plugin
 }
 
 /// Ten differences at most: a folder that has nothing to do with its manifest has thousands.

@@ -13,6 +13,13 @@ pub(super) const DEPTH: usize = 16;
 /// Files that a bundle may have.
 pub(super) const COUNT: usize = 10_000;
 
+/// Whether a file or folder of this name is passed over: hidden ones, and what editors, copying tools and
+/// uploads leave behind while they work.
+pub(super) fn is_ignored(name: &str) -> bool {
+    const ENDINGS: [&str; 4] = [".tmp", ".part", ".swp", "~"];
+    name.starts_with('.') || ENDINGS.iter().any(|ending| name.ends_with(ending))
+}
+
 /// Reads one file whole.
 pub(super) fn read(path: &Path) -> Result<Bytes, String> {
     let metadata =
@@ -106,7 +113,7 @@ fn descend(folder: &Path, relative: &Path, depth: usize, paths: &mut Vec<PathBuf
     for entry in std::fs::read_dir(&place).map_err(unreadable)? {
         let entry = entry.map_err(unreadable)?;
         let path = relative.join(entry.file_name());
-        if entry.file_name().to_string_lossy().starts_with('.') {
+        if is_ignored(&entry.file_name().to_string_lossy()) {
             continue;
         }
         let metadata = std::fs::metadata(entry.path())

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 
@@ -12,23 +13,60 @@ use super::version;
 use crate::error::{Error, ErrorCode};
 use crate::pipeline::Generation;
 
+/// Why a version's content does not serve.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoadFailure {
+    /// What is wrong, and the remedy.
+    pub reason: String,
+    /// When this content failed first.
+    pub since: SystemTime,
+    /// When it is tried again, if it is.
+    pub next_retry: Option<SystemTime>,
+}
+
+impl LoadFailure {
+    /// One that has just happened, and is not tried again.
+    pub fn now(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), since: SystemTime::now(), next_retry: None }
+    }
+}
+
 /// How a version stands.
 #[derive(Clone, Debug)]
 pub enum VersionStatus {
-    /// It is being read, compiled and warmed up.
+    /// Its files are not still yet, or it is being read, compiled and warmed up.
     Loading,
     /// It serves.
     Ready(Arc<Generation>),
-    /// It does not, for this reason.
-    Failed(String),
+    /// An earlier content of it serves; the present one could not replace it.
+    Outdated(Arc<Generation>, LoadFailure),
+    /// It does not serve.
+    Failed(LoadFailure),
 }
 
 impl VersionStatus {
+    /// What serves, if anything does.
+    pub const fn generation(&self) -> Option<&Arc<Generation>> {
+        match self {
+            Self::Ready(generation) | Self::Outdated(generation, _) => Some(generation),
+            Self::Loading | Self::Failed(_) => None,
+        }
+    }
+
+    /// How its present content failed, if it did.
+    pub const fn failure(&self) -> Option<&LoadFailure> {
+        match self {
+            Self::Outdated(_, failure) | Self::Failed(failure) => Some(failure),
+            Self::Loading | Self::Ready(_) => None,
+        }
+    }
+
     /// Its name in metrics and logs.
     pub const fn as_str(&self) -> &'static str {
         match self {
             Self::Loading => "loading",
             Self::Ready(_) => "ready",
+            Self::Outdated(..) => "outdated",
             Self::Failed(_) => "failed",
         }
     }
@@ -52,6 +90,18 @@ impl ModelIndex {
             versions.retain(|(version, _)| version != name);
             versions.push((name.to_owned(), status.clone()));
             versions.sort_by(|(left, _), (right, _)| version::compare(left, right));
+            models
+        });
+    }
+
+    /// Takes a version out; requests that it answers already end as they would have.
+    pub fn remove(&self, model: &str, name: &str) {
+        self.models.rcu(|models| {
+            let mut models = BTreeMap::clone(models);
+            if let Some(versions) = models.get_mut(model) {
+                Arc::make_mut(versions).retain(|(version, _)| version != name);
+            }
+            models.retain(|_, versions| !versions.is_empty());
             models
         });
     }
@@ -89,24 +139,15 @@ impl ModelIndex {
     pub fn generations(&self) -> Vec<Arc<Generation>> {
         let models = self.models.load();
         let statuses = models.values().flat_map(|versions| versions.iter().map(|(_, status)| status));
-        statuses
-            .filter_map(|status| match status {
-                VersionStatus::Ready(generation) => Some(Arc::clone(generation)),
-                _ => None,
-            })
-            .collect()
+        statuses.filter_map(VersionStatus::generation).map(Arc::clone).collect()
     }
 }
 
 /// The latest version that is ready: a later one that failed does not take the model down.
 fn latest_ready(model: &str, versions: &Versions) -> Result<Arc<Generation>, Error> {
     let mut statuses = versions.iter().rev();
-    let found = statuses.find_map(|(_, status)| match status {
-        VersionStatus::Ready(generation) => Some(Arc::clone(generation)),
-        _ => None,
-    });
-    if let Some(generation) = found {
-        return Ok(generation);
+    if let Some(generation) = statuses.find_map(|(_, status)| status.generation()) {
+        return Ok(Arc::clone(generation));
     }
     match versions.last() {
         Some((version, status)) => ready(model, version, status),
@@ -119,9 +160,11 @@ fn latest_ready(model: &str, versions: &Versions) -> Result<Arc<Generation>, Err
 
 fn ready(model: &str, version: &str, status: &VersionStatus) -> Result<Arc<Generation>, Error> {
     let reason = match status {
-        VersionStatus::Ready(generation) => return Ok(Arc::clone(generation)),
+        VersionStatus::Ready(generation) | VersionStatus::Outdated(generation, _) => {
+            return Ok(Arc::clone(generation));
+        }
         VersionStatus::Loading => "it is being loaded",
-        VersionStatus::Failed(reason) => reason,
+        VersionStatus::Failed(failure) => &failure.reason,
     };
     Err(Error::new(
         ErrorCode::Unavailable,
@@ -149,12 +192,14 @@ mod tests {
     fn what_is_not_there_is_not_found_and_what_failed_says_why() {
         let index = ModelIndex::default();
         assert_eq!(index.find("m", None).unwrap_err().code, ErrorCode::NotFound);
-        index.set("m", "1", &VersionStatus::Failed("no model.onnx".to_owned()));
+        index.set("m", "1", &VersionStatus::Failed(LoadFailure::now("no model.onnx")));
         let error = index.find("m", None).unwrap_err();
         assert_eq!(error.code, ErrorCode::Unavailable);
         assert_eq!(error.message, "model 'm' version 1 is not ready: no model.onnx");
         assert_eq!(index.find("m", Some("2")).unwrap_err().code, ErrorCode::NotFound);
         index.set("m", "1", &VersionStatus::Loading);
         assert_eq!(index.all()["m"].len(), 1);
+        index.remove("m", "1");
+        assert!(index.all().is_empty());
     }
 }

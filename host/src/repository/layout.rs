@@ -3,7 +3,7 @@
 //! Owns the reading of names: `<models>/<name>/<version>/`, `model.yaml` beside the versions, and the
 //! `models:` list. It opens no model.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::{files, version};
@@ -26,23 +26,53 @@ pub struct VersionSource {
     pub settings: Result<ModelConfig, String>,
 }
 
+/// What the folders say.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Listing {
+    /// All versions that are to be served, by model, each model's earliest first.
+    pub(super) wanted: Vec<VersionSource>,
+    /// Versions that `model.yaml` asks for and that have no folder; the settings say so. They are in
+    /// `wanted` too.
+    pub(super) missing: BTreeSet<(String, String)>,
+    /// Versions that have a folder and that nobody asks for.
+    pub(super) superseded: BTreeSet<(String, String)>,
+    /// Models whose folder cannot be read, so that nothing is known of their versions.
+    pub(super) unreadable: BTreeSet<String>,
+    /// Folders whose names do not fit, with what is wrong.
+    pub(super) passed_over: BTreeMap<PathBuf, &'static str>,
+}
+
 /// All versions that are to be served, by model, each model's earliest first.
 ///
 /// # Errors
 /// If the models folder cannot be read. A single model that cannot be read is a source whose settings
 /// say why.
 pub fn find_sources(models: &Path, listed: &[ModelEntry]) -> Result<Vec<VersionSource>, String> {
+    let listing = list(models, listed)?;
+    for (path, reason) in &listing.passed_over {
+        tracing::warn!(path = %path.display(), "passed over: {reason}");
+    }
+    Ok(listing.wanted)
+}
+
+/// As [`find_sources`], with what else a comparison with what is loaded needs.
+pub(super) fn list(models: &Path, listed: &[ModelEntry]) -> Result<Listing, String> {
+    let mut listing = Listing::default();
     let mut by_model: BTreeMap<String, Vec<VersionSource>> = BTreeMap::new();
-    for (name, path) in folders(models)? {
-        let sources = model_folder(&name, &path);
+    for (name, path) in folders(models, &mut listing.passed_over)? {
+        let sources = model_folder(&name, &path, &mut listing);
         if !sources.is_empty() {
             by_model.insert(name, sources);
         }
     }
     for entry in listed {
         add_listed(by_model.entry(entry.name.clone()).or_default(), entry);
+        let key = (entry.name.clone(), entry.version.clone());
+        listing.missing.remove(&key);
+        listing.superseded.remove(&key);
     }
-    Ok(by_model.into_values().flatten().collect())
+    listing.wanted = by_model.into_values().flatten().collect();
+    Ok(listing)
 }
 
 /// Whether a name can stand in a URL and a metric as it is.
@@ -52,20 +82,23 @@ pub(super) fn is_name(name: &str) -> bool {
 }
 
 /// The folders in a folder, by name; hidden and oddly named ones are passed over.
-pub(super) fn folders(folder: &Path) -> Result<Vec<(String, PathBuf)>, String> {
+pub(super) fn folders(
+    folder: &Path,
+    passed_over: &mut BTreeMap<PathBuf, &'static str>,
+) -> Result<Vec<(String, PathBuf)>, String> {
     let unreadable = |error: std::io::Error| format!("folder {} cannot be read: {error}", folder.display());
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
         let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
-            tracing::warn!(path = %path.display(), "passed over: its name is not UTF-8");
+            passed_over.insert(path, "its name is not UTF-8");
             continue;
         };
-        if name.starts_with('.') || !path.is_dir() {
+        if files::is_ignored(name) || !path.is_dir() {
             continue;
         }
         if !is_name(name) {
-            tracing::warn!(path = %path.display(), "passed over: a model's name is made of [A-Za-z0-9._-]");
+            passed_over.insert(path, "a model's name is made of [A-Za-z0-9._-]");
             continue;
         }
         found.push((name.to_owned(), path));
@@ -74,7 +107,7 @@ pub(super) fn folders(folder: &Path) -> Result<Vec<(String, PathBuf)>, String> {
     Ok(found)
 }
 
-fn model_folder(name: &str, path: &Path) -> Vec<VersionSource> {
+fn model_folder(name: &str, path: &Path, listing: &mut Listing) -> Vec<VersionSource> {
     let source = |version: String, path: PathBuf, settings: &Result<ModelConfig, String>| VersionSource {
         model: name.to_owned(),
         version,
@@ -82,9 +115,12 @@ fn model_folder(name: &str, path: &Path) -> Vec<VersionSource> {
         settings: settings.clone(),
     };
     let settings = model_settings(path);
-    let mut versions = match folders(path) {
+    let mut versions = match folders(path, &mut listing.passed_over) {
         Ok(versions) => versions,
-        Err(reason) => return vec![source("1".to_owned(), path.to_owned(), &Err(reason))],
+        Err(reason) => {
+            listing.unreadable.insert(name.to_owned());
+            return vec![source("1".to_owned(), path.to_owned(), &Err(reason))];
+        }
     };
     let misplaced = misplaced_model(path, &versions);
     versions.retain(|(version, _)| version::is_version(version));
@@ -98,7 +134,12 @@ fn model_folder(name: &str, path: &Path) -> Vec<VersionSource> {
     }
     versions.sort_by(|(left, _), (right, _)| version::compare(left, right));
     let policy = settings.as_ref().map_or(VersionPolicy::Latest(1), |settings| settings.versions.clone());
-    select(versions, &policy)
+    let there: Vec<String> = versions.iter().map(|(version, _)| version.clone()).collect();
+    let selected = select(versions, &policy);
+    let is_selected = |version: &String| selected.iter().any(|(name, _)| name == version);
+    let superseded = there.into_iter().filter(|version| !is_selected(version));
+    listing.superseded.extend(superseded.map(|version| (name.to_owned(), version)));
+    selected
         .into_iter()
         .map(|(version, folder)| match folder {
             Some(folder) => match files::real_path_within(path, Path::new(&version)) {
@@ -106,6 +147,7 @@ fn model_folder(name: &str, path: &Path) -> Vec<VersionSource> {
                 Err(reason) => source(version, folder, &Err(reason)),
             },
             None => {
+                listing.missing.insert((name.to_owned(), version.clone()));
                 let missing = format!("model.yaml asks for version '{version}', but there is no such folder");
                 source(version.clone(), path.join(version), &Err(missing))
             }

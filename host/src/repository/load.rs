@@ -139,7 +139,7 @@ fn plugin_name(reference: &PluginRef) -> String {
 }
 
 /// The latest version in a plugin's folder that a bundle's requirement admits.
-fn latest_matching(folder: &Path, versions: &semver::VersionReq) -> Result<String, String> {
+pub(super) fn latest_matching(folder: &Path, versions: &semver::VersionReq) -> Result<String, String> {
     let entries = std::fs::read_dir(folder).map_err(|error| {
         format!("plugin folder {} cannot be read: {error}; is --plugins right?", folder.display())
     })?;

@@ -6,18 +6,24 @@
 
 mod checked;
 mod files;
+mod fingerprint;
+mod hints;
 mod index;
+mod keeper;
 mod layout;
 mod load;
 mod manifest;
 mod publish;
+mod reconcile;
+mod scan;
 mod signature;
 mod startup;
 mod version;
 mod versions;
 mod warmup;
 
-pub use index::{ModelIndex, VersionStatus};
+pub use index::{LoadFailure, ModelIndex, VersionStatus};
+pub use keeper::{Keeper, KeeperError, KeeperOptions};
 pub use layout::{VersionSource, find_sources};
 pub use load::{Loader, LoaderOptions};
 pub use manifest::{FileSum, MANIFEST_FILE, Manifest, Mismatch, SIGNATURE_FILE};

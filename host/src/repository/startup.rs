@@ -1,4 +1,4 @@
-//! The one load of everything at the start.
+//! One load of everything, for `nuke check`.
 //!
 //! Owns how many versions load at once. A version that fails is listed with its reason and stops
 //! nobody.
@@ -9,7 +9,7 @@ use std::time::Instant;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::index::{ModelIndex, VersionStatus};
+use super::index::{LoadFailure, ModelIndex, VersionStatus};
 use super::layout::VersionSource;
 use super::load::Loader;
 
@@ -34,7 +34,7 @@ pub async fn load_all(
             loading.await.unwrap_or_else(|error| {
                 tracing::error!(%model, %version, %error, "the loader itself failed");
                 let reason = "the loader itself failed; see the host's log".to_owned();
-                shared.set(&model, &version, &VersionStatus::Failed(reason));
+                shared.set(&model, &version, &VersionStatus::Failed(LoadFailure::now(reason)));
                 false
             })
         });
@@ -49,16 +49,15 @@ fn load_one(loader: &Loader, index: &ModelIndex, source: &VersionSource) -> bool
     let started = Instant::now();
     let status = match loader.load(source) {
         Ok(generation) => VersionStatus::Ready(Arc::new(generation)),
-        Err(reason) => VersionStatus::Failed(reason),
+        Err(reason) => VersionStatus::Failed(LoadFailure::now(reason)),
     };
     let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     match &status {
-        VersionStatus::Failed(reason) => {
-            tracing::error!(model, version, %reason, "the version cannot be served")
+        VersionStatus::Failed(failure) => {
+            tracing::error!(model, version, reason = %failure.reason, "the version cannot be served")
         }
         _ => tracing::info!(model, version, took_ms, "the version is ready"),
     }
     index.set(model, version, &status);
-    loader.metrics.state(model, version, status.as_str());
     matches!(status, VersionStatus::Ready(_))
 }

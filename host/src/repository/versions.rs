@@ -3,6 +3,7 @@
 //! Owns the look at each version's files and manifest. It loads nothing and reads no `model.yaml`: what
 //! is there is listed, whether it is served or not.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::layout::folders;
@@ -60,7 +61,7 @@ pub fn list_versions(
     content: bool,
     keys: &TrustedKeys,
 ) -> Result<Vec<ListedVersion>, String> {
-    let mut found = folders(models)?;
+    let mut found = folders(models, &mut BTreeMap::new())?;
     if let Some(model) = model {
         found.retain(|(name, _)| name == model);
         if found.is_empty() {
@@ -69,7 +70,7 @@ pub fn list_versions(
     }
     let mut listed = Vec::new();
     for (model, path) in found {
-        let mut versions = folders(&path)?;
+        let mut versions = folders(&path, &mut BTreeMap::new())?;
         versions.retain(|(name, _)| version::is_version(name));
         versions.sort_by(|(left, _), (right, _)| version::compare(left, right));
         let look = |(version, path): (String, PathBuf)| look(model.clone(), version, path, content, keys);

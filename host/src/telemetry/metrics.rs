@@ -25,6 +25,9 @@ const BUCKETS: [f64; 17] = [
     10.0, 30.0,
 ];
 
+/// The states of a version. `outdated` goes with `ready`.
+const STATES: [&str; 4] = ["loading", "ready", "outdated", "failed"];
+
 /// The outcome of a request that was answered.
 const OK: &str = "ok";
 
@@ -82,6 +85,12 @@ struct StatusLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SwapLabels {
+    model: String,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StateLabels {
     model: String,
     version: String,
@@ -101,6 +110,9 @@ pub struct Metrics {
     responses: Family<StatusLabels, Counter>,
     connections: Gauge,
     states: Family<StateLabels, Gauge>,
+    swaps: Family<SwapLabels, Counter>,
+    rescans: Counter,
+    readable: Gauge,
     waiting: Family<ModelLabels, Gauge>,
     workers: Family<ModelLabels, Gauge>,
     workers_busy: Family<ModelLabels, Gauge>,
@@ -126,6 +138,9 @@ impl Metrics {
             responses: Family::default(),
             connections: Gauge::default(),
             states: Family::default(),
+            swaps: Family::default(),
+            rescans: Counter::default(),
+            readable: Gauge::default(),
             waiting: Family::default(),
             workers: Family::default(),
             workers_busy: Family::default(),
@@ -162,6 +177,9 @@ impl Metrics {
         registry.register("http_responses", "Responses by status, of all routes", self.responses.clone());
         registry.register("http_connections", "Open connections", self.connections.clone());
         registry.register("model_state", "1 for the state a version is in", self.states.clone());
+        registry.register("swaps", "Loads of versions while serving, by outcome", self.swaps.clone());
+        registry.register("rescans", "Scans of the models and plugins folders", self.rescans.clone());
+        registry.register("repository_readable", "1 if the models folder can be read", self.readable.clone());
         registry.register("queue_requests", "Requests that wait for a worker", self.waiting.clone());
         registry.register("workers", "Workers, each with a session", self.workers.clone());
         registry.register("workers_busy", "Workers that run a model now", self.workers_busy.clone());
@@ -218,6 +236,7 @@ impl Metrics {
             stages: Stage::ALL.map(|each| stage(each.as_str())),
             cpu: [cpu(Stage::Preprocess), cpu(Stage::Postprocess)],
             in_flight: self.in_flight.get_or_create_owned(&labels),
+            observed: Mutex::default(),
             all: Arc::clone(self),
             labels,
         }
@@ -233,10 +252,35 @@ impl Metrics {
         self.connections.inc_by(change);
     }
 
-    /// Notes the state of a version.
-    pub fn state(&self, model: &str, version: &str, state: &'static str) {
-        let labels = StateLabels { model: model.to_owned(), version: version.to_owned(), state };
-        self.states.get_or_create(&labels).set(1);
+    /// Notes the states of a version: the series of all others go.
+    pub fn states(&self, model: &str, version: &str, states: &[&'static str]) {
+        for state in STATES {
+            let labels = StateLabels { model: model.to_owned(), version: version.to_owned(), state };
+            if states.contains(&state) {
+                self.states.get_or_create(&labels).set(1);
+            } else {
+                self.states.remove(&labels);
+            }
+        }
+    }
+
+    /// Notes that a version is gone: what it uses is no longer told. What it has counted stays.
+    pub fn unloaded(&self, model: &str, version: &str) {
+        let labels = ModelLabels { model: model.to_owned(), version: version.to_owned() };
+        for gauges in [&self.waiting, &self.workers, &self.workers_busy, &self.instances, &self.in_flight] {
+            gauges.remove(&labels);
+        }
+    }
+
+    /// Counts a load: `ok` if its generation is served, `failed` if there is none.
+    pub fn swapped(&self, model: &str, outcome: &'static str) {
+        self.swaps.get_or_create(&SwapLabels { model: model.to_owned(), outcome }).inc();
+    }
+
+    /// Counts a scan, and notes whether the models folder could be read.
+    pub fn scanned(&self, readable: bool) {
+        self.rescans.inc();
+        self.readable.set(i64::from(readable));
     }
 
     /// All series in OpenMetrics' text form, after `observe` has brought those up to date that are only
@@ -263,6 +307,9 @@ pub struct GenerationMetrics {
     stages: [Histogram; 4],
     cpu: [Option<Seconds>; 2],
     in_flight: Gauge,
+    /// Instances created and broken that the counters have in them already: other generations of the same
+    /// version count there too.
+    observed: Mutex<(u64, u64)>,
 }
 
 impl GenerationMetrics {
@@ -319,14 +366,13 @@ impl GenerationMetrics {
             return;
         };
         all.instances.get_or_create(&self.labels).set(count(pool.instances));
-        raise(&all.instances_created.get_or_create(&self.labels), pool.created);
-        raise(&all.instances_broken.get_or_create(&self.labels), pool.broken);
+        let mut observed = self.observed.lock().unwrap_or_else(PoisonError::into_inner);
+        let (created, broken) = *observed;
+        let (created, broken) = (pool.created.max(created), pool.broken.max(broken));
+        all.instances_created.get_or_create(&self.labels).inc_by(created - observed.0);
+        all.instances_broken.get_or_create(&self.labels).inc_by(broken - observed.1);
+        *observed = (created, broken);
     }
-}
-
-/// Brings a counter up to what was counted elsewhere.
-fn raise(counter: &Counter, value: u64) {
-    counter.inc_by(value.saturating_sub(counter.get()));
 }
 
 /// A request that is being served.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::super::{
-    ByteSize, Capability, LogFormat, Override, PluginSettings, Pooling, Report, ServerConfig, Source,
+    ByteSize, Capability, LogFormat, Override, PluginSettings, Pooling, Report, ServerConfig, Source, Watch,
 };
 use super::variables;
 
@@ -32,6 +32,9 @@ fn defaults_are_those_of_the_manual() {
     assert_eq!(config.server.request_timeout, Duration::from_secs(60));
     assert_eq!(config.server.max_body, ByteSize::mib(64));
     assert_eq!(config.repository.models, Path::new("./models"));
+    assert_eq!(config.repository.rescan, Duration::from_secs(5));
+    assert_eq!(config.repository.quiet, Duration::from_secs(1));
+    assert_eq!(config.repository.watch, Watch::Auto);
     assert_eq!(config.plugins.time, Duration::from_millis(500));
     assert_eq!(config.plugins.memory, ByteSize::mib(256));
     assert!(config.plugins.instances >= 2 && config.plugins.threads >= 1);

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::error::Error;
 use crate::http::state::AppState;
 use crate::http::target::Target;
+use crate::http::timestamp::timestamp;
 use crate::http::{body, reply};
 use crate::model::TensorSpec;
 use crate::model::tensor::DataType;
@@ -64,25 +65,36 @@ fn listing(state: &AppState, only_ready: bool) -> Vec<Value> {
     let versions =
         all.iter().flat_map(|(name, versions)| versions.iter().map(move |version| (name, version)));
     versions
-        .filter(|(_, (_, status))| !only_ready || matches!(status, VersionStatus::Ready(_)))
-        .map(|(name, (version, status))| {
-            let (state, reason) = match status {
-                VersionStatus::Ready(_) => ("READY", ""),
-                VersionStatus::Loading => ("LOADING", ""),
-                VersionStatus::Failed(reason) => ("UNAVAILABLE", reason.as_str()),
-            };
-            json!({"name": name, "version": version, "state": state, "reason": reason})
-        })
+        .filter(|(_, (_, status))| !only_ready || status.generation().is_some())
+        .map(|(name, (version, status))| entry(name, version, status))
         .collect()
+}
+
+/// A version that serves an earlier content is `READY`, with the reason why the present one failed.
+fn entry(name: &str, version: &str, status: &VersionStatus) -> Value {
+    let state = match status {
+        VersionStatus::Ready(_) | VersionStatus::Outdated(..) => "READY",
+        VersionStatus::Loading => "LOADING",
+        VersionStatus::Failed(_) => "UNAVAILABLE",
+    };
+    let Some(failure) = status.failure() else {
+        return json!({"name": name, "version": version, "state": state, "reason": ""});
+    };
+    json!({
+        "name": name,
+        "version": version,
+        "state": state,
+        "reason": failure.reason,
+        "since": timestamp(failure.since),
+        "next_retry": failure.next_retry.map(timestamp),
+    })
 }
 
 pub(super) async fn model(State(state): State<AppState>, target: Target) -> Result<Response, Error> {
     let (model, version) = (target.model.as_str(), target.version.as_deref());
     let generation = state.index().find(model, version)?;
     let all = state.index().all();
-    let is_ready = |(name, status): &(String, VersionStatus)| {
-        matches!(status, VersionStatus::Ready(_)).then(|| name.clone())
-    };
+    let is_ready = |(name, status): &(String, VersionStatus)| status.generation().map(|_| name.clone());
     let versions: Vec<_> = match version {
         Some(version) => vec![version.to_owned()],
         None => {
