@@ -46,7 +46,8 @@ fn slow_to_load() -> Repository {
 #[test]
 fn while_models_load_the_server_is_live_and_not_ready() {
     let repository = slow_to_load();
-    let server = Server::builder().repository(&repository).set("plugins.time", "3s").without_waiting().start();
+    let server =
+        Server::builder().repository(&repository).set("plugins.time", "3s").without_waiting().start();
     // Loading cannot be over before three seconds have passed.
     let ready = server.get("/v2/health/ready");
     assert_eq!((ready.status, ready.json()), (503, json!({"ready": false})));
