@@ -127,6 +127,9 @@ fn walk(
     Ok(())
 }
 
+/// A field's number, with its content if it has a length.
+type Field<'a> = (u64, Option<&'a [u8]>);
+
 /// The fields of one message, in the order of its bytes.
 struct Fields<'a> {
     bytes: &'a [u8],
@@ -134,8 +137,8 @@ struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// The next field's number, with its content if it has a length.
-    fn next(&mut self) -> Result<Option<(u64, Option<&'a [u8]>)>, WalkError> {
+    /// The next field.
+    fn next(&mut self) -> Result<Option<Field<'a>>, WalkError> {
         if self.at >= self.bytes.len() {
             return Ok(None);
         }
