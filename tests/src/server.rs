@@ -250,8 +250,10 @@ impl Server {
         (text("state"), text("reason"))
     }
 
-    /// All lines so far. The host's log thread may be a little behind: see [`eventually`].
+    /// All lines so far. The host writes its lines together, some 50 ms after the first: this waits that
+    /// long. For what may take longer, see [`eventually`].
     pub fn logs(&self) -> Vec<String> {
+        std::thread::sleep(std::time::Duration::from_millis(100));
         self.log.lines()
     }
 

@@ -44,7 +44,9 @@ fn a_newer_plugin_reloads_every_bundle_that_it_fits() {
     fs::remove_dir_all(repository.plugins().join("talk/1.2.0")).unwrap();
     eventually("it has healed", || server.state("any", "1").1.is_empty());
     // What serves again is what served all the time.
-    assert!(server.logs().iter().any(|line| line.contains("own content serves again")));
+    eventually("the log says so", || {
+        server.logs().iter().any(|line| line.contains("own content serves again"))
+    });
     assert_eq!((says(&server, "any"), swaps(&server, "held")), ("v2".to_owned(), 1.0));
 }
 
