@@ -162,6 +162,9 @@ fn what_is_in_flight_goes_up_and_comes_back_to_0_however_it_ends() {
     let body = |milliseconds: u32| slow_request(milliseconds).to_string();
     let mut running = server.connect();
     running.send_post("/v2/models/slow/infer", body(1000).as_bytes());
+    // Else the other one may come first, and this one would wait for it.
+    let busy = || sum(&scrape(&server), "nuke_workers_busy", "nuke_workers_busy", &[("model", "slow")]);
+    eventually("the first one runs", || busy() == 1.0);
     let mut abandoned = server.connect();
     abandoned.send_post("/v2/models/slow/infer", body(60_000).as_bytes());
     eventually("two are in flight", || in_flight() == 2.0);
