@@ -14,10 +14,11 @@ use tokio::task::JoinSet;
 
 use super::fingerprint::Fingerprint;
 use super::hints::Hints;
-use super::index::{LoadFailure, ModelIndex, VersionStatus};
+use super::index::ModelIndex;
 use super::load::Loader;
 use super::reconcile::{Failure, Outcome, Reconciler, Standing};
 use super::scan::{Candidate, Key, Scan, Scanner};
+use super::status::{LoadFailure, VersionStatus};
 use crate::config::{ModelEntry, Watch};
 use crate::pipeline::Generation;
 

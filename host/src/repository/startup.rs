@@ -9,9 +9,10 @@ use std::time::Instant;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::index::{LoadFailure, ModelIndex, VersionStatus};
+use super::index::ModelIndex;
 use super::layout::VersionSource;
 use super::load::Loader;
+use super::status::{LoadFailure, VersionStatus};
 
 /// Loads all sources, a few at a time, and lists each as it becomes ready or fails. Returns how many
 /// are ready and how many failed.
