@@ -13,6 +13,10 @@ pub enum ErrorCode {
     InvalidArgument,
     /// No model, version, route or file of that name.
     NotFound,
+    /// Who asks may not do this, or not at this address.
+    PermissionDenied,
+    /// What is asked for does not go with how things stand.
+    Conflict,
     /// The route exists, but not for this method.
     MethodNotAllowed,
     /// The body, or what it expands to, is over a limit.
@@ -41,6 +45,8 @@ impl ErrorCode {
         match self {
             Self::InvalidArgument => "invalid_argument",
             Self::NotFound => "not_found",
+            Self::PermissionDenied => "permission_denied",
+            Self::Conflict => "conflict",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::PayloadTooLarge => "payload_too_large",
             Self::UnsupportedMediaType => "unsupported_media_type",

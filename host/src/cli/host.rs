@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::Failure;
 use crate::config::{LogFormat, Pooling, ServerConfig};
-use crate::http::{AppState, Lifecycle, ListenerOptions};
+use crate::http::{AdminAccess, AppParts, AppState, Lifecycle, ListenerOptions};
 use crate::model::{Runtime, RuntimeOptions};
 use crate::plugin::{EngineOptions, PluginEngine, PluginLimits};
 use crate::repository::{KeeperOptions, Loader, LoaderOptions, ModelIndex, TrustedKeys};
@@ -101,12 +101,19 @@ pub(super) fn app_state(
         http::HeaderName::try_from(name.as_str())
             .map_err(|_| Failure::config(format!("predict.headers: '{name}' is no header name")))
     };
-    Ok(AppState::new(
+    let admin = match &config.server.admin {
+        Some(address) => AdminAccess::Own(address.to_string()),
+        None if config.server.http.is_loopback() => AdminAccess::Shared,
+        None => AdminAccess::Off,
+    };
+    Ok(AppState::new(AppParts {
         index,
         metrics,
         lifecycle,
-        (config.server.max_body.as_usize(), config.server.request_timeout),
-        config.predict.headers.iter().map(header).collect::<Result<_, _>>()?,
-        config.log.access,
-    ))
+        admin,
+        max_body: config.server.max_body.as_usize(),
+        request_timeout: config.server.request_timeout,
+        forwarded_headers: config.predict.headers.iter().map(header).collect::<Result<_, _>>()?,
+        access_log: config.log.access,
+    }))
 }

@@ -7,10 +7,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
 use super::flags::HostFlags;
 use super::{EXIT_INTERRUPTED, Failure, host};
-use crate::config::ServerConfig;
+use crate::config::{ListenAddress, ServerConfig};
 use crate::http::{self, Lifecycle, Listener};
 use crate::repository::{Keeper, KeeperError, Loader, ModelIndex};
 use crate::telemetry::start_logging;
@@ -53,12 +54,13 @@ async fn serve(config: &ServerConfig, loader: Arc<Loader>) -> Result<(), Failure
     let (index, lifecycle) = (Arc::new(ModelIndex::default()), Arc::new(Lifecycle::default()));
     let state =
         host::app_state(config, Arc::clone(&index), Arc::clone(&loader.metrics), Arc::clone(&lifecycle))?;
-    let (host_name, port) = (config.server.http.host(), config.server.http.port());
-    let listener =
-        Listener::bind((&host_name, port), host::listener_options(config), Arc::clone(&loader.metrics)).await;
-    let listener = listener
-        .map_err(|error| Failure::unavailable(format!("cannot listen on {host_name}:{port}: {error}")))?;
+    let listener = bind(config, &config.server.http, &loader).await?;
     let address = listener.address().map_err(Failure::unavailable)?;
+    let admin = match &config.server.admin {
+        Some(address) => Some(bind(config, address, &loader).await?),
+        None => None,
+    };
+    let admin_address = admin.as_ref().map(Listener::address).transpose().map_err(Failure::unavailable)?;
     let keeper = Keeper::open(Arc::clone(&loader), index, host::keeper_options(config));
     let keeper = keeper.map_err(|error| match error {
         KeeperError::Unreadable(_) => Failure::config(error),
@@ -66,6 +68,7 @@ async fn serve(config: &ServerConfig, loader: Arc<Loader>) -> Result<(), Failure
     })?;
     tracing::info!(
         %address,
+        admin = admin_address.map(tracing::field::display),
         models = %config.repository.models.display(),
         onnxruntime = %loader.runtime.library().display(),
         pooled = loader.engine.pooled(),
@@ -78,8 +81,15 @@ async fn serve(config: &ServerConfig, loader: Arc<Loader>) -> Result<(), Failure
         loading.set_loaded();
         tracing::info!(ready, failed, "all versions have been loaded or have failed");
     }));
-    let drained = listener.serve(http::router(state), stop_signal(lifecycle)?).await;
-    if drained {
+    let stop = stop_signal(lifecycle)?;
+    let serving = listener.serve(http::router(state.clone()), stopped(stop.clone()));
+    let administering = async {
+        match admin {
+            Some(admin) => admin.serve(http::admin_router(state), stopped(stop)).await,
+            None => true,
+        }
+    };
+    if tokio::join!(serving, administering) == (true, true) {
         tracing::info!("stopped: all requests were answered");
     } else {
         tracing::warn!("stopped: requests were still in flight after server.drain_timeout");
@@ -87,23 +97,36 @@ async fn serve(config: &ServerConfig, loader: Arc<Loader>) -> Result<(), Failure
     Ok(())
 }
 
-/// Completes at the first SIGTERM or SIGINT, after readiness has gone; a second one ends the process.
-fn stop_signal(lifecycle: Arc<Lifecycle>) -> Result<impl Future<Output = ()>, Failure> {
+async fn bind(config: &ServerConfig, address: &ListenAddress, loader: &Loader) -> Result<Listener, Failure> {
+    let (options, metrics) = (host::listener_options(config), Arc::clone(&loader.metrics));
+    let listener = Listener::bind((&address.host(), address.port()), options, metrics).await;
+    listener.map_err(|error| Failure::unavailable(format!("cannot listen on {address}: {error}")))
+}
+
+/// Completes when the server is to stop.
+async fn stopped(mut stop: watch::Receiver<bool>) {
+    // The sender lives until it has sent.
+    let _told = stop.wait_for(|stop| *stop).await;
+}
+
+/// Becomes true at the first SIGTERM or SIGINT, after readiness has gone; a second one ends the process.
+fn stop_signal(lifecycle: Arc<Lifecycle>) -> Result<watch::Receiver<bool>, Failure> {
     let mut terminate = signal(SignalKind::terminate()).map_err(Failure::unavailable)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::unavailable)?;
-    Ok(async move {
+    let (sender, stop) = watch::channel(false);
+    tokio::spawn(async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
         lifecycle.set_draining();
         tracing::info!("draining: new connections are refused, requests in flight finish");
-        tokio::spawn(async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            signal_hook::low_level::exit(i32::from(EXIT_INTERRUPTED));
-        });
-    })
+        sender.send_replace(true);
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        signal_hook::low_level::exit(i32::from(EXIT_INTERRUPTED));
+    });
+    Ok(stop)
 }

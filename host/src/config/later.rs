@@ -29,7 +29,6 @@ pub(super) const SERVER: &[Later] = &[
     Later::new("auth", "authentication"),
     Later::new("cache", "an answer cache"),
     Later::new("server.grpc", "gRPC"),
-    Later::new("server.admin", "an admin address of its own"),
     Later::new("models[].gpu_id", "models on a GPU"),
 ];
 

@@ -37,6 +37,10 @@ pub struct ServerConfig {
 pub struct ListenSettings {
     /// `http`, default 127.0.0.1:8080: the address of HTTP/1.1 and h2. Port 0 takes a free one.
     pub http: ListenAddress,
+    /// `admin`, default none: an address of its own for `/admin` and for loading and unloading, which then
+    /// are not served at `http`. Without it they are served at `http` if only this machine can reach it.
+    /// Set it where a proxy hands requests of others on to `http`.
+    pub admin: Option<ListenAddress>,
     /// `max_connections`, default 4096: connections open at a time; more wait to be accepted. Each
     /// costs a file descriptor and some 10 KiB. Raise it, with `ulimit -n`, for many idle clients.
     pub max_connections: usize,
@@ -64,6 +68,9 @@ pub struct RepositorySettings {
     pub models: PathBuf,
     /// `plugins`, default ./plugins: the folder of `<plugin>/<version>/plugin.wasm`.
     pub plugins: PathBuf,
+    /// `state`, default .nuke in `models`: where decisions are kept that must outlive the process: traffic
+    /// set by the admin interface, how far rollouts are. Elsewhere if the models folder is read-only.
+    pub state: Option<PathBuf>,
     /// `trusted_keys`, default none: minisign public keys. With any, only versions and shared plugins
     /// whose manifest one of them has signed are loaded. Costs nothing while serving.
     pub trusted_keys: Vec<String>,

@@ -49,6 +49,7 @@ pub(super) fn decode(section: &mut Section<'_>, machine: &Machine) -> ServerConf
         repository: section.section("repository", |section| RepositorySettings {
             models: section.take("models", "./models".into()),
             plugins: section.take("plugins", "./plugins".into()),
+            state: section.take("state", None),
             trusted_keys: section
                 .take("trusted_keys", Vec::<TrustedKey>::new())
                 .into_iter()
@@ -79,6 +80,7 @@ fn listen(section: &mut Section<'_>) -> ListenSettings {
     let seconds = Duration::from_secs;
     ListenSettings {
         http: section.take("http", ListenAddress::loopback(8080)),
+        admin: section.take("admin", None),
         max_connections: section.take_in("max_connections", 4096, 1..=1_000_000),
         header_timeout: section.take_in("header_timeout", seconds(10), SHORTEST..=HOUR),
         idle_timeout: section.take_in("idle_timeout", seconds(75), SHORTEST..=DAY),

@@ -4,6 +4,7 @@
 //! status ([`reply`]). It never knows wasmtime, ONNX Runtime or a folder.
 
 mod access;
+mod admin;
 mod body;
 mod connection;
 mod listener;
@@ -18,6 +19,7 @@ mod target;
 mod timestamp;
 pub mod v2;
 
+pub use admin::AdminAccess;
 pub use listener::{Listener, ListenerOptions};
-pub use router::router;
-pub use state::{AppState, Lifecycle};
+pub use router::{admin_router, router};
+pub use state::{AppParts, AppState, Lifecycle};

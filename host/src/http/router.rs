@@ -4,20 +4,37 @@
 
 use axum::Router;
 use axum::extract::Request;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post};
 
+use super::admin::access::{at_own_listener, at_shared_listener};
 use super::state::AppState;
-use super::{access, predict, status, v2};
+use super::{access, admin, predict, status, v2};
 use crate::error::{Error, ErrorCode};
 
-/// All routes over one state.
+/// The routes of the listener for all.
 pub fn router(state: AppState) -> Router {
-    Router::new()
+    let operators = admin::routes().route_layer(from_fn_with_state(state.clone(), at_shared_listener));
+    let routes = Router::new()
         .route("/predict/{model}", post(predict::predict))
         .route("/predict/{model}/{version}", post(predict::predict))
         .route("/metrics", get(status::metrics))
         .merge(v2::routes())
+        .merge(operators);
+    finish(routes, state)
+}
+
+/// The routes of the listener for operators.
+pub fn admin_router(state: AppState) -> Router {
+    let routes = Router::new()
+        .merge(admin::routes().route_layer(from_fn(at_own_listener)))
+        .merge(v2::health_routes())
+        .route("/metrics", get(status::metrics));
+    finish(routes, state)
+}
+
+fn finish(routes: Router<AppState>, state: AppState) -> Router {
+    routes
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(state.clone(), access::record))

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use http::HeaderName;
 
+use super::admin::AdminAccess;
 use crate::repository::ModelIndex;
 use crate::telemetry::Metrics;
 
@@ -35,41 +36,35 @@ impl Lifecycle {
     }
 }
 
-/// See the module.
-#[derive(Clone, Debug)]
-pub struct AppState(Arc<Inner>);
-
+/// What the handlers work with, and within which bounds.
 #[derive(Debug)]
-struct Inner {
-    index: Arc<ModelIndex>,
-    metrics: Arc<Metrics>,
-    lifecycle: Arc<Lifecycle>,
-    max_body: usize,
-    request_timeout: Duration,
-    forwarded_headers: Vec<HeaderName>,
-    access_log: bool,
+pub struct AppParts {
+    /// What is served.
+    pub index: Arc<ModelIndex>,
+    /// Where requests count.
+    pub metrics: Arc<Metrics>,
+    /// Whether requests are wanted.
+    pub lifecycle: Arc<Lifecycle>,
+    /// Where operators may ask.
+    pub admin: AdminAccess,
+    /// Bytes of a request's body.
+    pub max_body: usize,
+    /// From a request's head to its answer.
+    pub request_timeout: Duration,
+    /// The request headers that plugins see.
+    pub forwarded_headers: Vec<HeaderName>,
+    /// One line in the log for each request.
+    pub access_log: bool,
 }
 
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct AppState(Arc<AppParts>);
+
 impl AppState {
-    /// Requests take at most `request_timeout` and `max_body` bytes; `forwarded_headers` are the
-    /// request headers that plugins see.
-    pub fn new(
-        index: Arc<ModelIndex>,
-        metrics: Arc<Metrics>,
-        lifecycle: Arc<Lifecycle>,
-        (max_body, request_timeout): (usize, Duration),
-        forwarded_headers: Vec<HeaderName>,
-        access_log: bool,
-    ) -> Self {
-        Self(Arc::new(Inner {
-            index,
-            metrics,
-            lifecycle,
-            max_body,
-            request_timeout,
-            forwarded_headers,
-            access_log,
-        }))
+    /// One state for all listeners.
+    pub fn new(parts: AppParts) -> Self {
+        Self(Arc::new(parts))
     }
 
     pub(super) fn index(&self) -> &ModelIndex {
@@ -82,6 +77,10 @@ impl AppState {
 
     pub(super) fn lifecycle(&self) -> &Lifecycle {
         &self.0.lifecycle
+    }
+
+    pub(super) fn admin(&self) -> &AdminAccess {
+        &self.0.admin
     }
 
     pub(super) fn max_body(&self) -> usize {

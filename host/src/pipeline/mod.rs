@@ -4,7 +4,9 @@
 //! the time went. It never knows a protocol, touches a file, compiles anything or takes a lock that a
 //! reload holds: everything it needs is in one immutable [`Generation`].
 
+mod compare;
 mod generation;
+mod mirror;
 mod stages;
 
 use std::future::Future;
@@ -12,6 +14,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 pub use generation::{Generation, GenerationParts};
+pub use mirror::{Asked, Mirror, MirrorOptions, Place};
 pub use stages::{Stage, StageTimes};
 
 use crate::error::{Error, ErrorCode};
@@ -19,7 +22,7 @@ use crate::model::tensor::Tensor;
 use crate::plugin::{Called, Plugin, PluginRequest, Response};
 
 /// What a client sent to be predicted from.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum PredictInput {
     /// A body for the plugin's preprocessor.
     Body(PluginRequest),
@@ -29,7 +32,7 @@ pub enum PredictInput {
 }
 
 /// What a client is to get.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum PredictOutput {
     /// What the plugin's postprocessor made.
     Body(Response),

@@ -15,6 +15,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::traffic::TrafficMetrics;
 use crate::error::ErrorCode;
 use crate::pipeline::{Stage, StageTimes};
 use crate::plugin::PoolStatus;
@@ -119,6 +120,7 @@ pub struct Metrics {
     instances: Family<ModelLabels, Gauge>,
     instances_created: Family<ModelLabels, Counter>,
     instances_broken: Family<ModelLabels, Counter>,
+    traffic: TrafficMetrics,
 }
 
 impl Metrics {
@@ -147,6 +149,7 @@ impl Metrics {
             instances: Family::default(),
             instances_created: Family::default(),
             instances_broken: Family::default(),
+            traffic: TrafficMetrics::default(),
             registry: Mutex::new(registry),
         };
         metrics.register();
@@ -156,6 +159,7 @@ impl Metrics {
     fn register(&self) {
         let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         let seconds = Unit::Seconds;
+        self.traffic.register(&mut registry);
         registry.register(
             "requests",
             "Inference requests by outcome: ok, or the error's code",
@@ -240,6 +244,11 @@ impl Metrics {
             all: Arc::clone(self),
             labels,
         }
+    }
+
+    /// The series of traffic between versions.
+    pub fn traffic(&self) -> &TrafficMetrics {
+        &self.traffic
     }
 
     /// Counts a response of any route.

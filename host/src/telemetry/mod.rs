@@ -4,7 +4,9 @@
 
 mod logging;
 mod metrics;
+mod traffic;
 mod writer;
 
 pub use logging::{LogGuard, LogOptions, start_logging};
 pub use metrics::{Endpoint, GenerationMetrics, InFlight, Metrics};
+pub use traffic::{ArmCount, MirrorOutcome, ShadowMetrics, TrafficMetrics};

@@ -14,15 +14,21 @@ use axum::routing::{get, post};
 
 use super::state::AppState;
 
+/// How the server and its repository are: for clients and operators.
+pub(super) fn health_routes() -> Router<AppState> {
+    Router::new()
+        .route("/v2/health/live", get(health::live))
+        .route("/v2/health/ready", get(health::ready))
+        .route("/v2/repository/index", post(describe::index))
+}
+
 /// The routes below `/v2`.
 pub(super) fn routes() -> Router<AppState> {
     Router::new()
         .route("/v2", get(describe::server))
         .route("/v2/", get(describe::server))
-        .route("/v2/health/live", get(health::live))
-        .route("/v2/health/ready", get(health::ready))
+        .merge(health_routes())
         .route("/v2/models", get(describe::models))
-        .route("/v2/repository/index", post(describe::index))
         .route("/v2/models/{model}", get(describe::model))
         .route("/v2/models/{model}/ready", get(health::model_ready))
         .route("/v2/models/{model}/config", get(describe::config))

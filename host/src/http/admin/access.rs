@@ -1,0 +1,94 @@
+//! Where an operator may ask, and where not.
+//!
+//! Owns the rule that `/admin`, loading and unloading are served only where strangers cannot reach them, and
+//! that no web page of another origin can ask by way of an operator's browser. It knows no tokens.
+
+use std::fmt;
+
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use http::{HeaderMap, Uri, header};
+
+use crate::error::{Error, ErrorCode};
+use crate::http::state::AppState;
+
+/// Which listener serves operators.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AdminAccess {
+    /// The one of all requests: only this machine can reach it.
+    Shared,
+    /// One of its own, at this address.
+    Own(String),
+    /// None: others can reach the one listener that there is.
+    Off,
+}
+
+impl fmt::Display for AdminAccess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Shared => f.write_str("shared"),
+            Self::Own(address) => f.write_str(address),
+            Self::Off => f.write_str("off"),
+        }
+    }
+}
+
+/// In front of the operator's routes at the listener of all requests.
+pub(in crate::http) async fn at_shared_listener(
+    State(state): State<AppState>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let remedy = match state.admin() {
+        AdminAccess::Shared => return at_own_listener(request, next).await,
+        AdminAccess::Own(address) => format!("ask at {address} (server.admin)"),
+        AdminAccess::Off => "set server.admin to an address that only operators reach".to_owned(),
+    };
+    let path: String = request.uri().path().chars().take(200).collect();
+    Error::new(ErrorCode::PermissionDenied, format!("{path} is not served at this address; {remedy}"))
+        .into_response()
+}
+
+/// In front of the operator's routes at their own listener.
+pub(in crate::http) async fn at_own_listener(request: Request, next: Next) -> Response {
+    if is_of_another_origin(request.headers(), request.uri()) {
+        let message = "a web page of another origin cannot ask for this; send the request without 'origin'";
+        return Error::new(ErrorCode::PermissionDenied, message).into_response();
+    }
+    next.run(request).await
+}
+
+/// Browsers send `origin` with what a page asks for; anything but the host's own is a stranger's page.
+fn is_of_another_origin(headers: &HeaderMap, uri: &Uri) -> bool {
+    let Some(origin) = headers.get(header::ORIGIN) else {
+        return false;
+    };
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let host = uri.authority().map(http::uri::Authority::as_str).or(host);
+    let origin = origin.to_str().ok().and_then(|origin| Some(origin.split_once("://")?.1));
+    origin.is_none() || origin != host
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asks(origin: Option<&'static str>, host: &'static str) -> bool {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::HOST, host.parse().unwrap());
+        if let Some(origin) = origin {
+            headers.insert(header::ORIGIN, origin.parse().unwrap());
+        }
+        !is_of_another_origin(&headers, &Uri::from_static("/admin/models"))
+    }
+
+    #[test]
+    fn only_the_hosts_own_pages_may_ask() {
+        assert!(asks(None, "127.0.0.1:8080"));
+        assert!(asks(Some("http://127.0.0.1:8080"), "127.0.0.1:8080"));
+        for stranger in ["http://evil.example", "null", "http://127.0.0.1:9000", "file://"] {
+            assert!(!asks(Some(stranger), "127.0.0.1:8080"), "{stranger}");
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! What operators ask for: how models stand, and what is to be done with them.
+//!
+//! Owns the routes below `/admin` and the protocol's loading and unloading, and who may ask for them
+//! ([`access`]). It decides nothing: the repository and the traffic do.
+
+pub(super) mod access;
+mod models;
+
+pub use access::AdminAccess;
+
+use axum::Router;
+use axum::routing::get;
+
+use super::state::AppState;
+
+/// All of them, without a guard.
+pub(super) fn routes() -> Router<AppState> {
+    Router::new().route("/admin/models", get(models::all)).route("/admin/models/{model}", get(models::one))
+}
