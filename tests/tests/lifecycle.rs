@@ -140,6 +140,22 @@ fn requests_sent_ahead_on_a_draining_connection_are_answered_or_closed_but_not_l
 }
 
 #[test]
+fn with_a_drain_delay_the_host_says_that_it_is_not_ready_before_it_refuses_anybody() {
+    let repository = Repository::new().model("digits", "1", "digits");
+    let mut server = Server::builder().repository(&repository).set("server.drain_delay", "1h").start();
+    server.signal(Signal::TERM);
+    eventually("readiness goes", || server.get("/v2/health/ready").status == 503);
+    server.get("/v2/health/live").expect(200);
+    server.get("/v2/models/digits").expect(200);
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait_for_exit().status.code(), Some(130), "told twice");
+
+    let mut server = Server::builder().repository(&repository).set("server.drain_delay", "100ms").start();
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait_for_exit().status.code(), Some(0));
+}
+
+#[test]
 fn a_request_that_does_not_end_is_given_up_at_the_deadline() {
     let repository = slow();
     let mut server = Server::builder().repository(&repository).set("server.drain_timeout", "700ms").start();

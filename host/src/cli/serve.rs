@@ -5,6 +5,7 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -81,7 +82,7 @@ async fn serve(config: &ServerConfig, loader: Arc<Loader>) -> Result<(), Failure
         loading.set_loaded();
         tracing::info!(ready, failed, "all versions have been loaded or have failed");
     }));
-    let stop = stop_signal(lifecycle)?;
+    let stop = stop_signal(lifecycle, config.server.drain_delay)?;
     let serving = listener.serve(http::router(state.clone()), stopped(stop.clone()));
     let administering = async {
         match admin {
@@ -109,8 +110,8 @@ async fn stopped(mut stop: watch::Receiver<bool>) {
     let _told = stop.wait_for(|stop| *stop).await;
 }
 
-/// Becomes true at the first SIGTERM or SIGINT, after readiness has gone; a second one ends the process.
-fn stop_signal(lifecycle: Arc<Lifecycle>) -> Result<watch::Receiver<bool>, Failure> {
+/// Becomes true `delay` after the first SIGTERM or SIGINT, at which readiness goes; a second one ends the process.
+fn stop_signal(lifecycle: Arc<Lifecycle>, delay: Duration) -> Result<watch::Receiver<bool>, Failure> {
     let mut terminate = signal(SignalKind::terminate()).map_err(Failure::unavailable)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::unavailable)?;
     let (sender, stop) = watch::channel(false);
@@ -120,11 +121,23 @@ fn stop_signal(lifecycle: Arc<Lifecycle>) -> Result<watch::Receiver<bool>, Failu
             _ = interrupt.recv() => {}
         }
         lifecycle.set_draining();
-        tracing::info!("draining: new connections are refused, requests in flight finish");
-        sender.send_replace(true);
+        tracing::info!("draining: the server is not ready any more");
+        let told_again = async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        let close = async {
+            tokio::time::sleep(delay).await;
+            tracing::info!("new connections are refused, requests in flight finish");
+            sender.send_replace(true);
+            // What is left is the drain's.
+            std::future::pending::<()>().await;
+        };
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            () = told_again => {}
+            () = close => {}
         }
         signal_hook::low_level::exit(i32::from(EXIT_INTERRUPTED));
     });

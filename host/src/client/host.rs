@@ -113,6 +113,11 @@ pub(super) fn model_path(model: &str, version: Option<&str>) -> String {
     }
 }
 
+/// `/admin/models/{model}/{tail}`.
+pub(super) fn admin_path(model: &str, tail: &str) -> String {
+    format!("/admin/models/{}/{tail}", encoded(model))
+}
+
 fn encoded(segment: &str) -> String {
     utf8_percent_encode(segment, SEGMENT).to_string()
 }

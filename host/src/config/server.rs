@@ -50,6 +50,9 @@ pub struct ListenSettings {
     /// `idle_timeout`, default 75 s: how long a connection may lie idle between requests. Keep it
     /// above that of a proxy in front, so that the proxy closes first.
     pub idle_timeout: Duration,
+    /// `drain_delay`, default 0 s: from readiness going down at SIGTERM to the listener closing. Set it to
+    /// some seconds where a load balancer asks for readiness, so that it looks away before it is refused.
+    pub drain_delay: Duration,
     /// `drain_timeout`, default 30 s: how long requests may go on after SIGTERM. Keep it under the
     /// grace period of whatever stops the server (Kubernetes: 30 s, so lower this or raise that).
     pub drain_timeout: Duration,

@@ -84,6 +84,7 @@ fn listen(section: &mut Section<'_>) -> ListenSettings {
         max_connections: section.take_in("max_connections", 4096, 1..=1_000_000),
         header_timeout: section.take_in("header_timeout", seconds(10), SHORTEST..=HOUR),
         idle_timeout: section.take_in("idle_timeout", seconds(75), SHORTEST..=DAY),
+        drain_delay: section.take_in("drain_delay", Duration::ZERO, Duration::ZERO..=HOUR),
         drain_timeout: section.take_in("drain_timeout", seconds(30), Duration::ZERO..=DAY),
         max_body: section.take_in("max_body", ByteSize::mib(64), ByteSize::bytes(1)..=GIB4),
         request_timeout: section.take_in("request_timeout", seconds(60), SHORTEST..=DAY),
