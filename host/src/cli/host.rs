@@ -52,6 +52,7 @@ pub(super) fn keeper_options(config: &ServerConfig) -> KeeperOptions {
         listed: config.models.clone(),
         rescan: config.repository.rescan,
         quiet: config.repository.quiet,
+        drain: config.repository.drain,
         watch: config.repository.watch,
     }
 }

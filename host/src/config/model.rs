@@ -7,6 +7,11 @@ use super::section::Section;
 use super::tree::Value;
 use super::yaml_text;
 
+/// The most sizes that are warmed up.
+const MOST_BATCH_SIZES: usize = 64;
+/// The largest size that is warmed up.
+const LARGEST_BATCH: usize = 65_536;
+
 /// How a model is served, whatever its versions are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelConfig {
@@ -16,6 +21,22 @@ pub struct ModelConfig {
     pub workers: WorkerSettings,
     /// `queue`: who waits for a worker.
     pub queue: QueueSettings,
+    /// `warmup`: what is run before a version serves.
+    pub warmup: WarmupSettings,
+}
+
+impl ModelConfig {
+    /// Whether what is loaded under `before` has to be loaded anew to be served like this. A key that is not
+    /// named here is hot: it is applied to what serves.
+    pub fn needs_reload(&self, before: &Self) -> bool {
+        // Each session was warmed up, and none is taken from its worker to be warmed up again.
+        self.warmup != before.warmup
+    }
+
+    /// Versions that something else than `versions` names, and that are therefore loaded as well.
+    pub fn also_wanted(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// Which versions of a model are loaded.
@@ -50,6 +71,16 @@ pub struct QueueSettings {
     pub timeout: Duration,
 }
 
+/// `warmup`: what is run before a version serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WarmupSettings {
+    /// `batch_sizes`, default `[1]`: each session of a version runs once with each of these as the size of
+    /// the first dimension, before the version serves; of models whose inputs all leave that dimension
+    /// open, others run once as they are. Name the sizes that requests or batches will have: a size that
+    /// is new to a session costs the request that brings it. Each run holds its tensors in memory.
+    pub batch_sizes: Vec<usize>,
+}
+
 impl Default for ModelConfig {
     /// What is in effect without a `model.yaml`.
     fn default() -> Self {
@@ -57,6 +88,7 @@ impl Default for ModelConfig {
             versions: VersionPolicy::Latest(1),
             workers: WorkerSettings { max: 1 },
             queue: QueueSettings { size: 1024, timeout: Duration::from_secs(2) },
+            warmup: WarmupSettings { batch_sizes: vec![1] },
         }
     }
 }
@@ -74,6 +106,19 @@ pub(super) fn decode(section: &mut Section<'_>) -> ModelConfig {
             size: section.take_in("size", default.queue.size, 0..=1_000_000),
             timeout: section.take_in("timeout", default.queue.timeout, Duration::from_millis(1)..=day),
         }),
+        warmup: section.section("warmup", |section| WarmupSettings {
+            batch_sizes: section.take_if("batch_sizes", default.warmup.batch_sizes, check_batch_sizes),
+        }),
+    }
+}
+
+fn check_batch_sizes(sizes: &Vec<usize>) -> Result<(), String> {
+    if sizes.is_empty() || sizes.len() > MOST_BATCH_SIZES {
+        return Err(format!("expected 1 to {MOST_BATCH_SIZES} sizes, got {}", sizes.len()));
+    }
+    match sizes.iter().find(|size| !(1..=LARGEST_BATCH).contains(*size)) {
+        Some(size) => Err(format!("expected sizes of 1 to {LARGEST_BATCH}, got {size}")),
+        None => Ok(()),
     }
 }
 

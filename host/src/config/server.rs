@@ -84,6 +84,9 @@ pub struct RepositorySettings {
     /// `quiet`, default 1 s: how long a version's files must stay as they are before it is loaded.
     /// Raise it where copies into the folder stall; each change is served this much later.
     pub quiet: Duration,
+    /// `drain`, default 60 s: how long requests may go on with a version that has been replaced or unloaded
+    /// before the log says that it is still held. It is never taken away from them.
+    pub drain: Duration,
     /// `watch`, default auto: whether file events are used between rescans.
     pub watch: Watch,
 }

@@ -57,6 +57,7 @@ pub(super) fn decode(section: &mut Section<'_>, machine: &Machine) -> ServerConf
                 .collect(),
             rescan: section.take_in("rescan", Duration::from_secs(5), Duration::from_millis(100)..=HOUR),
             quiet: section.take_in("quiet", Duration::from_secs(1), Duration::ZERO..=HOUR),
+            drain: section.take_in("drain", Duration::from_secs(60), Duration::ZERO..=HOUR),
             watch: section.take("watch", Watch::Auto),
         }),
         plugins: section.section("plugins", |section| plugins(section, machine)),

@@ -1,13 +1,17 @@
 //! A version of a model with its plugin and settings, ready to serve.
 //!
-//! Owns nothing that changes: a request pins one with an `Arc`, and whatever is swapped meanwhile, it
-//! is answered by this one from the first stage to the last.
+//! Owns nothing that changes an answer: a request pins one with an `Arc`, and whatever is swapped
+//! meanwhile, it is answered by this one from the first stage to the last. Its settings are hot: who may
+//! wait for how long, and how many workers there are, may change while it serves.
 
 use std::sync::Arc;
 
-use crate::model::Signature;
+use arc_swap::ArcSwap;
+
+use crate::config::ModelConfig;
+use crate::model::{ModelSession, Signature};
 use crate::plugin::Plugin;
-use crate::scheduler::Scheduler;
+use crate::scheduler::{QueueLimits, Scheduler};
 use crate::telemetry::GenerationMetrics;
 
 /// What a generation is made of.
@@ -19,8 +23,10 @@ pub struct GenerationParts {
     pub version: String,
     /// What the model takes and gives.
     pub signature: Arc<Signature>,
-    /// Its queue and workers.
-    pub scheduler: Scheduler,
+    /// One for each worker.
+    pub sessions: Vec<ModelSession>,
+    /// How it is served.
+    pub settings: ModelConfig,
     /// Its plugin, if it has one.
     pub plugin: Option<Plugin>,
     /// Where it counts.
@@ -29,37 +35,90 @@ pub struct GenerationParts {
 
 /// See the module.
 #[derive(Debug)]
-pub struct Generation(GenerationParts);
+pub struct Generation {
+    model: String,
+    version: String,
+    signature: Arc<Signature>,
+    scheduler: Scheduler,
+    plugin: Option<Plugin>,
+    metrics: GenerationMetrics,
+    settings: ArcSwap<ModelConfig>,
+}
+
+/// The queue's part of a model's settings.
+fn queue_limits(settings: &ModelConfig) -> QueueLimits {
+    QueueLimits { size: settings.queue.size, timeout: settings.queue.timeout }
+}
 
 impl Generation {
     /// A generation that is ready to serve.
-    pub fn new(parts: GenerationParts) -> Self {
-        Self(parts)
+    ///
+    /// # Errors
+    /// When a worker's thread cannot be started.
+    pub fn start(parts: GenerationParts) -> std::io::Result<Self> {
+        let limits = queue_limits(&parts.settings);
+        Ok(Self {
+            scheduler: Scheduler::start(parts.model.clone(), parts.sessions, limits)?,
+            model: parts.model,
+            version: parts.version,
+            signature: parts.signature,
+            plugin: parts.plugin,
+            metrics: parts.metrics,
+            settings: ArcSwap::from_pointee(parts.settings),
+        })
+    }
+
+    /// How it is served now.
+    pub fn settings(&self) -> Arc<ModelConfig> {
+        self.settings.load_full()
+    }
+
+    /// Serves on with other settings. `more` are sessions of the same content, one for each worker that is
+    /// to be added; workers that are too many end after the request that they run.
+    ///
+    /// # Errors
+    /// When a worker's thread cannot be started; all else is in effect then.
+    pub fn apply(&self, settings: ModelConfig, more: Vec<ModelSession>) -> std::io::Result<()> {
+        self.scheduler.apply(queue_limits(&settings));
+        let wanted = settings.workers.max;
+        self.settings.store(Arc::new(settings));
+        more.into_iter().try_for_each(|session| self.scheduler.add_worker(session))?;
+        for _ in wanted..self.scheduler.workers().0 {
+            self.scheduler.remove_worker();
+        }
+        Ok(())
+    }
+
+    /// Ends its workers, waits for them, and frees everything. Call it on a blocking thread.
+    pub fn free(self) {
+        let Self { scheduler, plugin, .. } = self;
+        scheduler.stop();
+        drop(plugin);
     }
 
     /// The model's name.
     pub fn model(&self) -> &str {
-        &self.0.model
+        &self.model
     }
 
     /// The version's name.
     pub fn version(&self) -> &str {
-        &self.0.version
+        &self.version
     }
 
     /// What the model takes and gives.
     pub fn signature(&self) -> &Signature {
-        &self.0.signature
+        &self.signature
     }
 
     /// Its plugin, if it has one.
     pub fn plugin(&self) -> Option<&Plugin> {
-        self.0.plugin.as_ref()
+        self.plugin.as_ref()
     }
 
     /// Where it counts.
     pub fn metrics(&self) -> &GenerationMetrics {
-        &self.0.metrics
+        &self.metrics
     }
 
     /// Brings its metrics up to how queue, workers and instances stand now.
@@ -70,6 +129,6 @@ impl Generation {
 
     /// Its queue and workers.
     pub fn scheduler(&self) -> &Scheduler {
-        &self.0.scheduler
+        &self.scheduler
     }
 }

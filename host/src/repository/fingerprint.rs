@@ -13,6 +13,7 @@ use super::checked::declared_plugin;
 use super::files::{COUNT, DEPTH, is_ignored};
 use super::layout::VersionSource;
 use super::load::latest_matching;
+use super::manifest::Manifest;
 use crate::config::PluginRef;
 
 /// What tells one content of a path from another without reading it.
@@ -146,6 +147,21 @@ impl Fingerprint {
             Some(PluginRef::File(_)) | None => None,
         };
         Self { files, plugin }
+    }
+
+    /// Whether manifests say that all of it is there: the version's own, and that of a shared plugin. Sizes
+    /// are looked at; contents are the loader's to check.
+    pub(super) fn is_complete(&self, folder: &Path) -> bool {
+        let has_all = |folder: &Path| {
+            let manifest = Manifest::read(folder);
+            matches!(manifest, Ok(Some((manifest, _))) if manifest.check_sizes(folder).is_ok())
+        };
+        let plugin = match &self.plugin {
+            None => true,
+            Some(Ok((path, _))) => path.parent().is_some_and(has_all),
+            Some(Err(_)) => false,
+        };
+        plugin && folder.is_dir() && has_all(folder)
     }
 
     /// Whether everything was last written more than `quiet` before `now`, by the files' own times.

@@ -104,8 +104,9 @@ fn ready(model: &str, version: &str, status: &VersionStatus) -> Result<Arc<Gener
         VersionStatus::Ready(generation) | VersionStatus::Outdated(generation, _) => {
             return Ok(Arc::clone(generation));
         }
-        VersionStatus::Loading => "it is being loaded",
-        VersionStatus::Failed(failure) => &failure.reason,
+        VersionStatus::Discovered | VersionStatus::Loading(_) => "it is being loaded",
+        VersionStatus::Draining(_) => "it is being unloaded",
+        VersionStatus::Unloaded(failure) | VersionStatus::Failed(failure) => &failure.reason,
     };
     Err(Error::new(
         ErrorCode::Unavailable,
@@ -139,7 +140,7 @@ mod tests {
         assert_eq!(error.code, ErrorCode::Unavailable);
         assert_eq!(error.message, "model 'm' version 1 is not ready: no model.onnx");
         assert_eq!(index.find("m", Some("2")).unwrap_err().code, ErrorCode::NotFound);
-        index.set("m", "1", &VersionStatus::Loading);
+        index.set("m", "1", &VersionStatus::Discovered);
         assert_eq!(index.all()["m"].len(), 1);
         index.remove("m", "1");
         assert!(index.all().is_empty());

@@ -1,33 +1,36 @@
 //! The loop that keeps what is served equal to what the folders say.
 //!
-//! Owns when folders are looked at, how many versions load at once, what requests see of it, and the end of
-//! generations that nobody uses any more. What is to be done is [`Reconciler`]'s to decide. Nothing in here
-//! runs on a request's way, and no request waits for it.
+//! Owns when folders are looked at, how many versions load at once, and which generations there are. What is
+//! to be done is [`Reconciler`]'s to decide, what is told of it is in `announce.rs`. Nothing in here runs on a
+//! request's way, and no request waits for it.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 
+use super::commands::{Command, KeeperHandle, LoadAnswer};
+use super::drain::{drain, free};
 use super::fingerprint::Fingerprint;
 use super::hints::Hints;
 use super::index::ModelIndex;
 use super::load::Loader;
-use super::reconcile::{Failure, Outcome, Reconciler, Standing};
-use super::scan::{Candidate, Key, Scan, Scanner};
-use super::status::{LoadFailure, VersionStatus};
+use super::reconcile::{Outcome, Reconciler, Work};
+use super::scan::{Key, Scan, Scanner};
+use super::status::{Draining, LoadStage};
 use crate::config::{ModelEntry, Watch};
+use crate::model::ModelSession;
 use crate::pipeline::Generation;
 
 /// Events come in bursts: what else comes within this time is one hint.
 const BURST: Duration = Duration::from_millis(50);
 /// How long readiness waits at the start for versions whose files are not still.
 const STARTUP_PATIENCE: Duration = Duration::from_secs(30);
-/// How often a generation that was let go is asked whether a request still uses it.
-const DRAIN_POLL: Duration = Duration::from_millis(50);
+/// Stages of loads that may wait to be told of; a load that has one more waits.
+const STAGES: usize = 64;
 
 /// Where to look, and how often.
 #[derive(Clone, Debug)]
@@ -40,6 +43,8 @@ pub struct KeeperOptions {
     pub rescan: Duration,
     /// How long files must be still before they are loaded.
     pub quiet: Duration,
+    /// How long requests may use a generation that was let go before the log says so.
+    pub drain: Duration,
     /// Whether events are used.
     pub watch: Watch,
 }
@@ -58,22 +63,33 @@ pub enum KeeperError {
 /// See the module.
 #[derive(Debug)]
 pub struct Keeper {
-    loader: Arc<Loader>,
-    index: Arc<ModelIndex>,
-    rescan: Duration,
+    pub(super) loader: Arc<Loader>,
+    pub(super) index: Arc<ModelIndex>,
+    pub(super) reconciler: Reconciler,
+    /// What serves.
+    pub(super) generations: BTreeMap<Key, Arc<Generation>>,
+    /// What was let go and is not freed yet, the latest last.
+    pub(super) draining: BTreeMap<Key, Vec<Draining>>,
+    /// What is being worked on, by the number of the work, and how far that has come.
+    pub(super) stages: BTreeMap<Key, (u64, Option<LoadStage>)>,
+    /// The state and reason that were last told of each version.
+    pub(super) told: BTreeMap<Key, (&'static str, String)>,
+    options: KeeperOptions,
     due: Arc<Notify>,
     eyes: Arc<Mutex<Eyes>>,
-    reconciler: Reconciler,
-    generations: BTreeMap<Key, Arc<Generation>>,
-    /// The state and reason that were last told of each version.
-    told: BTreeMap<Key, (&'static str, String)>,
     passed_over: BTreeMap<PathBuf, &'static str>,
-    loads: JoinSet<Loaded>,
+    works: JoinSet<Done>,
     slots: Arc<Semaphore>,
+    work_count: u64,
+    drains: JoinSet<Key>,
+    progress: (mpsc::Sender<Progress>, mpsc::Receiver<Progress>),
+    commands: (KeeperHandle, mpsc::Receiver<Command>),
+    waiting: Vec<(String, oneshot::Sender<LoadAnswer>)>,
     started: Instant,
     last_scan: Instant,
     scan_took: Duration,
-    readable: bool,
+    /// Why the models folder could not be read at the last look.
+    unreadable: Option<String>,
 }
 
 #[derive(Debug)]
@@ -82,17 +98,27 @@ struct Eyes {
     hints: Hints,
 }
 
+/// A stage of a work has begun.
+type Progress = (Key, u64, LoadStage);
+
 #[derive(Debug)]
-struct Loaded {
-    candidate: Arc<Candidate>,
-    result: Result<Generation, String>,
-    /// The files were the same after the load as before it.
+enum Made {
+    Generation(Box<Generation>),
+    /// For workers that are to be added to what serves.
+    Sessions(Vec<ModelSession>),
+}
+
+#[derive(Debug)]
+struct Done {
+    work: Work,
+    result: Result<Made, String>,
+    /// The files were the same after the work as before it.
     still: bool,
     took: Duration,
 }
 
 impl Keeper {
-    /// Looks at the folders once and lists what is there as loading.
+    /// Looks at the folders once and lists what is there.
     ///
     /// # Errors
     /// [`KeeperError`].
@@ -106,7 +132,8 @@ impl Keeper {
         roots.extend(options.listed.iter().map(|entry| entry.path.clone()));
         let due = Arc::new(Notify::new());
         let hints = Hints::start(options.watch, roots, &due).map_err(KeeperError::Unwatchable)?;
-        let mut scanner = Scanner::new(options.models, plugins, options.listed, options.quiet);
+        let mut scanner =
+            Scanner::new(options.models.clone(), plugins, options.listed.clone(), options.quiet);
         let scan = scanner.scan().map_err(KeeperError::Unreadable)?;
         loader.metrics.scanned(true);
         let at_once = std::thread::available_parallelism().map_or(1, usize::from);
@@ -114,22 +141,34 @@ impl Keeper {
         let mut keeper = Self {
             loader,
             index,
-            rescan: options.rescan,
+            reconciler: Reconciler::new(options.quiet),
+            options,
             due,
             eyes: Arc::new(Mutex::new(Eyes { scanner, hints })),
-            reconciler: Reconciler::new(options.quiet),
             generations: BTreeMap::new(),
+            draining: BTreeMap::new(),
+            stages: BTreeMap::new(),
             told: BTreeMap::new(),
             passed_over: BTreeMap::new(),
-            loads: JoinSet::new(),
+            works: JoinSet::new(),
             slots: Arc::new(Semaphore::new(at_once)),
+            work_count: 0,
+            drains: JoinSet::new(),
+            progress: mpsc::channel(STAGES),
+            commands: KeeperHandle::new(),
+            waiting: Vec::new(),
             started: now,
             last_scan: now,
             scan_took: Duration::ZERO,
-            readable: true,
+            unreadable: None,
         };
         keeper.take_in(scan, now);
         Ok(keeper)
+    }
+
+    /// What tells this keeper to load and unload.
+    pub fn handle(&self) -> KeeperHandle {
+        self.commands.0.clone()
     }
 
     /// Loads, swaps and lets go, for as long as the process lives. `on_loaded` is told, once, when all that
@@ -138,6 +177,7 @@ impl Keeper {
         let due = Arc::clone(&self.due);
         let mut on_loaded = Some(on_loaded);
         loop {
+            self.answer_waiting();
             let patient = self.started.elapsed() < STARTUP_PATIENCE;
             if self.reconciler.waited_for(patient) == 0
                 && let Some(on_loaded) = on_loaded.take()
@@ -147,12 +187,11 @@ impl Keeper {
             }
             let next = self.next_scan();
             tokio::select! {
-                Some(loaded) = self.loads.join_next() => {
-                    // Loads catch their own panics.
-                    if let Ok(loaded) = loaded {
-                        self.finish(loaded);
-                    }
-                }
+                // Loads catch their own panics.
+                Some(Ok(done)) = self.works.join_next() => self.finish(done),
+                Some(freed) = self.drains.join_next() => self.note_freed(freed.ok()),
+                Some(progress) = self.progress.1.recv() => self.note_stage(progress),
+                Some(command) = self.commands.1.recv() => self.obey_all(command).await,
                 () = due.notified() => {
                     tokio::time::sleep(BURST.max(self.scan_took)).await;
                     self.look().await;
@@ -163,8 +202,8 @@ impl Keeper {
     }
 
     fn next_scan(&self) -> Instant {
-        let regular = self.last_scan + self.rescan;
-        if !self.readable {
+        let regular = self.last_scan + self.options.rescan;
+        if self.unreadable.is_some() {
             return regular;
         }
         // Never in a closer row than a scan takes.
@@ -185,15 +224,17 @@ impl Keeper {
         self.loader.metrics.scanned(scanned.is_ok());
         match scanned {
             Ok(scan) => {
-                if !std::mem::replace(&mut self.readable, true) {
+                if self.unreadable.take().is_some() {
                     tracing::info!("the models folder can be read again");
                 }
                 self.take_in(scan, began);
             }
-            Err(reason) if std::mem::replace(&mut self.readable, false) => {
-                tracing::error!(%reason, "the models folder cannot be read: everything serves on as it is");
+            Err(reason) => {
+                if self.unreadable.is_none() {
+                    tracing::error!(%reason, "the models folder cannot be read: everything serves on as it is");
+                }
+                self.unreadable = Some(reason);
             }
-            Err(_) => {}
         }
     }
 
@@ -204,170 +245,166 @@ impl Keeper {
                 tracing::warn!(path = %path.display(), "passed over: {reason}");
             }
         }
-        let loads = self.reconciler.observe(now, &scan);
+        let works = self.reconciler.observe(now, &scan);
         self.passed_over = scan.passed_over;
-        self.start_loads(loads);
+        self.start(works);
         self.show_changes();
     }
 
-    fn start_loads(&mut self, candidates: Vec<Arc<Candidate>>) {
-        for candidate in candidates {
+    /// Carries out all commands that have come, with one look at the folders for those that need one.
+    async fn obey_all(&mut self, first: Command) {
+        let mut next = Some(first);
+        let mut rescans = Vec::new();
+        let mut has_to_look = false;
+        while let Some(command) = next {
+            let now = Instant::now();
+            match command {
+                Command::Load(model, answer) => {
+                    self.reconciler.unhold(&model);
+                    self.reconciler.ask(&model, now);
+                    self.waiting.push((model, answer));
+                    has_to_look = true;
+                }
+                Command::Refresh(model, answer) => {
+                    self.reconciler.ask(&model, now);
+                    self.waiting.push((model, answer));
+                    has_to_look = true;
+                }
+                Command::Unload(model, answer) => {
+                    if !self.reconciler.knows(&model) {
+                        self.look().await;
+                    }
+                    let is_there = self.reconciler.hold(&model, now);
+                    self.show_changes();
+                    let answered = is_there.then_some(()).ok_or_else(|| {
+                        format!("there is no model '{model}' in the models folder, and none to unload")
+                    });
+                    // Whoever asked may have gone; it is done all the same.
+                    let _gone = answer.send(answered);
+                }
+                Command::Rescan(answer) => {
+                    rescans.push(answer);
+                    has_to_look = true;
+                }
+            }
+            next = self.commands.1.try_recv().ok();
+        }
+        if has_to_look {
+            self.look().await;
+        }
+        for answer in rescans {
+            let _gone = answer.send(self.unreadable.clone().map_or(Ok(()), Err));
+        }
+    }
+
+    /// Answers those who wait for a model that has come to an end.
+    fn answer_waiting(&mut self) {
+        for (model, answer) in std::mem::take(&mut self.waiting) {
+            let ended = match &self.unreadable {
+                Some(reason) => Some(Err(reason.clone())),
+                None => self.reconciler.answer(&model),
+            };
+            match ended {
+                Some(ended) => drop(answer.send(ended)),
+                None => self.waiting.push((model, answer)),
+            }
+        }
+    }
+
+    fn start(&mut self, works: Vec<Work>) {
+        for work in works {
+            self.work_count += 1;
+            let (key, number) = (work.candidate.key(), self.work_count);
+            self.stages.insert(key.clone(), (number, None));
+            let serving = if work.apply { self.generations.get(&key).map(Arc::clone) } else { None };
             let (loader, slots) = (Arc::clone(&self.loader), Arc::clone(&self.slots));
-            self.loads.spawn(async move {
+            let progress = self.progress.0.clone();
+            self.works.spawn(async move {
                 let _slot = slots.acquire_owned().await;
-                let began = Instant::now();
-                let wanted = Arc::clone(&candidate);
-                let loading = tokio::task::spawn_blocking(move || {
-                    let result = loader.load(&wanted.source);
+                let (began, wanted) = (Instant::now(), Arc::clone(&work.candidate));
+                let working = tokio::task::spawn_blocking(move || {
+                    let result = match serving {
+                        Some(serving) => loader.open_more(&wanted.source, &serving).map(Made::Sessions),
+                        None => {
+                            let tell = |stage| {
+                                // The keeper ends with the process only.
+                                let _gone = progress.blocking_send((wanted.key(), number, stage));
+                            };
+                            let loaded = loader.load(&wanted.source, &tell);
+                            loaded.map(|generation| Made::Generation(Box::new(generation)))
+                        }
+                    };
                     let after = Fingerprint::read(&wanted.source, &loader.options.plugins);
                     (result, after == wanted.fingerprint)
                 });
-                let (result, still) = loading.await.unwrap_or_else(|error| {
-                    let (model, version) = candidate.key();
+                let (result, still) = working.await.unwrap_or_else(|error| {
+                    let (model, version) = work.candidate.key();
                     tracing::error!(%model, %version, %error, "the loader itself failed");
                     (Err("the loader itself failed; see the host's log".to_owned()), true)
                 });
-                Loaded { candidate, result, still, took: began.elapsed() }
+                Done { work, result, still, took: began.elapsed() }
             });
         }
     }
 
-    fn finish(&mut self, loaded: Loaded) {
-        let Loaded { candidate, result, still, took } = loaded;
-        let key = candidate.key();
-        let (outcome, generation) = match result {
+    fn finish(&mut self, done: Done) {
+        let Done { work, result, still, took } = done;
+        let key = work.candidate.key();
+        // What it has told of itself before it ended.
+        while let Ok(progress) = self.progress.1.try_recv() {
+            self.note_stage(progress);
+        }
+        self.stages.remove(&key);
+        let (outcome, made) = match result {
             _ if !still => (Outcome::Moved, result.ok()),
-            Ok(generation) => (Outcome::Loaded, Some(generation)),
+            Ok(made) => (Outcome::Loaded, Some(made)),
             Err(reason) => (Outcome::Failed(reason), None),
         };
-        if outcome != Outcome::Moved {
-            let word = if generation.is_some() { "ok" } else { "failed" };
+        if outcome != Outcome::Moved && !work.apply {
+            let word = if made.is_some() { "ok" } else { "failed" };
             self.loader.metrics.swapped(&key.0, word);
         }
-        let (publish, loads) = self.reconciler.finished(Instant::now(), &candidate, outcome);
-        match generation {
-            Some(generation) if publish => self.publish(key, generation, took),
-            Some(generation) => drop_elsewhere(generation),
+        let (publish, works) = self.reconciler.finished(Instant::now(), &work, outcome);
+        match made {
+            Some(Made::Generation(generation)) if publish => self.publish(&key, *generation, took),
+            Some(Made::Generation(generation)) => drop(tokio::spawn(free(*generation))),
+            Some(Made::Sessions(more)) if publish => self.apply(&key, &work, more),
+            Some(Made::Sessions(more)) => drop(tokio::task::spawn_blocking(move || drop(more))),
             None => {}
         }
-        self.start_loads(loads);
+        self.start(works);
         self.show_changes();
+        self.show_again(&key);
     }
 
     /// One pointer in the index: requests that come from now on get the new one.
-    fn publish(&mut self, key: Key, generation: Generation, took: Duration) {
+    fn publish(&mut self, key: &Key, generation: Generation, took: Duration) {
         let generation = Arc::new(generation);
-        self.index.set(&key.0, &key.1, &VersionStatus::Ready(Arc::clone(&generation)));
-        let before = self.generations.insert(key.clone(), generation);
-        let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-        let replaced = before.is_some();
-        tracing::info!(model = key.0, version = key.1, took_ms, replaced, "the version is ready");
-        self.told.insert(key, ("ready", String::new()));
+        let before = self.generations.insert(key.clone(), Arc::clone(&generation));
+        self.show_published(key, &generation, before.is_some(), took);
         if let Some(before) = before {
-            retire(before);
+            self.let_go(key, before);
         }
     }
 
-    fn show_changes(&mut self) {
-        for (key, standing) in self.reconciler.changes() {
-            let serves = matches!(standing, Standing::Ready | Standing::Outdated(_));
-            let let_go = if serves { None } else { self.generations.remove(&key) };
-            let had = let_go.is_some();
-            self.show(&key, standing);
-            if let Some(generation) = let_go {
-                retire(generation);
-            }
-            if had {
-                self.loader.metrics.unloaded(&key.0, &key.1);
-                tracing::info!(model = key.0, version = key.1, "the version is no longer served");
-            }
-        }
-    }
-
-    fn show(&mut self, key: &Key, standing: Standing) {
-        let (model, version) = (key.0.as_str(), key.1.as_str());
-        let (states, status) = match (standing, self.generations.get(key)) {
-            (Standing::Gone, _) => {
-                self.index.remove(model, version);
-                self.loader.metrics.states(model, version, &[]);
-                self.told.remove(key);
-                return;
-            }
-            (Standing::Failed(failure), _) => (["failed"].as_slice(), VersionStatus::Failed(dated(failure))),
-            (Standing::Ready, Some(generation)) => {
-                (["ready"].as_slice(), VersionStatus::Ready(Arc::clone(generation)))
-            }
-            (Standing::Outdated(failure), Some(generation)) => (
-                ["ready", "outdated"].as_slice(),
-                VersionStatus::Outdated(Arc::clone(generation), dated(failure)),
-            ),
-            (Standing::Loading | Standing::Ready | Standing::Outdated(_), _) => {
-                (["loading"].as_slice(), VersionStatus::Loading)
-            }
-        };
-        self.index.set(model, version, &status);
-        self.loader.metrics.states(model, version, states);
-        self.tell(key, &status);
-    }
-
-    /// One line for each transition; another try that ends as the one before is none.
-    fn tell(&mut self, key: &Key, status: &VersionStatus) {
-        let (model, version) = (key.0.as_str(), key.1.as_str());
-        let reason = status.failure().map(|failure| failure.reason.clone()).unwrap_or_default();
-        let news = (status.as_str(), reason);
-        if self.told.get(key) == Some(&news) {
+    /// The generation stays; how it is served changes.
+    fn apply(&mut self, key: &Key, work: &Work, more: Vec<ModelSession>) {
+        let (Some(generation), Ok(settings)) = (self.generations.get(key), &work.candidate.source.settings)
+        else {
             return;
+        };
+        if let Err(error) = generation.apply(settings.clone(), more) {
+            tracing::error!(model = key.0, version = key.1, %error, "a worker cannot be started");
         }
-        let reason = &news.1;
-        match status {
-            VersionStatus::Loading => tracing::info!(model, version, "the version is being loaded"),
-            VersionStatus::Ready(_) => {
-                tracing::info!(model, version, "the version's own content serves again")
-            }
-            VersionStatus::Failed(_) => {
-                tracing::error!(model, version, %reason, "the version cannot be served");
-            }
-            VersionStatus::Outdated(..) => {
-                tracing::error!(model, version, %reason, "new content cannot replace what serves");
-            }
-        }
-        self.told.insert(key.clone(), news);
+        let (workers, _) = generation.scheduler().workers();
+        tracing::info!(model = key.0, version = key.1, workers, "new settings are in effect, without a reload");
     }
-}
 
-/// The points in time of a failure by the wall clock.
-fn dated(failure: Failure) -> LoadFailure {
-    let (now, wall) = (Instant::now(), SystemTime::now());
-    let since = now.saturating_duration_since(failure.since);
-    LoadFailure {
-        reason: failure.reason,
-        since: wall.checked_sub(since).unwrap_or(wall),
-        next_retry: failure.retry.map(|at| wall + at.saturating_duration_since(now)),
+    /// Lets go of a generation that new requests no longer reach.
+    pub(super) fn let_go(&mut self, key: &Key, generation: Arc<Generation>) {
+        // What it has counted since the metrics were last asked for.
+        generation.observe();
+        self.draining.entry(key.clone()).or_default().push(Draining::new(&generation));
+        self.drains.spawn(drain(key.clone(), generation, self.options.drain));
     }
-}
-
-/// Waits until no request uses a generation, then drops it on a blocking thread. That it is held here is
-/// what keeps a request's own thread from dropping it.
-fn retire(generation: Arc<Generation>) {
-    // What it has counted since the metrics were last asked for.
-    generation.observe();
-    tokio::spawn(async move {
-        let mut generation = generation;
-        loop {
-            match Arc::try_unwrap(generation) {
-                Ok(last) => return drop_elsewhere(last),
-                Err(shared) => generation = shared,
-            }
-            tokio::time::sleep(DRAIN_POLL).await;
-        }
-    });
-}
-
-/// Freeing a session and a plugin's memory takes its time.
-fn drop_elsewhere(generation: Generation) {
-    tokio::task::spawn_blocking(move || {
-        let (model, version) = (generation.model().to_owned(), generation.version().to_owned());
-        drop(generation);
-        tracing::debug!(model, version, "a generation was freed");
-    });
 }

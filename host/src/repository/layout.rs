@@ -135,7 +135,8 @@ fn model_folder(name: &str, path: &Path, listing: &mut Listing) -> Vec<VersionSo
     versions.sort_by(|(left, _), (right, _)| version::compare(left, right));
     let policy = settings.as_ref().map_or(VersionPolicy::Latest(1), |settings| settings.versions.clone());
     let there: Vec<String> = versions.iter().map(|(version, _)| version.clone()).collect();
-    let selected = select(versions, &policy);
+    let also_wanted = settings.as_ref().map_or_else(|_| Vec::new(), ModelConfig::also_wanted);
+    let selected = select(versions, &policy, &also_wanted);
     let is_selected = |version: &String| selected.iter().any(|(name, _)| name == version);
     let superseded = there.into_iter().filter(|version| !is_selected(version));
     listing.superseded.extend(superseded.map(|version| (name.to_owned(), version)));
@@ -171,7 +172,19 @@ fn model_settings(folder: &Path) -> Result<ModelConfig, String> {
 
 type Versions = Vec<(String, Option<PathBuf>)>;
 
-fn select(versions: Vec<(String, PathBuf)>, policy: &VersionPolicy) -> Versions {
+/// What `policy` selects, the earliest first or as it lists them, and then what is wanted besides.
+fn select(versions: Vec<(String, PathBuf)>, policy: &VersionPolicy, also_wanted: &[String]) -> Versions {
+    let mut selected = select_by_policy(versions.clone(), policy);
+    for name in also_wanted {
+        if selected.iter().all(|(chosen, _)| chosen != name) {
+            let found = versions.iter().find(|(version, _)| version == name);
+            selected.push((name.clone(), found.map(|(_, path)| path.clone())));
+        }
+    }
+    selected
+}
+
+fn select_by_policy(versions: Vec<(String, PathBuf)>, policy: &VersionPolicy) -> Versions {
     let there = |(name, path)| (name, Some(path));
     match policy {
         VersionPolicy::All => versions.into_iter().map(there).collect(),
@@ -222,7 +235,7 @@ mod tests {
     }
 
     fn selected(policy: &VersionPolicy) -> Vec<(String, bool)> {
-        let chosen = select(versions(&["1", "2", "10"]), policy);
+        let chosen = select(versions(&["1", "2", "10"]), policy, &[]);
         chosen.into_iter().map(|(name, path)| (name, path.is_some())).collect()
     }
 
@@ -232,6 +245,14 @@ mod tests {
         assert_eq!(selected(&VersionPolicy::All).len(), 3);
         let only = VersionPolicy::Only(vec!["7".to_owned(), "1".to_owned()]);
         assert_eq!(selected(&only), [("7".to_owned(), false), ("1".to_owned(), true)]);
+    }
+
+    #[test]
+    fn what_is_wanted_besides_is_selected_once() {
+        let named: Vec<String> = ["1", "10", "7", "1"].map(str::to_owned).into();
+        let chosen = select(versions(&["1", "2", "10"]), &VersionPolicy::Latest(1), &named);
+        let chosen: Vec<_> = chosen.iter().map(|(name, path)| (name.as_str(), path.is_some())).collect();
+        assert_eq!(chosen, [("10", true), ("1", true), ("7", false)]);
     }
 
     #[test]

@@ -12,12 +12,12 @@ use bytes::Bytes;
 use super::checked::{BUNDLE_FILE, CheckedFolder, PLUGIN_FILE};
 use super::layout::VersionSource;
 use super::signature::TrustedKeys;
+use super::status::LoadStage;
 use super::{files, warmup};
-use crate::config::{BundleConfig, Capability, ModelConfig, PluginRef};
+use crate::config::{BundleConfig, Capability, PluginRef};
 use crate::model::{ModelError, ModelSession, ModelSource, Runtime};
 use crate::pipeline::{Generation, GenerationParts};
 use crate::plugin::{BundleContext, Plugin, PluginEngine, PluginLimits, PluginSource};
-use crate::scheduler::{Scheduler, SchedulerOptions};
 use crate::telemetry::Metrics;
 
 /// What holds for every version.
@@ -49,55 +49,76 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// Loads and warms up one version. Takes seconds: call it on a blocking thread of a runtime.
+    /// Loads and warms up one version, and tells of each stage as it begins. Takes seconds: call it on a
+    /// blocking thread of a runtime.
     ///
     /// # Errors
     /// The reason, for the operator.
-    pub fn load(&self, source: &VersionSource) -> Result<Generation, String> {
+    pub fn load(&self, source: &VersionSource, progress: &dyn Fn(LoadStage)) -> Result<Generation, String> {
         let settings = source.settings.clone()?;
+        progress(LoadStage::Validating);
         let bundle = Bundle::read(source, &self.options)?;
-        let (sessions, plugin) =
-            match (self.open_sessions(&bundle, &settings), self.load_plugin(source, &bundle)) {
-                (Ok(mut sessions), Ok(plugin)) => {
-                    warmup::warm_up_sessions(&mut sessions);
-                    (sessions, plugin)
-                }
-                (Err(model), Err(plugin)) => return Err(format!("{model}\n{plugin}")),
-                (Err(reason), Ok(_)) | (Ok(_), Err(reason)) => return Err(reason),
-            };
+        progress(LoadStage::Loading);
+        let sessions = self.open_sessions(&bundle, settings.workers.max);
+        let (mut sessions, plugin) = match (sessions, self.load_plugin(source, &bundle)) {
+            (Ok(sessions), Ok(plugin)) => (sessions, plugin),
+            (Err(model), Err(plugin)) => return Err(format!("{model}\n{plugin}")),
+            (Err(reason), Ok(_)) | (Ok(_), Err(reason)) => return Err(reason),
+        };
         let signature = sessions.first().map(|session| Arc::clone(session.signature()));
         let signature = signature.ok_or("workers.max is 0: a model needs at least one worker")?;
-        let scheduler = Scheduler::start(
-            sessions,
-            SchedulerOptions {
-                model: source.model.clone(),
-                queue_size: settings.queue.size,
-                queue_timeout: settings.queue.timeout,
-            },
-        );
-        let generation = Generation::new(GenerationParts {
+        progress(LoadStage::Warming);
+        let samples = warmup::read_samples(&bundle.samples, plugin.as_ref(), &signature, &source.model)?;
+        warmup::warm_up_sessions(&mut sessions, &settings.warmup.batch_sizes, &samples)?;
+        let metrics =
+            self.metrics.generation(&source.model, &source.version, plugin.as_ref().map(Plugin::name));
+        let generation = Generation::start(GenerationParts {
             model: source.model.clone(),
             version: source.version.clone(),
             signature,
-            scheduler: scheduler.map_err(|error| format!("a worker cannot be started: {error}"))?,
-            metrics: self.metrics.generation(
-                &source.model,
-                &source.version,
-                plugin.as_ref().map(Plugin::name),
-            ),
+            sessions,
+            settings,
+            metrics,
             plugin,
         });
-        warmup::warm_up(&generation, &bundle.samples)?;
-        Ok(generation)
+        let generation = generation.map_err(cannot_start)?;
+        match warmup::warm_up(&generation, &samples) {
+            Ok(()) => Ok(generation),
+            Err(reason) => {
+                generation.free();
+                Err(reason)
+            }
+        }
     }
 
-    fn open_sessions(&self, bundle: &Bundle, settings: &ModelConfig) -> Result<Vec<ModelSession>, String> {
+    /// Opens and warms up the sessions that `serving` lacks for the settings of `source`. Whether the files
+    /// are still those that serve is the caller's to find out. Takes seconds, as [`Loader::load`].
+    ///
+    /// # Errors
+    /// The reason, for the operator.
+    pub fn open_more(
+        &self,
+        source: &VersionSource,
+        serving: &Generation,
+    ) -> Result<Vec<ModelSession>, String> {
+        let settings = source.settings.as_ref().map_err(String::clone)?;
+        let count = settings.workers.max.saturating_sub(serving.scheduler().workers().0);
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        let bundle = Bundle::read(source, &self.options)?;
+        let mut sessions = self.open_sessions(&bundle, count)?;
+        let samples =
+            warmup::read_samples(&bundle.samples, serving.plugin(), serving.signature(), &source.model)?;
+        warmup::warm_up_sessions(&mut sessions, &settings.warmup.batch_sizes, &samples)?;
+        Ok(sessions)
+    }
+
+    fn open_sessions(&self, bundle: &Bundle, count: usize) -> Result<Vec<ModelSession>, String> {
         let refused = |error: ModelError| format!("{}: {error}", bundle.model_path.display());
         let source = ModelSource::new(bundle.model.clone(), |location| bundle.read_beside_model(location));
         let source = source.map_err(refused)?;
-        (0..settings.workers.max)
-            .map(|_| ModelSession::open(&self.runtime, &source).map_err(refused))
-            .collect()
+        (0..count).map(|_| ModelSession::open(&self.runtime, &source).map_err(refused)).collect()
     }
 
     fn load_plugin(&self, source: &VersionSource, bundle: &Bundle) -> Result<Option<Plugin>, String> {
@@ -129,6 +150,10 @@ impl Loader {
         };
         Plugin::load(&self.engine, plugin_source).map(Some).map_err(|error| error.to_string())
     }
+}
+
+pub(super) fn cannot_start(error: std::io::Error) -> String {
+    format!("a worker cannot be started: {error}")
 }
 
 fn plugin_name(reference: &PluginRef) -> String {

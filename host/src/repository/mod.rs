@@ -4,11 +4,14 @@
 //! requests look them up in; the manifests of published versions, and publishing itself. The request path
 //! only ever reads the index, which takes no lock.
 
+mod announce;
 mod checked;
 mod files;
 mod fingerprint;
 mod hints;
 mod index;
+mod commands;
+mod drain;
 mod keeper;
 mod layout;
 mod load;
@@ -19,11 +22,13 @@ mod scan;
 mod signature;
 mod startup;
 mod status;
+mod tracked;
 mod version;
 mod versions;
 mod warmup;
 
 pub use index::ModelIndex;
+pub use commands::KeeperHandle;
 pub use keeper::{Keeper, KeeperError, KeeperOptions};
 pub use layout::{VersionSource, find_sources};
 pub use load::{Loader, LoaderOptions};
@@ -31,5 +36,5 @@ pub use manifest::{FileSum, MANIFEST_FILE, Manifest, Mismatch, SIGNATURE_FILE};
 pub use publish::{Kind, Progress, PublishError, PublishRequest, Published, Signer, publish, unpublish};
 pub use signature::TrustedKeys;
 pub use startup::load_all;
-pub use status::{LoadFailure, VersionStatus};
+pub use status::{Draining, LoadFailure, LoadStage, VersionStatus};
 pub use versions::{ListedVersion, ManifestState, list_versions};

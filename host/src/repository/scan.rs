@@ -4,7 +4,7 @@
 //! saves work at the next scan, and decides nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -15,7 +15,7 @@ use crate::config::{ModelEntry, PluginRef};
 /// Model and version.
 pub(super) type Key = (String, String);
 
-/// One content of one version, as something to load: two that are equal would load the same.
+/// One content of one version with its settings, as something to load: two that are equal would load the same.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Candidate {
     pub(super) source: VersionSource,
@@ -25,6 +25,15 @@ pub(super) struct Candidate {
 impl Candidate {
     pub(super) fn key(&self) -> Key {
         (self.source.model.clone(), self.source.version.clone())
+    }
+
+    /// Whether what is loaded of `other` can be served with the settings of this one, without a reload.
+    pub(super) fn has_content_of(&self, other: &Self) -> bool {
+        let same_files = self.source.path == other.source.path && self.fingerprint == other.fingerprint;
+        match (&self.source.settings, &other.source.settings) {
+            (Ok(settings), Ok(before)) => same_files && !settings.needs_reload(before),
+            _ => false,
+        }
     }
 }
 
@@ -41,6 +50,8 @@ pub(super) struct Scan {
     pub(super) unreadable: BTreeSet<String>,
     /// Of `wanted`, what was last written long enough ago, by the files' own times.
     pub(super) old: BTreeSet<Key>,
+    /// Of `wanted`, what has a manifest and all the files that it names, in the sizes that it names.
+    pub(super) complete: BTreeSet<Key>,
     /// Folders whose names do not fit, with what is wrong.
     pub(super) passed_over: BTreeMap<PathBuf, &'static str>,
 }
@@ -52,13 +63,39 @@ pub(super) struct Scanner {
     plugins: PathBuf,
     listed: Vec<ModelEntry>,
     quiet: Duration,
-    /// The plugin that each version named when its files looked like this.
-    references: BTreeMap<Key, (Files, Option<PluginRef>)>,
+    known: BTreeMap<Key, Known>,
+}
+
+/// What was found out about a version when its files looked like this.
+#[derive(Debug)]
+struct Known {
+    files: Files,
+    reference: Option<PluginRef>,
+    fingerprint: Fingerprint,
+    complete: bool,
+}
+
+impl Known {
+    /// Looks at a version again, and opens files only if something has changed.
+    fn read(path: &Path, plugins: &Path, before: Option<Self>) -> Self {
+        let files = Files::read(path);
+        let before = before.filter(|before| before.files == files);
+        let reference = match &before {
+            Some(before) => before.reference.clone(),
+            None => plugin_reference(path),
+        };
+        let fingerprint = Fingerprint::with_plugin(files.clone(), reference.as_ref(), plugins);
+        let complete = match before {
+            Some(before) if before.fingerprint == fingerprint => before.complete,
+            _ => fingerprint.is_complete(path),
+        };
+        Self { files, reference, fingerprint, complete }
+    }
 }
 
 impl Scanner {
     pub(super) fn new(models: PathBuf, plugins: PathBuf, listed: Vec<ModelEntry>, quiet: Duration) -> Self {
-        Self { models, plugins, listed, quiet, references: BTreeMap::new() }
+        Self { models, plugins, listed, quiet, known: BTreeMap::new() }
     }
 
     /// Looks at everything.
@@ -74,26 +111,25 @@ impl Scanner {
             ..Scan::default()
         };
         let now = SystemTime::now();
-        let mut references = BTreeMap::new();
+        let mut all_known = BTreeMap::new();
         for source in listing.wanted {
             let key = (source.model.clone(), source.version.clone());
             if let (true, Err(reason)) = (listing.missing.contains(&key), &source.settings) {
                 scan.missing.insert(key, reason.clone());
                 continue;
             }
-            let files = Files::read(&source.path);
-            let reference = match self.references.remove(&key) {
-                Some((before, reference)) if before == files => reference,
-                _ => plugin_reference(&source.path),
-            };
-            let fingerprint = Fingerprint::with_plugin(files.clone(), reference.as_ref(), &self.plugins);
-            references.insert(key.clone(), (files, reference));
-            if fingerprint.has_been_still(self.quiet, now) {
+            let known = Known::read(&source.path, &self.plugins, self.known.remove(&key));
+            if known.fingerprint.has_been_still(self.quiet, now) {
                 scan.old.insert(key.clone());
             }
+            if known.complete {
+                scan.complete.insert(key.clone());
+            }
+            let fingerprint = known.fingerprint.clone();
+            all_known.insert(key.clone(), known);
             scan.wanted.insert(key, Arc::new(Candidate { source, fingerprint }));
         }
-        self.references = references;
+        self.known = all_known;
         Ok(scan)
     }
 }

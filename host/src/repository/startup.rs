@@ -25,7 +25,7 @@ pub async fn load_all(
     let slots = Arc::new(Semaphore::new(at_once));
     let mut loads = JoinSet::new();
     for source in sources {
-        index.set(&source.model, &source.version, &VersionStatus::Loading);
+        index.set(&source.model, &source.version, &VersionStatus::Discovered);
         let (loader, index, slots) = (Arc::clone(loader), Arc::clone(index), Arc::clone(&slots));
         loads.spawn(async move {
             let _slot = slots.acquire_owned().await;
@@ -48,7 +48,7 @@ pub async fn load_all(
 fn load_one(loader: &Loader, index: &ModelIndex, source: &VersionSource) -> bool {
     let (model, version) = (source.model.as_str(), source.version.as_str());
     let started = Instant::now();
-    let status = match loader.load(source) {
+    let status = match loader.load(source, &|_| ()) {
         Ok(generation) => VersionStatus::Ready(Arc::new(generation)),
         Err(reason) => VersionStatus::Failed(LoadFailure::now(reason)),
     };

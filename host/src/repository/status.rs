@@ -1,8 +1,8 @@
 //! How a version stands, for everybody who is told of it.
 //!
-//! Owns the states and the reasons of failures. It decides nothing: the reconciler does.
+//! Owns the states and their names, and the reasons of failures. It decides nothing: the reconciler does.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::SystemTime;
 
 use crate::pipeline::Generation;
@@ -25,15 +25,66 @@ impl LoadFailure {
     }
 }
 
+/// How far a load has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoadStage {
+    /// Its files are read and checked.
+    Validating,
+    /// Its sessions are opened and its plugin is compiled.
+    Loading,
+    /// It answers its first requests, which nobody but the host sends.
+    Warming,
+}
+
+impl LoadStage {
+    /// Its name in metrics and logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Validating => "validating",
+            Self::Loading => "loading",
+            Self::Warming => "warming",
+        }
+    }
+}
+
+/// A generation that new requests no longer reach.
+#[derive(Clone, Debug)]
+pub struct Draining {
+    /// When it was let go.
+    pub since: SystemTime,
+    generation: Weak<Generation>,
+}
+
+impl Draining {
+    pub(super) fn new(generation: &Arc<Generation>) -> Self {
+        Self { since: SystemTime::now(), generation: Arc::downgrade(generation) }
+    }
+
+    pub(super) fn is_freed(&self) -> bool {
+        self.generation.strong_count() == 0
+    }
+
+    /// Requests that still use it. The keeper holds it once itself.
+    pub fn requests(&self) -> usize {
+        self.generation.strong_count().saturating_sub(1)
+    }
+}
+
 /// How a version stands.
 #[derive(Clone, Debug)]
 pub enum VersionStatus {
-    /// Its files are not still yet, or it is being read, compiled and warmed up.
-    Loading,
+    /// It is there; its files are not still yet, or others load before it.
+    Discovered,
+    /// It is on its way.
+    Loading(LoadStage),
     /// It serves.
     Ready(Arc<Generation>),
     /// An earlier content of it serves; the present one could not replace it.
     Outdated(Arc<Generation>, LoadFailure),
+    /// It was let go; the requests that it has are still answered.
+    Draining(Draining),
+    /// It is out of memory, and is not loaded of its own accord; why and since when.
+    Unloaded(LoadFailure),
     /// It does not serve.
     Failed(LoadFailure),
 }
@@ -43,24 +94,29 @@ impl VersionStatus {
     pub const fn generation(&self) -> Option<&Arc<Generation>> {
         match self {
             Self::Ready(generation) | Self::Outdated(generation, _) => Some(generation),
-            Self::Loading | Self::Failed(_) => None,
+            Self::Discovered | Self::Loading(_) | Self::Draining(_) | Self::Unloaded(_) | Self::Failed(_) => {
+                None
+            }
         }
     }
 
-    /// How its present content failed, if it did.
+    /// Why its present content does not serve, where there is a reason beside its state.
     pub const fn failure(&self) -> Option<&LoadFailure> {
         match self {
-            Self::Outdated(_, failure) | Self::Failed(failure) => Some(failure),
-            Self::Loading | Self::Ready(_) => None,
+            Self::Outdated(_, failure) | Self::Unloaded(failure) | Self::Failed(failure) => Some(failure),
+            Self::Discovered | Self::Loading(_) | Self::Ready(_) | Self::Draining(_) => None,
         }
     }
 
-    /// Its name in metrics and logs.
+    /// Its name in metrics, logs and the index.
     pub const fn as_str(&self) -> &'static str {
         match self {
-            Self::Loading => "loading",
+            Self::Discovered => "discovered",
+            Self::Loading(stage) => stage.as_str(),
             Self::Ready(_) => "ready",
             Self::Outdated(..) => "outdated",
+            Self::Draining(_) => "draining",
+            Self::Unloaded(_) => "unloaded",
             Self::Failed(_) => "failed",
         }
     }

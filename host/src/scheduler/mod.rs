@@ -9,4 +9,4 @@ mod queue;
 mod ticket;
 mod worker;
 
-pub use worker::{InferOutcome, Scheduler, SchedulerOptions};
+pub use worker::{InferOutcome, QueueLimits, Scheduler};

@@ -16,7 +16,6 @@ pub(super) enum PushError {
 pub(super) struct Queue<T> {
     state: Mutex<State<T>>,
     arrived: Condvar,
-    size: usize,
 }
 
 #[derive(Debug)]
@@ -24,14 +23,28 @@ struct State<T> {
     items: VecDeque<T>,
     /// Workers that wait for an item: what goes to them does not wait.
     pullers: usize,
+    /// Of those who pull, how many are to be sent away.
+    leaving: usize,
+    size: usize,
     closed: bool,
 }
 
 impl<T> Queue<T> {
     /// A queue in which `size` items may wait, beside those that a waiting worker is about to take.
     pub(super) fn new(size: usize) -> Self {
-        let state = State { items: VecDeque::new(), pullers: 0, closed: false };
-        Self { state: Mutex::new(state), arrived: Condvar::new(), size }
+        let state = State { items: VecDeque::new(), pullers: 0, leaving: 0, size, closed: false };
+        Self { state: Mutex::new(state), arrived: Condvar::new() }
+    }
+
+    /// How many items may wait from now on. Those that wait already stay.
+    pub(super) fn resize(&self, size: usize) {
+        self.state().size = size;
+    }
+
+    /// Sends one of those away who pull: the next one that asks for an item gets none.
+    pub(super) fn dismiss_one(&self) {
+        self.state().leaving += 1;
+        self.arrived.notify_all();
     }
 
     fn state(&self) -> MutexGuard<'_, State<T>> {
@@ -44,7 +57,7 @@ impl<T> Queue<T> {
         if state.closed {
             return Err(PushError::Closed);
         }
-        let room = self.size + state.pullers;
+        let room = state.size + state.pullers.saturating_sub(state.leaving);
         if state.items.len() >= room {
             state.items.retain(is_wanted);
         }
@@ -60,10 +73,16 @@ impl<T> Queue<T> {
         Ok(())
     }
 
-    /// Waits for the oldest item; `None` once the queue is closed and empty.
+    /// Waits for the oldest item; `None` once the queue is closed and empty, or to be sent away.
     pub(super) fn pull(&self) -> Option<T> {
         let mut state = self.state();
         loop {
+            if state.leaving > 0 && !state.closed {
+                state.leaving -= 1;
+                // An arrival may have woken this one alone.
+                self.arrived.notify_one();
+                return None;
+            }
             if let Some(item) = state.items.pop_front() {
                 return Some(item);
             }
@@ -123,6 +142,33 @@ mod tests {
         }
         assert_eq!(queue.push(3, |&item| item != 1), Ok(()));
         assert_eq!((queue.pull(), queue.pull()), (Some(2), Some(3)));
+    }
+
+    #[test]
+    fn one_is_sent_away_and_the_bound_changes() {
+        let queue = Queue::new(1);
+        let push = |item| queue.push(item, |_| true);
+        assert_eq!((push(1), push(2)), (Ok(()), Err(PushError::Full)));
+        queue.resize(2);
+        assert_eq!((push(2), push(3)), (Ok(()), Err(PushError::Full)));
+        queue.dismiss_one();
+        assert_eq!((queue.pull(), queue.pull(), queue.pull()), (None, Some(1), Some(2)));
+        // Of two who wait one goes, and the other one gets what comes.
+        let queue = Arc::new(Queue::new(8));
+        let pullers: Vec<_> = (0..2)
+            .map(|_| {
+                let queue = Arc::clone(&queue);
+                std::thread::spawn(move || std::iter::from_fn(|| queue.pull()).count())
+            })
+            .collect();
+        queue.dismiss_one();
+        queue.push(1, |_| true).unwrap();
+        while queue.count(|_| true) > 0 {
+            std::thread::yield_now();
+        }
+        queue.close();
+        let pulled: usize = pullers.into_iter().map(|puller| puller.join().unwrap()).sum();
+        assert_eq!(pulled, 1);
     }
 
     #[test]

@@ -1,14 +1,16 @@
 //! The worker threads of one generation.
 //!
 //! Owns the sessions, one for each thread, and the way of a request from the queue to an answer.
-//! Dropping the scheduler closes the queue; each worker ends after what still waits, and drops its
-//! session on its own thread.
+//! Stopping or dropping the scheduler closes the queue; each worker ends after what still waits, and drops
+//! its session on its own thread. Limits and workers may change while it serves.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use tokio::sync::oneshot;
 
 use super::queue::{PushError, Queue};
@@ -17,15 +19,13 @@ use crate::error::{Error, ErrorCode};
 use crate::model::ModelSession;
 use crate::model::tensor::Tensor;
 
-/// The bounds of a generation's queue.
-#[derive(Clone, Debug)]
-pub struct SchedulerOptions {
-    /// The model's name, for thread names and errors.
-    pub model: String,
+/// The bounds of a generation's queue, which may change while it serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueLimits {
     /// Requests that may wait.
-    pub queue_size: usize,
+    pub size: usize,
     /// How long a request may wait before a worker starts it.
-    pub queue_timeout: Duration,
+    pub timeout: Duration,
 }
 
 /// The answer to one request, with where its time went.
@@ -51,9 +51,19 @@ struct Job {
 #[derive(Debug)]
 pub struct Scheduler {
     queue: Arc<Queue<Job>>,
-    options: SchedulerOptions,
-    workers: usize,
+    model: String,
+    limits: ArcSwap<QueueLimits>,
+    workers: Mutex<Workers>,
     busy: Arc<AtomicUsize>,
+}
+
+#[derive(Debug, Default)]
+struct Workers {
+    /// Those that have not been sent away.
+    count: usize,
+    /// How many there ever were: each one's name has a number of its own.
+    started: usize,
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl std::fmt::Debug for Job {
@@ -63,29 +73,74 @@ impl std::fmt::Debug for Job {
 }
 
 impl Scheduler {
-    /// Starts one worker thread for each session.
+    /// Starts one worker thread for each session. `model` is for thread names and errors.
     ///
     /// # Errors
     /// When a thread cannot be started.
-    pub fn start(sessions: Vec<ModelSession>, options: SchedulerOptions) -> std::io::Result<Self> {
+    pub fn start(
+        model: String,
+        sessions: Vec<ModelSession>,
+        limits: QueueLimits,
+    ) -> std::io::Result<Self> {
         let scheduler = Self {
-            queue: Arc::new(Queue::new(options.queue_size)),
-            workers: sessions.len(),
+            queue: Arc::new(Queue::new(limits.size)),
+            model,
+            limits: ArcSwap::from_pointee(limits),
+            workers: Mutex::default(),
             busy: Arc::default(),
-            options,
         };
-        for (index, session) in sessions.into_iter().enumerate() {
-            let (queue, busy) = (Arc::clone(&scheduler.queue), Arc::clone(&scheduler.busy));
-            // Linux cuts thread names at 15 bytes: the number goes first.
-            let name = format!("w{index}-{}", scheduler.options.model);
-            std::thread::Builder::new().name(name).spawn(move || work(session, &queue, &busy))?;
-        }
+        sessions.into_iter().try_for_each(|session| scheduler.add_worker(session))?;
         Ok(scheduler)
+    }
+
+    /// Changes the limits. A request that waits already keeps those that it came under.
+    pub fn apply(&self, limits: QueueLimits) {
+        self.queue.resize(limits.size);
+        self.limits.store(Arc::new(limits));
+    }
+
+    /// Starts one more worker.
+    ///
+    /// # Errors
+    /// When the thread cannot be started.
+    pub fn add_worker(&self, session: ModelSession) -> std::io::Result<()> {
+        let mut workers = self.lock_workers();
+        let (queue, busy) = (Arc::clone(&self.queue), Arc::clone(&self.busy));
+        // Linux cuts thread names at 15 bytes: the number goes first.
+        let name = format!("w{}-{}", workers.started, self.model);
+        let thread = std::thread::Builder::new().name(name).spawn(move || work(session, &queue, &busy))?;
+        workers.threads.retain(|thread| !thread.is_finished());
+        workers.threads.push(thread);
+        (workers.count, workers.started) = (workers.count + 1, workers.started + 1);
+        Ok(())
+    }
+
+    /// Sends one worker away: one ends, with its session, after the request that it runs. The last one stays.
+    pub fn remove_worker(&self) {
+        let mut workers = self.lock_workers();
+        if workers.count > 1 {
+            workers.count -= 1;
+            self.queue.dismiss_one();
+        }
+    }
+
+    /// Answers what waits, ends all workers and waits until their sessions are freed. Takes as long as what
+    /// they run: call it on a blocking thread.
+    pub fn stop(self) {
+        self.queue.close();
+        for thread in std::mem::take(&mut self.lock_workers().threads) {
+            // A worker catches its panics.
+            let _ended = thread.join();
+        }
+    }
+
+    fn lock_workers(&self) -> std::sync::MutexGuard<'_, Workers> {
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Worker threads, and how many of them run a model now.
     pub fn workers(&self) -> (usize, usize) {
-        (self.workers, self.busy.load(Relaxed))
+        (self.lock_workers().count, self.busy.load(Relaxed))
     }
 
     /// Requests that wait now.
@@ -109,15 +164,16 @@ impl Scheduler {
         let (answer, mut answered) = oneshot::channel();
         let arrived = Instant::now();
         let job = Job { inputs, wanted, ticket, arrived, answer };
-        self.queue.push(job, is_wanted).map_err(|error| self.refused(&error))?;
+        let limits = **self.limits.load();
+        self.queue.push(job, is_wanted).map_err(|error| self.refused(&error, limits))?;
 
-        let queue_deadline = arrived + self.options.queue_timeout;
+        let queue_deadline = arrived + limits.timeout;
         let first = queue_deadline.min(deadline);
         if let Ok(outcome) = tokio::time::timeout_at(first.into(), &mut answered).await {
             return self.unwrap(outcome);
         }
         if asker.give_up() {
-            return Err(if deadline <= queue_deadline { self.expired() } else { self.waited_too_long() });
+            return Err(if deadline <= queue_deadline { self.expired() } else { self.waited_too_long(limits) });
         }
         match tokio::time::timeout_at(deadline.into(), &mut answered).await {
             Ok(outcome) => self.unwrap(outcome),
@@ -132,20 +188,20 @@ impl Scheduler {
         outcome.unwrap_or_else(|_| {
             Err(Error::internal(format!(
                 "the worker of model '{}' ended without an answer",
-                self.options.model
+                self.model
             )))
         })
     }
 
-    fn refused(&self, error: &PushError) -> Error {
-        let model = &self.options.model;
+    fn refused(&self, error: &PushError, limits: QueueLimits) -> Error {
+        let model = &self.model;
         match error {
             PushError::Full => Error::new(
                 ErrorCode::ResourceExhausted,
                 format!(
                     "Exceeds maximum queue size: {} requests wait for model '{model}' already (queue.size); \
                      try again later",
-                    self.options.queue_size
+                    limits.size
                 ),
             ),
             PushError::Closed => {
@@ -154,19 +210,19 @@ impl Scheduler {
         }
     }
 
-    fn waited_too_long(&self) -> Error {
+    fn waited_too_long(&self, limits: QueueLimits) -> Error {
         Error::new(
             ErrorCode::Unavailable,
             format!(
                 "Request timeout expired: no worker of model '{}' became free within {} ms (queue.timeout)",
-                self.options.model,
-                self.options.queue_timeout.as_millis()
+                self.model,
+                limits.timeout.as_millis()
             ),
         )
     }
 
     fn expired(&self) -> Error {
-        let model = &self.options.model;
+        let model = &self.model;
         Error::new(ErrorCode::DeadlineExceeded, format!("the request's time ran out at model '{model}'"))
     }
 }

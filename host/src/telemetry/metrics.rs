@@ -26,8 +26,19 @@ const BUCKETS: [f64; 17] = [
     10.0, 30.0,
 ];
 
-/// The states of a version. `outdated` goes with `ready`.
-const STATES: [&str; 4] = ["loading", "ready", "outdated", "failed"];
+/// The states of a version. `outdated`, and the stages of a load that is to replace what serves, go with
+/// `ready`.
+const STATES: [&str; 9] = [
+    "discovered",
+    "validating",
+    "loading",
+    "warming",
+    "ready",
+    "outdated",
+    "draining",
+    "unloaded",
+    "failed",
+];
 
 /// The outcome of a request that was answered.
 const OK: &str = "ok";
@@ -98,6 +109,12 @@ struct StateLabels {
     state: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TransitionLabels {
+    model: String,
+    state: &'static str,
+}
+
 type Seconds = Counter<f64, std::sync::atomic::AtomicU64>;
 
 /// All series of the process.
@@ -112,6 +129,7 @@ pub struct Metrics {
     connections: Gauge,
     states: Family<StateLabels, Gauge>,
     swaps: Family<SwapLabels, Counter>,
+    transitions: Family<TransitionLabels, Counter>,
     rescans: Counter,
     readable: Gauge,
     waiting: Family<ModelLabels, Gauge>,
@@ -141,6 +159,7 @@ impl Metrics {
             connections: Gauge::default(),
             states: Family::default(),
             swaps: Family::default(),
+            transitions: Family::default(),
             rescans: Counter::default(),
             readable: Gauge::default(),
             waiting: Family::default(),
@@ -182,6 +201,7 @@ impl Metrics {
         registry.register("http_connections", "Open connections", self.connections.clone());
         registry.register("model_state", "1 for the state a version is in", self.states.clone());
         registry.register("swaps", "Loads of versions while serving, by outcome", self.swaps.clone());
+        registry.register("model_transitions", "Changes of versions into a state", self.transitions.clone());
         registry.register("rescans", "Scans of the models and plugins folders", self.rescans.clone());
         registry.register("repository_readable", "1 if the models folder can be read", self.readable.clone());
         registry.register("queue_requests", "Requests that wait for a worker", self.waiting.clone());
@@ -284,6 +304,11 @@ impl Metrics {
     /// Counts a load: `ok` if its generation is served, `failed` if there is none.
     pub fn swapped(&self, model: &str, outcome: &'static str) {
         self.swaps.get_or_create(&SwapLabels { model: model.to_owned(), outcome }).inc();
+    }
+
+    /// Counts a version's change into a state.
+    pub fn changed_state(&self, model: &str, state: &'static str) {
+        self.transitions.get_or_create(&TransitionLabels { model: model.to_owned(), state }).inc();
     }
 
     /// Counts a scan, and notes whether the models folder could be read.

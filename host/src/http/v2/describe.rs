@@ -70,24 +70,28 @@ fn listing(state: &AppState, only_ready: bool) -> Vec<Value> {
         .collect()
 }
 
-/// A version that serves an earlier content is `READY`, with the reason why the present one failed.
+/// The state in Triton's words, which its clients know, and in the host's own. A version that serves an
+/// earlier content is `READY`, with the reason why the present one failed.
 fn entry(name: &str, version: &str, status: &VersionStatus) -> Value {
     let state = match status {
         VersionStatus::Ready(_) | VersionStatus::Outdated(..) => "READY",
-        VersionStatus::Loading => "LOADING",
-        VersionStatus::Failed(_) => "UNAVAILABLE",
+        VersionStatus::Discovered | VersionStatus::Loading(_) => "LOADING",
+        VersionStatus::Draining(_) => "UNLOADING",
+        VersionStatus::Unloaded(_) | VersionStatus::Failed(_) => "UNAVAILABLE",
     };
-    let Some(failure) = status.failure() else {
-        return json!({"name": name, "version": version, "state": state, "reason": ""});
-    };
-    json!({
-        "name": name,
-        "version": version,
-        "state": state,
-        "reason": failure.reason,
-        "since": timestamp(failure.since),
-        "next_retry": failure.next_retry.map(timestamp),
-    })
+    let mut entry = json!({
+        "name": name, "version": version, "state": state, "status": status.as_str(), "reason": "",
+    });
+    if let Some(failure) = status.failure() {
+        entry["reason"] = json!(failure.reason);
+        entry["since"] = json!(timestamp(failure.since));
+        entry["next_retry"] = json!(failure.next_retry.map(timestamp));
+    }
+    if let VersionStatus::Draining(draining) = status {
+        entry["since"] = json!(timestamp(draining.since));
+        entry["requests"] = json!(draining.requests());
+    }
+    entry
 }
 
 pub(super) async fn model(State(state): State<AppState>, target: Target) -> Result<Response, Error> {
