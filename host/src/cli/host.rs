@@ -10,7 +10,7 @@ use crate::config::{LogFormat, Pooling, ServerConfig};
 use crate::http::{AdminAccess, AppParts, AppState, Lifecycle, ListenerOptions};
 use crate::model::{Runtime, RuntimeOptions};
 use crate::plugin::{EngineOptions, PluginEngine, PluginLimits};
-use crate::repository::{KeeperOptions, Loader, LoaderOptions, ModelIndex, TrustedKeys};
+use crate::repository::{KeeperHandle, KeeperOptions, Loader, LoaderOptions, ModelIndex, TrustedKeys};
 use crate::telemetry::{LogOptions, Metrics};
 
 /// What loads and runs versions.
@@ -97,6 +97,7 @@ pub(super) fn app_state(
     index: Arc<ModelIndex>,
     metrics: Arc<Metrics>,
     lifecycle: Arc<Lifecycle>,
+    keeper: KeeperHandle,
 ) -> Result<AppState, Failure> {
     let header = |name: &String| {
         http::HeaderName::try_from(name.as_str())
@@ -111,6 +112,7 @@ pub(super) fn app_state(
         index,
         metrics,
         lifecycle,
+        keeper,
         admin,
         max_body: config.server.max_body.as_usize(),
         request_timeout: config.server.request_timeout,

@@ -53,8 +53,6 @@ fn serve_blocking(config: &ServerConfig) -> Result<ExitCode, Failure> {
 
 async fn serve(config: &ServerConfig, loader: Arc<Loader>) -> Result<(), Failure> {
     let (index, lifecycle) = (Arc::new(ModelIndex::default()), Arc::new(Lifecycle::default()));
-    let state =
-        host::app_state(config, Arc::clone(&index), Arc::clone(&loader.metrics), Arc::clone(&lifecycle))?;
     let listener = bind(config, &config.server.http, &loader).await?;
     let address = listener.address().map_err(Failure::unavailable)?;
     let admin = match &config.server.admin {
@@ -62,11 +60,13 @@ async fn serve(config: &ServerConfig, loader: Arc<Loader>) -> Result<(), Failure
         None => None,
     };
     let admin_address = admin.as_ref().map(Listener::address).transpose().map_err(Failure::unavailable)?;
-    let keeper = Keeper::open(Arc::clone(&loader), index, host::keeper_options(config));
+    let keeper = Keeper::open(Arc::clone(&loader), Arc::clone(&index), host::keeper_options(config));
     let keeper = keeper.map_err(|error| match error {
         KeeperError::Unreadable(_) => Failure::config(error),
         KeeperError::Unwatchable(_) => Failure::unavailable(error),
     })?;
+    let metrics = Arc::clone(&loader.metrics);
+    let state = host::app_state(config, index, metrics, Arc::clone(&lifecycle), keeper.handle())?;
     tracing::info!(
         %address,
         admin = admin_address.map(tracing::field::display),

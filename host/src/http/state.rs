@@ -9,7 +9,7 @@ use std::time::Duration;
 use http::HeaderName;
 
 use super::admin::AdminAccess;
-use crate::repository::ModelIndex;
+use crate::repository::{KeeperHandle, ModelIndex};
 use crate::telemetry::Metrics;
 
 /// Whether the server wants requests. A load balancer reads it as readiness.
@@ -45,6 +45,8 @@ pub struct AppParts {
     pub metrics: Arc<Metrics>,
     /// Whether requests are wanted.
     pub lifecycle: Arc<Lifecycle>,
+    /// Loads and unloads.
+    pub keeper: KeeperHandle,
     /// Where operators may ask.
     pub admin: AdminAccess,
     /// Bytes of a request's body.
@@ -77,6 +79,10 @@ impl AppState {
 
     pub(super) fn lifecycle(&self) -> &Lifecycle {
         &self.0.lifecycle
+    }
+
+    pub(super) fn keeper(&self) -> &KeeperHandle {
+        &self.0.keeper
     }
 
     pub(super) fn admin(&self) -> &AdminAccess {

@@ -1,0 +1,95 @@
+//! `POST /v2/repository/models/{model}/load` and `…/unload`, as Triton's clients use them.
+//!
+//! Owns the bodies of these requests. What loading means is the repository's: a load answers when the model's
+//! versions serve or have failed.
+
+use std::time::Instant;
+
+use axum::extract::{Request, State};
+use axum::response::Response;
+use http::StatusCode;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::models::unknown;
+use crate::error::{Error, ErrorCode};
+use crate::http::state::AppState;
+use crate::http::target::Target;
+use crate::http::{body, reply};
+
+/// Bytes that a body may have.
+const BODY: usize = 1 << 20;
+
+/// The parameters of an unload that the protocol names; there are no dependents here.
+const UNLOAD_DEPENDENTS: &str = "unload_dependents";
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Control {
+    #[serde(default)]
+    parameters: Map<String, Value>,
+}
+
+pub(super) async fn load(
+    State(state): State<AppState>,
+    target: Target,
+    request: Request,
+) -> Result<Response, Error> {
+    let parameters = read(&state, request).await?;
+    if let Some(name) = parameters.keys().next() {
+        let message = format!(
+            "parameter '{}': a model is loaded as it lies in the models folder; put files and settings there",
+            name.chars().take(100).flat_map(char::escape_default).collect::<String>()
+        );
+        return Err(Error::new(ErrorCode::Unimplemented, message));
+    }
+    // A client that goes away takes nothing back.
+    let (keeper, model) = (state.keeper().clone(), target.model.clone());
+    let loading = tokio::spawn(async move { keeper.load(&model).await });
+    let loaded =
+        loading.await.map_err(|error| Error::internal(format!("the load itself failed: {error}")))?;
+    loaded
+        .map(|versions| reply::json(StatusCode::OK, &json!({"name": target.model, "versions": versions})))
+        .map_err(|reason| {
+            let known = state.index().all().contains_key(&target.model);
+            let message = format!("failed to load '{}': {reason}", shortened(&target.model));
+            Error::new(if known { ErrorCode::InvalidArgument } else { ErrorCode::NotFound }, message)
+        })
+}
+
+pub(super) async fn unload(
+    State(state): State<AppState>,
+    target: Target,
+    request: Request,
+) -> Result<Response, Error> {
+    let parameters = read(&state, request).await?;
+    if let Some(name) = parameters.keys().find(|name| name.as_str() != UNLOAD_DEPENDENTS) {
+        return Err(Error::invalid(format!(
+            "parameter '{}' is none of an unload; {UNLOAD_DEPENDENTS} is",
+            shortened(name)
+        )));
+    }
+    let (keeper, model) = (state.keeper().clone(), target.model.clone());
+    let unloading = tokio::spawn(async move { keeper.unload(&model).await });
+    let unloaded =
+        unloading.await.map_err(|error| Error::internal(format!("the unload itself failed: {error}")))?;
+    unloaded.map_err(|_| unknown(&target.model))?;
+    Ok(reply::json(StatusCode::OK, &json!({"name": target.model})))
+}
+
+fn shortened(name: &str) -> String {
+    name.chars().take(100).flat_map(char::escape_default).collect()
+}
+
+async fn read(state: &AppState, request: Request) -> Result<Map<String, Value>, Error> {
+    let (head, body) = request.into_parts();
+    let deadline = Instant::now() + state.request_timeout();
+    let body = body::read(&head.headers, body, BODY, deadline).await?;
+    if body.is_empty() {
+        return Ok(Map::new());
+    }
+    let control: Control = serde_json::from_slice(&body).map_err(|error| {
+        Error::invalid(format!("the body is no JSON of the form {{\"parameters\": {{…}}}}: {error}"))
+    })?;
+    Ok(control.parameters)
+}
