@@ -34,17 +34,19 @@ fn check(loaded: &Loaded<ServerConfig>) -> Result<ExitCode, Failure> {
     if let Some(problem) = &exposure {
         println!("FAILED  configuration: {problem}");
     }
-    let sources = find_sources(&config.repository.models, &config.models).map_err(Failure::config)?;
+    let decisions = host::decisions(config);
+    let sources =
+        find_sources(&config.repository.models, &config.models, &decisions).map_err(Failure::config)?;
     if sources.is_empty() {
         println!("no model in {}", config.repository.models.display());
     }
     let loader = Arc::new(host::loader(config)?);
-    let index = Arc::new(ModelIndex::default());
+    let index = Arc::new(ModelIndex::new(decisions));
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::unavailable)?;
     let (ready, failed) = runtime.block_on(load_all(&loader, &index, sources));
-    for (model, versions) in index.all().iter() {
-        for (version, status) in versions.iter() {
+    for (model, found) in index.all().iter() {
+        for (version, status) in &found.versions {
             match status {
                 VersionStatus::Failed(failure) => {
                     for line in failure.reason.lines() {

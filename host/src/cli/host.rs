@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use super::Failure;
 use crate::config::{LogFormat, Pooling, ServerConfig};
-use crate::http::{AdminAccess, AppParts, AppState, Lifecycle, ListenerOptions};
+use crate::http::{AdminAccess, AppParts, AppState, Control, Lifecycle, ListenerOptions};
 use crate::model::{Runtime, RuntimeOptions};
 use crate::plugin::{EngineOptions, PluginEngine, PluginLimits};
-use crate::repository::{KeeperHandle, KeeperOptions, Loader, LoaderOptions, ModelIndex, TrustedKeys};
+use crate::repository::{Decisions, KeeperOptions, Loader, LoaderOptions, ModelIndex, TrustedKeys};
 use crate::telemetry::{LogOptions, Metrics};
 
 /// What loads and runs versions.
@@ -46,10 +46,15 @@ pub(super) fn loader(config: &ServerConfig) -> Result<Loader, Failure> {
     })
 }
 
-pub(super) fn keeper_options(config: &ServerConfig) -> KeeperOptions {
+pub(super) fn decisions(config: &ServerConfig) -> Arc<Decisions> {
+    Arc::new(Decisions::open(&config.repository.models, config.repository.state.as_deref()))
+}
+
+pub(super) fn keeper_options(config: &ServerConfig, decisions: Arc<Decisions>) -> KeeperOptions {
     KeeperOptions {
         models: config.repository.models.clone(),
         listed: config.models.clone(),
+        decisions,
         rescan: config.repository.rescan,
         quiet: config.repository.quiet,
         drain: config.repository.drain,
@@ -97,7 +102,7 @@ pub(super) fn app_state(
     index: Arc<ModelIndex>,
     metrics: Arc<Metrics>,
     lifecycle: Arc<Lifecycle>,
-    keeper: KeeperHandle,
+    control: Control,
 ) -> Result<AppState, Failure> {
     let header = |name: &String| {
         http::HeaderName::try_from(name.as_str())
@@ -112,7 +117,7 @@ pub(super) fn app_state(
         index,
         metrics,
         lifecycle,
-        keeper,
+        control,
         admin,
         max_body: config.server.max_body.as_usize(),
         request_timeout: config.server.request_timeout,

@@ -13,8 +13,8 @@ use tokio::sync::watch;
 use super::flags::HostFlags;
 use super::{EXIT_INTERRUPTED, Failure, host};
 use crate::config::{ListenAddress, ServerConfig};
-use crate::http::{self, Lifecycle, Listener};
-use crate::repository::{Keeper, KeeperError, Loader, ModelIndex};
+use crate::http::{self, Control, Lifecycle, Listener};
+use crate::repository::{Keeper, KeeperError, Loader, ModelIndex, Steering};
 use crate::telemetry::start_logging;
 
 pub(super) fn run(flags: &HostFlags) -> ExitCode {
@@ -52,7 +52,9 @@ fn serve_blocking(config: &ServerConfig) -> Result<ExitCode, Failure> {
 }
 
 async fn serve(config: &ServerConfig, loader: Arc<Loader>) -> Result<(), Failure> {
-    let (index, lifecycle) = (Arc::new(ModelIndex::default()), Arc::new(Lifecycle::default()));
+    let decisions = host::decisions(config);
+    let (index, lifecycle) =
+        (Arc::new(ModelIndex::new(Arc::clone(&decisions))), Arc::new(Lifecycle::default()));
     let listener = bind(config, &config.server.http, &loader).await?;
     let address = listener.address().map_err(Failure::unavailable)?;
     let admin = match &config.server.admin {
@@ -60,13 +62,19 @@ async fn serve(config: &ServerConfig, loader: Arc<Loader>) -> Result<(), Failure
         None => None,
     };
     let admin_address = admin.as_ref().map(Listener::address).transpose().map_err(Failure::unavailable)?;
-    let keeper = Keeper::open(Arc::clone(&loader), Arc::clone(&index), host::keeper_options(config));
+    let keeper = Keeper::open(
+        Arc::clone(&loader),
+        Arc::clone(&index),
+        host::keeper_options(config, Arc::clone(&decisions)),
+    );
     let keeper = keeper.map_err(|error| match error {
         KeeperError::Unreadable(_) => Failure::config(error),
         KeeperError::Unwatchable(_) => Failure::unavailable(error),
     })?;
     let metrics = Arc::clone(&loader.metrics);
-    let state = host::app_state(config, index, metrics, Arc::clone(&lifecycle), keeper.handle())?;
+    let steering = Steering::new(Arc::clone(&index), decisions, Arc::clone(&metrics));
+    let control = Control { keeper: keeper.handle(), steering: steering.clone() };
+    let state = host::app_state(config, index, metrics, Arc::clone(&lifecycle), control)?;
     tracing::info!(
         %address,
         admin = admin_address.map(tracing::field::display),
@@ -78,6 +86,7 @@ async fn serve(config: &ServerConfig, loader: Arc<Loader>) -> Result<(), Failure
     );
 
     let loading = Arc::clone(&lifecycle);
+    tokio::spawn(steering.clone().run());
     tokio::spawn(keeper.run(move |ready, failed| {
         loading.set_loaded();
         tracing::info!(ready, failed, "all versions have been loaded or have failed");
@@ -90,7 +99,11 @@ async fn serve(config: &ServerConfig, loader: Arc<Loader>) -> Result<(), Failure
             None => true,
         }
     };
-    if tokio::join!(serving, administering) == (true, true) {
+    let drained = tokio::join!(serving, administering) == (true, true);
+    if let Err(reason) = tokio::task::block_in_place(|| steering.save()) {
+        tracing::warn!(%reason, "what traffic must remember is not kept");
+    }
+    if drained {
         tracing::info!("stopped: all requests were answered");
     } else {
         tracing::warn!("stopped: requests were still in flight after server.drain_timeout");

@@ -34,7 +34,6 @@ pub(super) const SERVER: &[Later] = &[
 
 /// In `model.yaml`.
 pub(super) const MODEL: &[Later] = &[
-    Later::new("traffic", "splitting of traffic between versions"),
     Later::new("batching", "dynamic batching"),
     Later::new("cache", "an answer cache"),
     Later::new("workers.min", "scaling of workers"),

@@ -15,6 +15,8 @@ use super::report::Report;
 use super::section::Section;
 use super::server::ServerConfig;
 use super::server_decode::{self, Machine};
+use super::traffic::{Labels, TrafficPolicy};
+use super::traffic_decode;
 use super::tree::Node;
 
 /// The file that is read if none is named and it is there.
@@ -112,6 +114,21 @@ impl ModelConfig {
     fn decode(root: Option<Node>, name: &str, problems: Vec<Problem>) -> Result<Loaded<Self>, Problems> {
         let reader = Reader::new(name, later::MODEL, problems);
         let (value, report) = reader.decode(root.unwrap_or_else(Node::empty), model::decode)?;
+        Ok(Loaded { value, report, file: Some(name.into()) })
+    }
+}
+
+impl TrafficPolicy {
+    /// Reads a policy by itself, what stands under `traffic` in `model.yaml`, from a text in YAML or JSON,
+    /// as if it were in a file of this name. It may use these labels.
+    ///
+    /// # Errors
+    /// Everything that is wrong in it.
+    pub fn from_text(name: &str, text: &str, labels: &Labels) -> Result<Loaded<Self>, Problems> {
+        let mut problems = Vec::new();
+        let root = file::decode(text.as_bytes(), name, &mut problems).unwrap_or_else(Node::empty);
+        let reader = Reader::new(name, &[], problems);
+        let (value, report) = reader.decode(root, |section| traffic_decode::policy(section, labels))?;
         Ok(Loaded { value, report, file: Some(name.into()) })
     }
 }

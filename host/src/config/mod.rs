@@ -30,6 +30,8 @@ mod section;
 mod server;
 mod server_decode;
 mod setting;
+mod traffic;
+mod traffic_decode;
 mod tree;
 mod yaml_text;
 
@@ -50,4 +52,8 @@ pub use report::{Report, ReportLine, Source};
 pub use server::{
     ListenSettings, LogSettings, ModelEntry, PluginSettings, PredictSettings, RepositorySettings,
     RuntimeSettings, ServerConfig,
+};
+pub use traffic::{
+    AlsoWanted, BanditPolicy, Colour, Gates, Labels, Number, Quantile, Reward, RolloutPolicy, ShadowPolicy,
+    Share, Sticky, TrafficPolicy, WeightedArm,
 };

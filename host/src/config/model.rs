@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use super::names::Name;
 use super::section::Section;
+use super::traffic::{AlsoWanted, Labels, TrafficPolicy};
+use super::traffic_decode;
 use super::tree::Value;
 use super::yaml_text;
 
@@ -21,6 +23,10 @@ pub struct ModelConfig {
     pub workers: WorkerSettings,
     /// `queue`: who waits for a worker.
     pub queue: QueueSettings,
+    /// `labels`, default none: names for versions.
+    pub labels: Labels,
+    /// `traffic`, default latest: which version answers a request that names none.
+    pub traffic: TrafficPolicy,
     /// `warmup`: what is run before a version serves.
     pub warmup: WarmupSettings,
 }
@@ -33,9 +39,9 @@ impl ModelConfig {
         self.warmup != before.warmup
     }
 
-    /// Versions that something else than `versions` names, and that are therefore loaded as well.
-    pub fn also_wanted(&self) -> Vec<String> {
-        Vec::new()
+    /// What has to be loaded for labels and traffic, whatever `versions` says.
+    pub fn also_wanted(&self) -> AlsoWanted {
+        self.traffic.also_wanted(&self.labels)
     }
 }
 
@@ -88,6 +94,8 @@ impl Default for ModelConfig {
             versions: VersionPolicy::Latest(1),
             workers: WorkerSettings { max: 1 },
             queue: QueueSettings { size: 1024, timeout: Duration::from_secs(2) },
+            labels: Labels::new(),
+            traffic: TrafficPolicy::Latest,
             warmup: WarmupSettings { batch_sizes: vec![1] },
         }
     }
@@ -97,8 +105,12 @@ impl Default for ModelConfig {
 pub(super) fn decode(section: &mut Section<'_>) -> ModelConfig {
     let default = ModelConfig::default();
     let day = Duration::from_secs(24 * 3600);
+    let versions = versions(section);
+    let labels = traffic_decode::labels(section);
     ModelConfig {
-        versions: versions(section),
+        versions,
+        traffic: section.section("traffic", |section| traffic_decode::policy(section, &labels)),
+        labels,
         workers: section.section("workers", |section| WorkerSettings {
             max: section.take_in("max", default.workers.max, 1..=4096),
         }),

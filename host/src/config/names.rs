@@ -1,6 +1,7 @@
 //! Words with a meaning: names of models and headers, capabilities, choices, log filters.
 
 use super::setting::{Choice, Text, Wrong, expected_choice, parse_choice, show_choice};
+use super::traffic::{Colour, Reward, Strategy};
 use super::yaml_text;
 
 /// What a plugin may import from the host, each by its own consent.
@@ -97,7 +98,7 @@ macro_rules! choice_text {
     )+};
 }
 
-choice_text!(Capability, Pooling, Watch, LogFormat);
+choice_text!(Capability, Pooling, Watch, LogFormat, Colour, Reward, Strategy);
 
 /// The longest name of a model or version, in bytes: it is a folder's name.
 const MAX_NAME: usize = 128;

@@ -72,12 +72,21 @@ impl<'r> Section<'r> {
 
     /// The value of a key that has no default. `None` notes the problem.
     pub(super) fn require<T: Setting>(&mut self, key: &'static str) -> Option<T> {
+        self.require_if(key, |_| Ok(()))
+    }
+
+    /// The value of a key that has no default and passes a check. `None` notes the problem.
+    pub(super) fn require_if<T: Setting>(
+        &mut self,
+        key: &'static str,
+        check: impl FnOnce(&T) -> Result<(), String>,
+    ) -> Option<T> {
         let Some(node) = self.claim(key) else {
             let message = format!("missing; expected {}", T::expected());
             self.reader.problem(&self.place, &self.path.key(key), message);
             return None;
         };
-        let value = self.read(key, &node, |_| Ok(()))?;
+        let value = self.read(key, &node, check)?;
         self.record(key, &value, Some(&node));
         Some(value)
     }
@@ -119,6 +128,81 @@ impl<'r> Section<'r> {
             section.finish();
         }
         values
+    }
+
+    /// Reads a map from names to values; `check` judges both.
+    pub(super) fn named_values<T: Setting>(
+        &mut self,
+        key: &'static str,
+        count: RangeInclusive<usize>,
+        check: impl Fn(&str, &T) -> Result<(), String>,
+    ) -> Vec<(String, T)> {
+        let path = self.path.key(key);
+        let mut values = Vec::new();
+        for Entry { key: name, place, value: node } in self.named_entries(key, count) {
+            let path = path.key(&name);
+            let Some(value) = T::read(&node, &mut At { reader: self.reader, path: path.clone() }) else {
+                continue;
+            };
+            match check(&name, &value) {
+                Ok(()) => self.reader.record(path, value.show(), Some(&node.place)),
+                Err(message) => self.reader.problem(&place, &path, message),
+            }
+            values.push((name, value));
+        }
+        values
+    }
+
+    /// Reads a map from names to maps, each by `read`; `check` judges the name.
+    pub(super) fn named_sections<T>(
+        &mut self,
+        key: &'static str,
+        count: RangeInclusive<usize>,
+        check: impl Fn(&str) -> Result<(), String>,
+        mut read: impl FnMut(&mut Section<'_>) -> T,
+    ) -> Vec<(String, T)> {
+        let path = self.path.key(key);
+        let mut values = Vec::new();
+        for Entry { key: name, place, value: node } in self.named_entries(key, count) {
+            let path = path.key(&name);
+            if let Err(message) = check(&name) {
+                self.reader.problem(&place, &path, message);
+            }
+            let mut section = Section::open(self.reader, path, Some(node));
+            values.push((name, read(&mut section)));
+            section.finish();
+        }
+        values
+    }
+
+    /// The entries of a map with names for keys, of which there have to be so many.
+    fn named_entries(&mut self, key: &'static str, count: RangeInclusive<usize>) -> Vec<Entry> {
+        let path = self.path.key(key);
+        let node = self.claim(key);
+        let place = node.as_ref().map_or_else(|| self.place.clone(), |node| node.place.clone());
+        let given = node.is_some();
+        let entries = match node {
+            Some(Node { value: Value::Mapping(entries), .. }) => entries,
+            Some(node) if !node.is_null() => {
+                self.reader.problem(
+                    &place,
+                    &path,
+                    format!("expected a map of names, got {}", node.describe()),
+                );
+                return Vec::new();
+            }
+            _ => Vec::new(),
+        };
+        if !count.contains(&entries.len()) {
+            let message =
+                format!("expected {} to {} names, got {}", count.start(), count.end(), entries.len());
+            self.reader.problem(&place, &path, message);
+            return Vec::new();
+        }
+        if entries.is_empty() {
+            self.reader.record(path, "{}".to_owned(), given.then_some(&place));
+        }
+        entries
     }
 
     /// The raw value of a key that is read by hand.

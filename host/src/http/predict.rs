@@ -5,8 +5,10 @@
 
 use std::sync::Arc;
 
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse as _, Response};
+use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 
 use super::serving::Serving;
@@ -14,7 +16,7 @@ use super::state::AppState;
 use super::target::Target;
 use super::v2::{infer, wire};
 use crate::error::{Error, ErrorCode};
-use crate::pipeline::{self, PredictInput, PredictOutput};
+use crate::pipeline::{self, Asked, PredictInput, PredictOutput};
 use crate::plugin::{self, Plugin, PluginRequest};
 use crate::telemetry::Endpoint;
 
@@ -23,13 +25,18 @@ pub(super) async fn predict(
     target: Target,
     request: Request,
 ) -> Result<Response, Error> {
-    let mut serving = Serving::begin(&state, &target, Endpoint::Predict)?;
-    let answer = answer(&state, &mut serving, request).await;
+    let (head, mut body) = request.into_parts();
+    let mut serving = Serving::begin(&state, &target, Endpoint::Predict, &head.headers, &mut body).await?;
+    let answer = answer(&state, &mut serving, &head, body).await;
     Ok(serving.finish(answer))
 }
 
-async fn answer(state: &AppState, serving: &mut Serving, request: Request) -> Result<Response, Error> {
-    let (head, body) = request.into_parts();
+async fn answer(
+    state: &AppState,
+    serving: &mut Serving,
+    head: &Parts,
+    body: Body,
+) -> Result<Response, Error> {
     let parameters = parameters(state, &head.headers, &head.uri)?;
     let body = serving.body(state, &head.headers, body).await?;
     let generation = Arc::clone(&serving.generation);
@@ -46,7 +53,12 @@ async fn answer(state: &AppState, serving: &mut Serving, request: Request) -> Re
         infer::refuse_unserved(&request)?;
         PredictInput::Tensors(request.inputs, parameters)
     };
-    match pipeline::predict(&generation, input, deadline, &mut serving.times).await? {
+    let kept = serving.keep(|| Asked::Predict(input.clone()));
+    let output = pipeline::predict(&generation, input, deadline, &mut serving.times).await;
+    if kept.is_some() {
+        serving.mirror(state, kept, output.clone().map_err(|error| error.code));
+    }
+    match output? {
         PredictOutput::Body(response) => plugin_answer(plugin, response),
         PredictOutput::Tensors(outputs) => wire::write_json(&generation, outputs),
     }

@@ -1,7 +1,7 @@
 //! One inference request from the first byte of its body to its answer.
 //!
-//! Owns what both inference routes have in common: which generation serves, reading the body, the
-//! metrics and the signature of the answer. A client that goes away drops it, which counts as
+//! Owns what both inference routes have in common: which generation serves, by name or by traffic, reading the
+//! body, the metrics, the mirror and the signature of the answer. A client that goes away drops it, which counts as
 //! cancelled.
 
 use std::sync::Arc;
@@ -13,15 +13,20 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::access::Served;
-use super::body;
 use super::state::AppState;
 use super::target::Target;
+use super::{body, sticky};
 use crate::error::{Error, ErrorCode};
-use crate::pipeline::{Generation, StageTimes};
+use crate::pipeline::{Asked, Generation, PredictOutput, StageTimes, mirror};
+use crate::repository::Route;
 use crate::telemetry::{Endpoint, InFlight};
+use crate::traffic::{Arm, MirrorSlot, Outcome};
 
 /// Names the version that answered.
 const MODEL_VERSION: HeaderName = HeaderName::from_static("x-nuke-model-version");
+
+/// Names the arm of the model's traffic that answered.
+const TRAFFIC_ARM: HeaderName = HeaderName::from_static("x-nuke-traffic-arm");
 
 /// See the module.
 #[derive(Debug)]
@@ -29,34 +34,79 @@ pub(super) struct Serving {
     pub(super) generation: Arc<Generation>,
     /// Where the stages note their time.
     pub(super) times: StageTimes,
+    /// Where it counts how the request went, if traffic chose.
+    arm: Option<Arc<Arm>>,
+    mirror: Option<(MirrorSlot, Arc<Generation>)>,
     endpoint: Endpoint,
     started: Instant,
+    /// When the body was there: how long a client takes to send it is no version's doing.
+    read: Instant,
     outcome: Result<(), ErrorCode>,
     _in_flight: InFlight,
 }
 
 impl Serving {
-    /// Pins the generation that answers.
-    pub(super) fn begin(state: &AppState, target: &Target, endpoint: Endpoint) -> Result<Self, Error> {
-        let generation = state.index().find(&target.model, target.version.as_deref())?;
+    /// Pins the generation that answers: the one that the path names, or as the model's traffic has it.
+    ///
+    /// # Errors
+    /// Those of the index, and of reading the body where that decides.
+    pub(super) async fn begin(
+        state: &AppState,
+        target: &Target,
+        endpoint: Endpoint,
+        headers: &HeaderMap,
+        body: &mut Body,
+    ) -> Result<Self, Error> {
+        let started = Instant::now();
+        let route = match &target.version {
+            Some(version) => {
+                let generation = state.index().find(&target.model, Some(version))?;
+                Route { generation, arm: None, mirror: None }
+            }
+            None => route(state, target, headers, body, started).await?,
+        };
         Ok(Self {
             times: StageTimes::default(),
+            mirror: route.mirror,
+            arm: route.arm,
             endpoint,
-            started: Instant::now(),
+            started,
+            read: started,
             outcome: Err(ErrorCode::Cancelled),
-            _in_flight: generation.metrics().enter(),
-            generation,
+            _in_flight: route.generation.metrics().enter(),
+            generation: route.generation,
         })
     }
 
     /// Reads the request's body.
     pub(super) async fn body(
-        &self,
+        &mut self,
         state: &AppState,
         headers: &HeaderMap,
         body: Body,
     ) -> Result<Bytes, Error> {
-        body::read(headers, body, state.max_body(), self.deadline(state.request_timeout())).await
+        let deadline = self.deadline(state.request_timeout());
+        let body = body::read(headers, body, state.max_body(), deadline).await;
+        self.read = Instant::now();
+        body
+    }
+
+    /// What is to be asked the same as this request, if anything is; `asked` keeps it.
+    pub(super) fn keep(&self, asked: impl FnOnce() -> Asked) -> Option<Asked> {
+        self.mirror.as_ref().map(|_| asked())
+    }
+
+    /// Asks the mirror what was kept, now that the client's own answer is there.
+    pub(super) fn mirror(
+        &mut self,
+        state: &AppState,
+        kept: Option<Asked>,
+        primary: Result<PredictOutput, ErrorCode>,
+    ) {
+        if let (Some((slot, generation)), Some(asked)) = (self.mirror.take(), kept) {
+            let metrics = state.metrics().traffic().shadow(generation.model(), generation.version());
+            mirror::ask(slot, generation, asked, primary, state.request_timeout(), metrics);
+        }
     }
 
     /// When a request that may take `timeout` runs out of time.
@@ -71,6 +121,9 @@ impl Serving {
         if let Ok(version) = HeaderValue::from_str(self.generation.version()) {
             response.headers_mut().insert(MODEL_VERSION, version);
         }
+        if let Some(arm) = self.arm.as_ref().and_then(|arm| HeaderValue::from_str(arm.name()).ok()) {
+            response.headers_mut().insert(TRAFFIC_ARM, arm);
+        }
         response.extensions_mut().insert(Served {
             model: self.generation.model().to_owned(),
             version: self.generation.version().to_owned(),
@@ -82,6 +135,43 @@ impl Serving {
 
 impl Drop for Serving {
     fn drop(&mut self) {
+        if let Some(arm) = &self.arm {
+            arm.finished(judged(self.outcome), self.read.elapsed());
+        }
         self.generation.metrics().finished(self.endpoint, self.outcome, self.started.elapsed(), &self.times);
+    }
+}
+
+/// Lets the model's traffic choose. Where the body decides, it is read first, and put back.
+async fn route(
+    state: &AppState,
+    target: &Target,
+    headers: &HeaderMap,
+    body: &mut Body,
+    started: Instant,
+) -> Result<Route, Error> {
+    let traffic = state.index().traffic(&target.model)?;
+    if traffic.needs_body() {
+        let deadline = started + state.request_timeout();
+        let whole = body::read(headers, std::mem::take(body), state.max_body(), deadline).await?;
+        *body = Body::from(whole.clone());
+        return state.index().route(&target.model, Some(&whole));
+    }
+    let sticky = traffic.sticky();
+    state.index().route(&target.model, sticky::key(&sticky, headers))
+}
+
+/// Who is to blame for an outcome: a request that is wrong is nobody's fault but its sender's.
+fn judged(outcome: Result<(), ErrorCode>) -> Outcome {
+    match outcome {
+        Ok(()) => Outcome::Answered,
+        Err(
+            ErrorCode::ResourceExhausted
+            | ErrorCode::DeadlineExceeded
+            | ErrorCode::PluginFault
+            | ErrorCode::Unavailable
+            | ErrorCode::Internal,
+        ) => Outcome::Failed,
+        Err(_) => Outcome::Neither,
     }
 }

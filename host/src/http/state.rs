@@ -9,7 +9,7 @@ use std::time::Duration;
 use http::HeaderName;
 
 use super::admin::AdminAccess;
-use crate::repository::{KeeperHandle, ModelIndex};
+use crate::repository::{KeeperHandle, ModelIndex, Steering};
 use crate::telemetry::Metrics;
 
 /// Whether the server wants requests. A load balancer reads it as readiness.
@@ -36,6 +36,15 @@ impl Lifecycle {
     }
 }
 
+/// What operators may do to what is served.
+#[derive(Clone, Debug)]
+pub struct Control {
+    /// Loads and unloads.
+    pub keeper: KeeperHandle,
+    /// Moves traffic.
+    pub steering: Steering,
+}
+
 /// What the handlers work with, and within which bounds.
 #[derive(Debug)]
 pub struct AppParts {
@@ -45,8 +54,8 @@ pub struct AppParts {
     pub metrics: Arc<Metrics>,
     /// Whether requests are wanted.
     pub lifecycle: Arc<Lifecycle>,
-    /// Loads and unloads.
-    pub keeper: KeeperHandle,
+    /// What operators may do.
+    pub control: Control,
     /// Where operators may ask.
     pub admin: AdminAccess,
     /// Bytes of a request's body.
@@ -82,7 +91,11 @@ impl AppState {
     }
 
     pub(super) fn keeper(&self) -> &KeeperHandle {
-        &self.0.keeper
+        &self.0.control.keeper
+    }
+
+    pub(super) fn steering(&self) -> &Steering {
+        &self.0.control.steering
     }
 
     pub(super) fn admin(&self) -> &AdminAccess {

@@ -8,6 +8,7 @@ use http::header;
 
 use super::state::AppState;
 use crate::error::Error;
+use crate::repository::Steering;
 
 const TEXT_FORMAT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -16,6 +17,7 @@ pub(super) async fn metrics(State(state): State<AppState>) -> Response {
         for generation in state.index().generations() {
             generation.observe();
         }
+        Steering::observe(state.index(), state.metrics());
     };
     match state.metrics().encode(observe) {
         Ok(text) => ([(header::CONTENT_TYPE, TEXT_FORMAT)], text).into_response(),

@@ -1,6 +1,6 @@
 //! Which model, and which version of it, a path names.
 //!
-//! Owns the reading of `{model}` and `{version}` in a route, so that a path that cannot be read is
+//! Owns the reading of `{model}`, `{model}@{version}` and `{version}` in a route, so that a path that cannot be read is
 //! answered in the same form as every other error.
 
 use axum::extract::{FromRequestParts, Path};
@@ -8,7 +8,7 @@ use http::request::Parts;
 
 use crate::error::Error;
 
-/// The model, and the version if the path names one.
+/// The model, and the version, label or arm if the path names one.
 #[derive(Debug)]
 pub(super) struct Target {
     pub(super) model: String,
@@ -26,8 +26,16 @@ impl<S: Send + Sync> FromRequestParts<S> for Target {
         for (name, value) in pairs {
             match name.as_str() {
                 "model" => target.model = value,
-                _ => target.version = Some(value),
+                "version" => target.version = Some(value),
+                _ => {}
             }
+        }
+        // No model's name has an '@': what follows it is a version or a label.
+        if let Some((model, version)) = target.model.split_once('@') {
+            if target.version.is_some() {
+                return Err(Error::invalid("the path names a version twice: behind '@' and on its own"));
+            }
+            target = Self { version: Some(version.to_owned()), model: model.to_owned() };
         }
         Ok(target)
     }

@@ -21,6 +21,8 @@ pub struct GenerationParts {
     pub model: String,
     /// The version's name.
     pub version: String,
+    /// Tells its content from every other: model, plugin, files and settings of the bundle, in hexadecimal.
+    pub digest: String,
     /// What the model takes and gives.
     pub signature: Arc<Signature>,
     /// One for each worker.
@@ -38,6 +40,7 @@ pub struct GenerationParts {
 pub struct Generation {
     model: String,
     version: String,
+    digest: String,
     signature: Arc<Signature>,
     scheduler: Scheduler,
     plugin: Option<Plugin>,
@@ -61,11 +64,17 @@ impl Generation {
             scheduler: Scheduler::start(parts.model.clone(), parts.sessions, limits)?,
             model: parts.model,
             version: parts.version,
+            digest: parts.digest,
             signature: parts.signature,
             plugin: parts.plugin,
             metrics: parts.metrics,
             settings: ArcSwap::from_pointee(parts.settings),
         })
+    }
+
+    /// Tells its content from every other, in hexadecimal.
+    pub fn digest(&self) -> &str {
+        &self.digest
     }
 
     /// How it is served now.

@@ -6,7 +6,7 @@
 
 mod compare;
 mod generation;
-mod mirror;
+pub mod mirror;
 mod stages;
 
 use std::future::Future;
@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 pub use generation::{Generation, GenerationParts};
-pub use mirror::{Asked, Mirror, MirrorOptions, Place};
+pub use mirror::Asked;
 pub use stages::{Stage, StageTimes};
 
 use crate::error::{Error, ErrorCode};

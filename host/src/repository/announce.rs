@@ -56,7 +56,12 @@ impl Keeper {
         // What failed before and is tried again is no news.
         if self.reconciler.standing(&key) == Standing::Ready {
             self.loader.metrics.changed_state(&key.0, stage.as_str());
-            tracing::info!(model = key.0, version = key.1, stage = stage.as_str(), "new content is on its way");
+            tracing::info!(
+                model = key.0,
+                version = key.1,
+                stage = stage.as_str(),
+                "new content is on its way"
+            );
         }
         self.show_again(&key);
     }

@@ -1,102 +1,236 @@
 //! What is being served, for requests to look up.
 //!
-//! Owns the map from a model's name and version to its generation. Reading it takes no lock: a
-//! request gets an `Arc` of the generation and keeps it to its end, whatever is swapped meanwhile.
+//! Owns the map from a model's name and version to its generation, and for each model the traffic between its
+//! versions. Reading either takes no lock: a request gets an `Arc` of the generation and keeps it to its end,
+//! whatever is swapped meanwhile.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 
+use super::decisions::Decisions;
 use super::status::VersionStatus;
-use super::version;
+use super::{steering, version};
+use crate::config::ModelConfig;
 use crate::error::{Error, ErrorCode};
 use crate::pipeline::Generation;
+use crate::traffic::{Arm, MirrorSlot, ReadyVersion, Traffic};
 
-/// A model's versions, the earliest first.
-pub(super) type Versions = Vec<(String, VersionStatus)>;
+/// A model's versions, the earliest first, and its traffic.
+#[derive(Clone, Debug)]
+pub struct Model {
+    /// Each version's name and how it stands.
+    pub versions: Vec<(String, VersionStatus)>,
+    /// Which of them answers a request that names none.
+    pub traffic: Arc<Traffic>,
+}
+
+impl Model {
+    fn status(&self, name: &str) -> Option<&VersionStatus> {
+        self.versions.iter().find(|(version, _)| version == name).map(|(_, status)| status)
+    }
+
+    /// The versions that serve, with what tells their contents apart.
+    fn ready(&self) -> Vec<ReadyVersion> {
+        let serving = self.versions.iter().filter_map(|(name, status)| Some((name, status.generation()?)));
+        serving
+            .map(|(name, generation)| ReadyVersion {
+                name: name.clone(),
+                digest: generation.digest().to_owned(),
+            })
+            .collect()
+    }
+}
+
+/// What answers a request that traffic has given out.
+#[derive(Debug)]
+pub struct Route {
+    /// It answers.
+    pub generation: Arc<Generation>,
+    /// Where it is counted how it went; `None` if the request named the version itself.
+    pub arm: Option<Arc<Arm>>,
+    /// What is to be asked the same, and is not waited for.
+    pub mirror: Option<(MirrorSlot, Arc<Generation>)>,
+}
+
+type Models = BTreeMap<String, Arc<Model>>;
+
+/// How often a request is given out anew when versions change in just that moment.
+const TRIES: usize = 8;
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ModelIndex {
-    models: ArcSwap<BTreeMap<String, Arc<Versions>>>,
+    models: ArcSwap<Models>,
+    decisions: Arc<Decisions>,
+    /// One change at a time.
+    changing: Mutex<()>,
+    /// Each draw has another number.
+    draws: AtomicU64,
 }
 
 impl ModelIndex {
+    /// An empty one; `decisions` say how traffic stood when it was last seen.
+    pub fn new(decisions: Arc<Decisions>) -> Self {
+        let draws = AtomicU64::new(RandomState::new().hash_one("draws"));
+        Self { models: ArcSwap::default(), decisions, changing: Mutex::default(), draws }
+    }
+
+    /// Applies a model's traffic and labels; versions stay as they are.
+    pub fn configure(&self, model: &str, settings: &ModelConfig) {
+        self.change(|models| {
+            if let Some(known) = models.get(model) {
+                let (traffic, labels) = (settings.traffic.clone(), settings.labels.clone());
+                let events = known.traffic.reconfigure(traffic, labels, SystemTime::now());
+                steering::tell(model, &events);
+                return false;
+            }
+            models.insert(model.to_owned(), Arc::new(self.new_model(model, settings)));
+            true
+        });
+    }
+
     /// Sets how one version stands; all others stay as they are.
     pub fn set(&self, model: &str, name: &str, status: &VersionStatus) {
-        self.models.rcu(|models| {
-            let mut models = BTreeMap::clone(models);
-            let versions = Arc::make_mut(models.entry(model.to_owned()).or_default());
+        self.change_versions(model, |versions| {
             versions.retain(|(version, _)| version != name);
             versions.push((name.to_owned(), status.clone()));
             versions.sort_by(|(left, _), (right, _)| version::compare(left, right));
-            models
         });
     }
 
     /// Takes a version out; requests that it answers already end as they would have.
     pub fn remove(&self, model: &str, name: &str) {
-        self.models.rcu(|models| {
-            let mut models = BTreeMap::clone(models);
-            if let Some(versions) = models.get_mut(model) {
-                Arc::make_mut(versions).retain(|(version, _)| version != name);
-            }
-            models.retain(|_, versions| !versions.is_empty());
-            models
-        });
+        self.change_versions(model, |versions| versions.retain(|(version, _)| version != name));
     }
 
-    /// The generation that answers for a model, or for one version of it.
+    /// Traffic leaves a version before the version leaves the map, and comes to one after it is in there.
+    fn change_versions(&self, model: &str, change: impl FnOnce(&mut Vec<(String, VersionStatus)>)) {
+        let mut events = Vec::new();
+        self.change(|models| {
+            let before = models.get(model).cloned();
+            let mut after =
+                before.as_deref().cloned().unwrap_or_else(|| self.new_model(model, &ModelConfig::default()));
+            change(&mut after.versions);
+            let ready = after.ready();
+            let stays = |one: &ReadyVersion| ready.iter().any(|other| other.name == one.name);
+            if let Some(before) = before.filter(|before| !before.ready().iter().all(stays)) {
+                let staying: Vec<_> = before.ready().into_iter().filter(stays).collect();
+                events.extend(before.traffic.versions_changed(&staying, SystemTime::now()));
+            }
+            let (is_empty, after) = (after.versions.is_empty(), Arc::new(after));
+            if is_empty {
+                models.remove(model);
+            } else {
+                models.insert(model.to_owned(), Arc::clone(&after));
+            }
+            self.models.store(Arc::new(models.clone()));
+            events.extend(after.traffic.versions_changed(&ready, SystemTime::now()));
+            false
+        });
+        steering::tell(model, &events);
+    }
+
+    /// Lets `change` work on a copy, which is published if it says so.
+    fn change(&self, change: impl FnOnce(&mut Models) -> bool) {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut models = Models::clone(&self.models.load());
+        if change(&mut models) {
+            self.models.store(Arc::new(models));
+        }
+    }
+
+    fn new_model(&self, model: &str, settings: &ModelConfig) -> Model {
+        let memory = self.decisions.remembered(model);
+        let traffic = Traffic::new(model, settings.traffic.clone(), settings.labels.clone(), memory);
+        Model { versions: Vec::new(), traffic: Arc::new(traffic) }
+    }
+
+    /// A model's traffic.
+    ///
+    /// # Errors
+    /// `NotFound` for a name that is not there.
+    pub fn traffic(&self, model: &str) -> Result<Arc<Traffic>, Error> {
+        let models = self.models.load();
+        models.get(model).map(|found| Arc::clone(&found.traffic)).ok_or_else(|| unknown(model))
+    }
+
+    /// The generation that answers a request that names no version, as the model's traffic has it. `key` is
+    /// what keeps the request at one arm, if it has that.
+    ///
+    /// # Errors
+    /// `NotFound` for a name that is not there, `Unavailable` if no version is ready that traffic goes to.
+    pub fn route(&self, model: &str, key: Option<&[u8]>) -> Result<Route, Error> {
+        let random = self.draws.fetch_add(0x9e37_79b9_7f4a_7c15, Relaxed);
+        for _ in 0..TRIES {
+            let models = self.models.load();
+            let found = models.get(model).ok_or_else(|| unknown(model))?;
+            let choice =
+                found.traffic.choose(key, random).map_err(|error| not_ready(model, found, &error.reason))?;
+            let generation = |version: &str| found.status(version)?.generation().map(Arc::clone);
+            // A version that has come since the map was read is in the next one.
+            let Some(chosen) = generation(choice.arm.version()) else {
+                continue;
+            };
+            let mirror =
+                choice.mirror.and_then(|slot| generation(slot.arm().version()).map(|mirror| (slot, mirror)));
+            return Ok(Route { generation: chosen, arm: Some(choice.arm), mirror });
+        }
+        Err(Error::new(ErrorCode::Unavailable, format!("model '{model}' is changing; try again")))
+    }
+
+    /// The generation of the version, label or arm that is named; without a name that of the version that
+    /// gets most requests.
     ///
     /// # Errors
     /// `NotFound` for a name that is not there, `Unavailable` for one that is not ready.
     pub fn find(&self, model: &str, name: Option<&str>) -> Result<Arc<Generation>, Error> {
         let models = self.models.load();
-        let Some(versions) = models.get(model) else {
-            return Err(Error::new(
-                ErrorCode::NotFound,
-                format!("Request for unknown model: '{}' is not found", shorten(model)),
-            ));
+        let found = models.get(model).ok_or_else(|| unknown(model))?;
+        let name: Arc<str> = match name {
+            Some(name) if found.status(name).is_some() => name.into(),
+            Some(name) => found.traffic.resolve(name).unwrap_or_else(|| name.into()),
+            None => found.traffic.main_version().map_err(|error| not_ready(model, found, &error.reason))?,
         };
-        match name {
-            Some(name) => match versions.iter().find(|(version, _)| version == name) {
-                Some((_, status)) => ready(model, name, status),
-                None => Err(Error::new(
-                    ErrorCode::NotFound,
-                    format!("Request for unknown model: '{model}' version {} is not found", shorten(name)),
-                )),
-            },
-            None => latest_ready(model, versions),
+        match found.status(&name) {
+            Some(status) => ready(model, &name, status),
+            None => Err(Error::new(
+                ErrorCode::NotFound,
+                format!("Request for unknown model: '{model}' version {} is not found", shorten(&name)),
+            )),
         }
     }
 
     /// All models with how each of their versions stands.
-    pub fn all(&self) -> Arc<BTreeMap<String, Arc<Versions>>> {
+    pub fn all(&self) -> Arc<BTreeMap<String, Arc<Model>>> {
         self.models.load_full()
     }
 
     /// All generations that serve.
     pub fn generations(&self) -> Vec<Arc<Generation>> {
         let models = self.models.load();
-        let statuses = models.values().flat_map(|versions| versions.iter().map(|(_, status)| status));
+        let statuses = models.values().flat_map(|model| model.versions.iter().map(|(_, status)| status));
         statuses.filter_map(VersionStatus::generation).map(Arc::clone).collect()
     }
 }
 
-/// The latest version that is ready: a later one that failed does not take the model down.
-fn latest_ready(model: &str, versions: &Versions) -> Result<Arc<Generation>, Error> {
-    let mut statuses = versions.iter().rev();
-    if let Some(generation) = statuses.find_map(|(_, status)| status.generation()) {
-        return Ok(Arc::clone(generation));
-    }
-    match versions.last() {
-        Some((version, status)) => ready(model, version, status),
-        None => Err(Error::new(
-            ErrorCode::NotFound,
-            format!("Request for unknown model: '{model}' has no available versions"),
-        )),
-    }
+fn unknown(model: &str) -> Error {
+    let message = format!("Request for unknown model: '{}' is not found", shorten(model));
+    Error::new(ErrorCode::NotFound, message)
+}
+
+/// No version is ready that traffic goes to: of a single version, or of the latest traffic has no other word,
+/// its own reason says more.
+fn not_ready(model: &str, found: &Model, reason: &str) -> Error {
+    let latest = found.versions.last().filter(|_| found.traffic.is_latest());
+    let told = latest.and_then(|(version, status)| ready(model, version, status).err());
+    told.unwrap_or_else(|| {
+        Error::new(ErrorCode::Unavailable, format!("model '{model}' is not ready: {reason}"))
+    })
 }
 
 fn ready(model: &str, version: &str, status: &VersionStatus) -> Result<Arc<Generation>, Error> {
@@ -133,7 +267,7 @@ mod tests {
 
     #[test]
     fn what_is_not_there_is_not_found_and_what_failed_says_why() {
-        let index = ModelIndex::default();
+        let index = ModelIndex::new(Arc::default());
         assert_eq!(index.find("m", None).unwrap_err().code, ErrorCode::NotFound);
         index.set("m", "1", &VersionStatus::Failed(LoadFailure::now("no model.onnx")));
         let error = index.find("m", None).unwrap_err();
@@ -141,7 +275,7 @@ mod tests {
         assert_eq!(error.message, "model 'm' version 1 is not ready: no model.onnx");
         assert_eq!(index.find("m", Some("2")).unwrap_err().code, ErrorCode::NotFound);
         index.set("m", "1", &VersionStatus::Discovered);
-        assert_eq!(index.all()["m"].len(), 1);
+        assert_eq!(index.all()["m"].versions.len(), 1);
         index.remove("m", "1");
         assert!(index.all().is_empty());
     }

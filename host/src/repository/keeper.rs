@@ -13,6 +13,7 @@ use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::commands::{Command, KeeperHandle, LoadAnswer};
+use super::decisions::Decisions;
 use super::drain::{drain, free};
 use super::fingerprint::Fingerprint;
 use super::hints::Hints;
@@ -39,6 +40,8 @@ pub struct KeeperOptions {
     pub models: PathBuf,
     /// Models outside of it.
     pub listed: Vec<ModelEntry>,
+    /// What stands over `model.yaml`.
+    pub decisions: Arc<Decisions>,
     /// From one scan to the next, whatever events say.
     pub rescan: Duration,
     /// How long files must be still before they are loaded.
@@ -132,8 +135,13 @@ impl Keeper {
         roots.extend(options.listed.iter().map(|entry| entry.path.clone()));
         let due = Arc::new(Notify::new());
         let hints = Hints::start(options.watch, roots, &due).map_err(KeeperError::Unwatchable)?;
-        let mut scanner =
-            Scanner::new(options.models.clone(), plugins, options.listed.clone(), options.quiet);
+        let mut scanner = Scanner::new(
+            options.models.clone(),
+            plugins,
+            options.listed.clone(),
+            Arc::clone(&options.decisions),
+            options.quiet,
+        );
         let scan = scanner.scan().map_err(KeeperError::Unreadable)?;
         loader.metrics.scanned(true);
         let at_once = std::thread::available_parallelism().map_or(1, usize::from);
@@ -245,10 +253,22 @@ impl Keeper {
                 tracing::warn!(path = %path.display(), "passed over: {reason}");
             }
         }
+        self.configure(&scan);
         let works = self.reconciler.observe(now, &scan);
         self.passed_over = scan.passed_over;
         self.start(works);
         self.show_changes();
+    }
+
+    /// Traffic and labels are a model's, not a version's: they count as soon as they are seen.
+    fn configure(&self, scan: &Scan) {
+        let mut last = "";
+        for (key, candidate) in &scan.wanted {
+            if let (true, Ok(settings)) = (key.0 != last, &candidate.source.settings) {
+                self.index.configure(&key.0, settings);
+                last = &key.0;
+            }
+        }
     }
 
     /// Carries out all commands that have come, with one look at the folders for those that need one.
@@ -397,7 +417,12 @@ impl Keeper {
             tracing::error!(model = key.0, version = key.1, %error, "a worker cannot be started");
         }
         let (workers, _) = generation.scheduler().workers();
-        tracing::info!(model = key.0, version = key.1, workers, "new settings are in effect, without a reload");
+        tracing::info!(
+            model = key.0,
+            version = key.1,
+            workers,
+            "new settings are in effect, without a reload"
+        );
     }
 
     /// Lets go of a generation that new requests no longer reach.

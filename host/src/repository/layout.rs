@@ -6,8 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use super::decisions::Decisions;
 use super::{files, version};
-use crate::config::{ModelConfig, ModelEntry, VersionPolicy};
+use crate::config::{AlsoWanted, ModelConfig, ModelEntry, VersionPolicy};
 
 const MODEL_FILE: &str = "model.yaml";
 /// The version's name of a model folder that has none.
@@ -47,8 +48,12 @@ pub(super) struct Listing {
 /// # Errors
 /// If the models folder cannot be read. A single model that cannot be read is a source whose settings
 /// say why.
-pub fn find_sources(models: &Path, listed: &[ModelEntry]) -> Result<Vec<VersionSource>, String> {
-    let listing = list(models, listed)?;
+pub fn find_sources(
+    models: &Path,
+    listed: &[ModelEntry],
+    decisions: &Decisions,
+) -> Result<Vec<VersionSource>, String> {
+    let listing = list(models, listed, decisions)?;
     for (path, reason) in &listing.passed_over {
         tracing::warn!(path = %path.display(), "passed over: {reason}");
     }
@@ -56,17 +61,17 @@ pub fn find_sources(models: &Path, listed: &[ModelEntry]) -> Result<Vec<VersionS
 }
 
 /// As [`find_sources`], with what else a comparison with what is loaded needs.
-pub(super) fn list(models: &Path, listed: &[ModelEntry]) -> Result<Listing, String> {
+pub(super) fn list(models: &Path, listed: &[ModelEntry], decisions: &Decisions) -> Result<Listing, String> {
     let mut listing = Listing::default();
     let mut by_model: BTreeMap<String, Vec<VersionSource>> = BTreeMap::new();
     for (name, path) in folders(models, &mut listing.passed_over)? {
-        let sources = model_folder(&name, &path, &mut listing);
+        let sources = model_folder(&name, &path, decisions, &mut listing);
         if !sources.is_empty() {
             by_model.insert(name, sources);
         }
     }
     for entry in listed {
-        add_listed(by_model.entry(entry.name.clone()).or_default(), entry);
+        add_listed(by_model.entry(entry.name.clone()).or_default(), entry, decisions);
         let key = (entry.name.clone(), entry.version.clone());
         listing.missing.remove(&key);
         listing.superseded.remove(&key);
@@ -107,14 +112,14 @@ pub(super) fn folders(
     Ok(found)
 }
 
-fn model_folder(name: &str, path: &Path, listing: &mut Listing) -> Vec<VersionSource> {
+fn model_folder(name: &str, path: &Path, decisions: &Decisions, listing: &mut Listing) -> Vec<VersionSource> {
     let source = |version: String, path: PathBuf, settings: &Result<ModelConfig, String>| VersionSource {
         model: name.to_owned(),
         version,
         path,
         settings: settings.clone(),
     };
-    let settings = model_settings(path);
+    let settings = model_settings(path).map(|settings| decisions.apply(name, settings));
     let mut versions = match folders(path, &mut listing.passed_over) {
         Ok(versions) => versions,
         Err(reason) => {
@@ -135,7 +140,9 @@ fn model_folder(name: &str, path: &Path, listing: &mut Listing) -> Vec<VersionSo
     versions.sort_by(|(left, _), (right, _)| version::compare(left, right));
     let policy = settings.as_ref().map_or(VersionPolicy::Latest(1), |settings| settings.versions.clone());
     let there: Vec<String> = versions.iter().map(|(version, _)| version.clone()).collect();
-    let also_wanted = settings.as_ref().map_or_else(|_| Vec::new(), ModelConfig::also_wanted);
+    let mut also_wanted = settings.as_ref().map(ModelConfig::also_wanted).unwrap_or_default();
+    let is_there = |name: &String| versions.iter().any(|(version, _)| version == name);
+    also_wanted.names.extend(decisions.promoted(name).filter(is_there));
     let selected = select(versions, &policy, &also_wanted);
     let is_selected = |version: &String| selected.iter().any(|(name, _)| name == version);
     let superseded = there.into_iter().filter(|version| !is_selected(version));
@@ -149,7 +156,9 @@ fn model_folder(name: &str, path: &Path, listing: &mut Listing) -> Vec<VersionSo
             },
             None => {
                 listing.missing.insert((name.to_owned(), version.clone()));
-                let missing = format!("model.yaml asks for version '{version}', but there is no such folder");
+                let missing = format!(
+                    "model.yaml or its traffic asks for version '{version}', but there is no such folder"
+                );
                 source(version.clone(), path.join(version), &Err(missing))
             }
         })
@@ -173,9 +182,11 @@ fn model_settings(folder: &Path) -> Result<ModelConfig, String> {
 type Versions = Vec<(String, Option<PathBuf>)>;
 
 /// What `policy` selects, the earliest first or as it lists them, and then what is wanted besides.
-fn select(versions: Vec<(String, PathBuf)>, policy: &VersionPolicy, also_wanted: &[String]) -> Versions {
+fn select(versions: Vec<(String, PathBuf)>, policy: &VersionPolicy, also_wanted: &AlsoWanted) -> Versions {
     let mut selected = select_by_policy(versions.clone(), policy);
-    for name in also_wanted {
+    let older = versions.len().saturating_sub(also_wanted.latest);
+    let latest = versions[older..].iter().map(|(name, _)| name);
+    for name in latest.chain(&also_wanted.names) {
         if selected.iter().all(|(chosen, _)| chosen != name) {
             let found = versions.iter().find(|(version, _)| version == name);
             selected.push((name.clone(), found.map(|(_, path)| path.clone())));
@@ -204,10 +215,10 @@ fn select_by_policy(versions: Vec<(String, PathBuf)>, policy: &VersionPolicy) ->
 
 /// A listed model adds a version, or replaces the one of the same name; `max_workers` holds for all of
 /// the model's versions.
-fn add_listed(sources: &mut Vec<VersionSource>, entry: &ModelEntry) {
+fn add_listed(sources: &mut Vec<VersionSource>, entry: &ModelEntry, decisions: &Decisions) {
     sources.retain(|source| source.version != NO_VERSION);
-    let settings =
-        sources.first().map_or_else(|| Ok(ModelConfig::default()), |source| source.settings.clone());
+    let default = || Ok(decisions.apply(&entry.name, ModelConfig::default()));
+    let settings = sources.first().map_or_else(default, |source| source.settings.clone());
     sources.retain(|source| source.version != entry.version);
     sources.push(VersionSource {
         model: entry.name.clone(),
@@ -235,7 +246,7 @@ mod tests {
     }
 
     fn selected(policy: &VersionPolicy) -> Vec<(String, bool)> {
-        let chosen = select(versions(&["1", "2", "10"]), policy, &[]);
+        let chosen = select(versions(&["1", "2", "10"]), policy, &AlsoWanted::default());
         chosen.into_iter().map(|(name, path)| (name, path.is_some())).collect()
     }
 
@@ -249,10 +260,17 @@ mod tests {
 
     #[test]
     fn what_is_wanted_besides_is_selected_once() {
-        let named: Vec<String> = ["1", "10", "7", "1"].map(str::to_owned).into();
-        let chosen = select(versions(&["1", "2", "10"]), &VersionPolicy::Latest(1), &named);
+        let besides = |names: &[&str], latest| AlsoWanted {
+            names: names.iter().map(|name| (*name).to_owned()).collect(),
+            latest,
+        };
+        let there = || versions(&["1", "2", "10"]);
+        let chosen = select(there(), &VersionPolicy::Latest(1), &besides(&["1", "10", "7"], 0));
         let chosen: Vec<_> = chosen.iter().map(|(name, path)| (name.as_str(), path.is_some())).collect();
         assert_eq!(chosen, [("10", true), ("1", true), ("7", false)]);
+        let chosen = select(there(), &VersionPolicy::Only(vec!["1".to_owned()]), &besides(&[], 2));
+        let chosen: Vec<_> = chosen.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(chosen, ["1", "2", "10"]);
     }
 
     #[test]

@@ -75,6 +75,7 @@ impl Loader {
         let generation = Generation::start(GenerationParts {
             model: source.model.clone(),
             version: source.version.clone(),
+            digest: bundle.digest(),
             signature,
             sessions,
             settings,
@@ -237,6 +238,12 @@ impl Bundle {
             files: std::collections::BTreeMap::new(),
             samples: Vec::new(),
         })
+    }
+
+    fn digest(&self) -> String {
+        use sha2::Digest as _;
+        let hash = sha2::Sha256::digest(&self.model);
+        hash.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// Reads a file of the version's folder, as it was published.

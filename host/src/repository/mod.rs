@@ -6,12 +6,13 @@
 
 mod announce;
 mod checked;
+mod commands;
+mod decisions;
+mod drain;
 mod files;
 mod fingerprint;
 mod hints;
 mod index;
-mod commands;
-mod drain;
 mod keeper;
 mod layout;
 mod load;
@@ -22,13 +23,15 @@ mod scan;
 mod signature;
 mod startup;
 mod status;
+mod steering;
 mod tracked;
 mod version;
 mod versions;
 mod warmup;
 
-pub use index::ModelIndex;
 pub use commands::KeeperHandle;
+pub use decisions::{Decisions, policy as traffic_policy};
+pub use index::{Model, ModelIndex, Route};
 pub use keeper::{Keeper, KeeperError, KeeperOptions};
 pub use layout::{VersionSource, find_sources};
 pub use load::{Loader, LoaderOptions};
@@ -37,4 +40,6 @@ pub use publish::{Kind, Progress, PublishError, PublishRequest, Published, Signe
 pub use signature::TrustedKeys;
 pub use startup::load_all;
 pub use status::{Draining, LoadFailure, LoadStage, VersionStatus};
+pub use steering::Steering;
+pub(crate) use version::compare as compare_versions;
 pub use versions::{ListedVersion, ManifestState, list_versions};

@@ -145,10 +145,19 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("models")).unwrap();
         let plugins = folder.path().join("plugins");
-        let scanner = Scanner::new(folder.path().join("models"), plugins, Vec::new(), QUIET);
+        let scanner = Scanner::new(folder.path().join("models"), plugins, Vec::new(), Arc::default(), QUIET);
         let reconciler = Reconciler::new(QUIET);
         let now = Instant::now();
-        Self { folder, scanner, reconciler, now, count: 0, loads: Vec::new(), serving: BTreeMap::new(), held: BTreeSet::new() }
+        Self {
+            folder,
+            scanner,
+            reconciler,
+            now,
+            count: 0,
+            loads: Vec::new(),
+            serving: BTreeMap::new(),
+            held: BTreeSet::new(),
+        }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -252,7 +261,8 @@ impl World {
 
     fn run(&mut self, step: &Step) {
         self.command(step);
-        let needs_folder = !matches!(step, Step::Away | Step::Wait(_) | Step::Load { .. } | Step::Unload { .. });
+        let needs_folder =
+            !matches!(step, Step::Away | Step::Wait(_) | Step::Load { .. } | Step::Unload { .. });
         if !self.path("models").exists() && needs_folder {
             return;
         }
@@ -591,7 +601,10 @@ fn a_model_that_cannot_be_looked_at_stays_as_it_is() {
     let mut reconciler = Reconciler::new(QUIET);
     let mut now = Instant::now();
     reconciler.observe(now, &Scan { old: [one.0.clone()].into(), ..scan_of(&[&one]) });
-    assert!(reconciler.finished(now, &load(&one), Outcome::Loaded).0, "old files are loaded at the first look");
+    assert!(
+        reconciler.finished(now, &load(&one), Outcome::Loaded).0,
+        "old files are loaded at the first look"
+    );
     reconciler.changes();
     for _ in 0..5 {
         now += QUIET;
@@ -667,7 +680,10 @@ fn a_complete_manifest_spares_the_wait_and_nothing_else_does() {
     broken.source.settings = Err("half written".to_owned());
     assert_eq!(Reconciler::new(QUIET).observe(now, &complete(&(next.0.clone(), Arc::new(broken)))), []);
     // Once a scan was not the first one, old files have to be still like all others, unless asked for.
-    let old = |candidate: &(Key, Arc<Candidate>)| Scan { old: [candidate.0.clone()].into(), ..scan_of(&[candidate]) };
+    let old = |candidate: &(Key, Arc<Candidate>)| Scan {
+        old: [candidate.0.clone()].into(),
+        ..scan_of(&[candidate])
+    };
     let (mut reconciler, now) = serving(&one);
     assert_eq!(reconciler.observe(now, &old(&next)), []);
     reconciler.ask("m", now);

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use super::decisions::Decisions;
 use super::fingerprint::{Files, Fingerprint, plugin_reference};
 use super::layout::{self, VersionSource};
 use crate::config::{ModelEntry, PluginRef};
@@ -62,6 +63,7 @@ pub(super) struct Scanner {
     models: PathBuf,
     plugins: PathBuf,
     listed: Vec<ModelEntry>,
+    decisions: Arc<Decisions>,
     quiet: Duration,
     known: BTreeMap<Key, Known>,
 }
@@ -94,8 +96,14 @@ impl Known {
 }
 
 impl Scanner {
-    pub(super) fn new(models: PathBuf, plugins: PathBuf, listed: Vec<ModelEntry>, quiet: Duration) -> Self {
-        Self { models, plugins, listed, quiet, known: BTreeMap::new() }
+    pub(super) fn new(
+        models: PathBuf,
+        plugins: PathBuf,
+        listed: Vec<ModelEntry>,
+        decisions: Arc<Decisions>,
+        quiet: Duration,
+    ) -> Self {
+        Self { models, plugins, listed, decisions, quiet, known: BTreeMap::new() }
     }
 
     /// Looks at everything.
@@ -103,7 +111,7 @@ impl Scanner {
     /// # Errors
     /// If the models folder cannot be read; nothing is known then.
     pub(super) fn scan(&mut self) -> Result<Scan, String> {
-        let listing = layout::list(&self.models, &self.listed)?;
+        let listing = layout::list(&self.models, &self.listed, &self.decisions)?;
         let mut scan = Scan {
             superseded: listing.superseded,
             unreadable: listing.unreadable,

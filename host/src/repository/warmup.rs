@@ -196,7 +196,12 @@ mod tests {
     fn without_a_preprocessor_a_sample_is_an_inference_request() {
         let signature = Signature { inputs: vec![spec(DataType::Fp32, &[-1, 2])], outputs: vec![] };
         let read = |text: &'static str| {
-            read_samples(&[("samples/x.json".to_owned(), Bytes::from_static(text.as_bytes()))], None, &signature, "m")
+            read_samples(
+                &[("samples/x.json".to_owned(), Bytes::from_static(text.as_bytes()))],
+                None,
+                &signature,
+                "m",
+            )
         };
         let good = r#"{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [1, 2]}]}"#;
         assert!(matches!(&read(good).unwrap()[0].input, SampleInput::Tensors(tensors) if tensors.len() == 1));

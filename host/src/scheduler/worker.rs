@@ -77,11 +77,7 @@ impl Scheduler {
     ///
     /// # Errors
     /// When a thread cannot be started.
-    pub fn start(
-        model: String,
-        sessions: Vec<ModelSession>,
-        limits: QueueLimits,
-    ) -> std::io::Result<Self> {
+    pub fn start(model: String, sessions: Vec<ModelSession>, limits: QueueLimits) -> std::io::Result<Self> {
         let scheduler = Self {
             queue: Arc::new(Queue::new(limits.size)),
             model,
@@ -173,7 +169,11 @@ impl Scheduler {
             return self.unwrap(outcome);
         }
         if asker.give_up() {
-            return Err(if deadline <= queue_deadline { self.expired() } else { self.waited_too_long(limits) });
+            return Err(if deadline <= queue_deadline {
+                self.expired()
+            } else {
+                self.waited_too_long(limits)
+            });
         }
         match tokio::time::timeout_at(deadline.into(), &mut answered).await {
             Ok(outcome) => self.unwrap(outcome),
@@ -186,10 +186,7 @@ impl Scheduler {
         outcome: Result<Result<InferOutcome, Error>, oneshot::error::RecvError>,
     ) -> Result<InferOutcome, Error> {
         outcome.unwrap_or_else(|_| {
-            Err(Error::internal(format!(
-                "the worker of model '{}' ended without an answer",
-                self.model
-            )))
+            Err(Error::internal(format!("the worker of model '{}' ended without an answer", self.model)))
         })
     }
 

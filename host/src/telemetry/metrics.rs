@@ -28,17 +28,8 @@ const BUCKETS: [f64; 17] = [
 
 /// The states of a version. `outdated`, and the stages of a load that is to replace what serves, go with
 /// `ready`.
-const STATES: [&str; 9] = [
-    "discovered",
-    "validating",
-    "loading",
-    "warming",
-    "ready",
-    "outdated",
-    "draining",
-    "unloaded",
-    "failed",
-];
+const STATES: [&str; 9] =
+    ["discovered", "validating", "loading", "warming", "ready", "outdated", "draining", "unloaded", "failed"];
 
 /// The outcome of a request that was answered.
 const OK: &str = "ok";

@@ -12,18 +12,18 @@ use crate::http::reply;
 use crate::http::state::AppState;
 use crate::http::target::Target;
 use crate::http::timestamp::timestamp;
-use crate::repository::VersionStatus;
+use crate::repository::{Model, VersionStatus};
 
 pub(super) async fn all(State(state): State<AppState>) -> Response {
     let all = state.index().all();
-    let models: Vec<_> = all.iter().map(|(name, versions)| model(name, versions)).collect();
+    let models: Vec<_> = all.iter().map(|(name, found)| model(name, found)).collect();
     reply::json(StatusCode::OK, &json!({"models": models}))
 }
 
 pub(super) async fn one(State(state): State<AppState>, target: Target) -> Result<Response, Error> {
     let all = state.index().all();
-    let (name, versions) = all.get_key_value(&target.model).ok_or_else(|| unknown(&target.model))?;
-    Ok(reply::json(StatusCode::OK, &model(name, versions)))
+    let (name, found) = all.get_key_value(&target.model).ok_or_else(|| unknown(&target.model))?;
+    Ok(reply::json(StatusCode::OK, &model(name, found)))
 }
 
 /// A model that is not there, in the protocol's words.
@@ -32,9 +32,9 @@ pub(super) fn unknown(model: &str) -> Error {
     Error::new(ErrorCode::NotFound, format!("Request for unknown model: '{name}' is not found"))
 }
 
-fn model(name: &str, versions: &[(String, VersionStatus)]) -> Value {
-    let versions: Vec<_> = versions.iter().map(|(version, status)| entry(version, status)).collect();
-    json!({"name": name, "versions": versions})
+fn model(name: &str, found: &Model) -> Value {
+    let versions: Vec<_> = found.versions.iter().map(|(version, status)| entry(version, status)).collect();
+    json!({"name": name, "versions": versions, "traffic": found.traffic.status()})
 }
 
 fn entry(version: &str, status: &VersionStatus) -> Value {

@@ -62,12 +62,25 @@ pub(super) async fn index(State(state): State<AppState>, request: Request) -> Re
 
 fn listing(state: &AppState, only_ready: bool) -> Vec<Value> {
     let all = state.index().all();
-    let versions =
-        all.iter().flat_map(|(name, versions)| versions.iter().map(move |version| (name, version)));
-    versions
-        .filter(|(_, (_, status))| !only_ready || status.generation().is_some())
-        .map(|(name, (version, status))| entry(name, version, status))
-        .collect()
+    let mut entries = Vec::new();
+    for (name, model) in all.iter() {
+        let rolled_back = model.traffic.rolled_back();
+        for (version, status) in &model.versions {
+            if only_ready && status.generation().is_none() {
+                continue;
+            }
+            let mut entry = entry(name, version, status);
+            // It serves whoever names it, and traffic has left it.
+            if let Some((canary, reason)) = &rolled_back
+                && canary == version
+                && status.failure().is_none()
+            {
+                entry["reason"] = json!(format!("rolled back: {reason}"));
+            }
+            entries.push(entry);
+        }
+    }
+    entries
 }
 
 /// The state in Triton's words, which its clients know, and in the host's own. A version that serves an
@@ -100,10 +113,11 @@ pub(super) async fn model(State(state): State<AppState>, target: Target) -> Resu
     let all = state.index().all();
     let is_ready = |(name, status): &(String, VersionStatus)| status.generation().map(|_| name.clone());
     let versions: Vec<_> = match version {
-        Some(version) => vec![version.to_owned()],
-        None => {
-            all.get(model).map(|versions| versions.iter().filter_map(is_ready).collect()).unwrap_or_default()
-        }
+        Some(_) => vec![generation.version().to_owned()],
+        None => all
+            .get(model)
+            .map(|model| model.versions.iter().filter_map(is_ready).collect())
+            .unwrap_or_default(),
     };
     let tensor = |spec: &TensorSpec| json!({"name": spec.name, "datatype": spec.datatype.as_str(), "shape": spec.shape});
     let signature = generation.signature();

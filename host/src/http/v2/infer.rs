@@ -15,7 +15,7 @@ use crate::error::{Error, ErrorCode};
 use crate::http::serving::Serving;
 use crate::http::state::AppState;
 use crate::http::target::Target;
-use crate::pipeline;
+use crate::pipeline::{self, Asked, PredictOutput};
 use crate::telemetry::Endpoint;
 
 pub(super) async fn infer(
@@ -23,8 +23,8 @@ pub(super) async fn infer(
     target: Target,
     request: Request,
 ) -> Result<Response, Error> {
-    let mut serving = Serving::begin(&state, &target, Endpoint::Infer)?;
-    let (head, body) = request.into_parts();
+    let (head, mut body) = request.into_parts();
+    let mut serving = Serving::begin(&state, &target, Endpoint::Infer, &head.headers, &mut body).await?;
     let answer = match serving.body(&state, &head.headers, body).await {
         Ok(body) => answer(&state, &mut serving, &head.headers, &body).await,
         Err(error) => Err(error),
@@ -45,8 +45,13 @@ pub(in crate::http) async fn answer(
     let deadline = serving.deadline(patience.min(state.request_timeout()));
     let inputs = std::mem::take(&mut request.inputs);
     let wanted = request.outputs.iter().map(|output| output.name.as_str());
-    let outputs = pipeline::infer(&serving.generation, inputs, wanted, deadline, &mut serving.times).await?;
-    wire::write(&serving.generation, &request, outputs)
+    let kept = serving.keep(|| Asked::Infer(inputs.clone(), wanted.clone().map(str::to_owned).collect()));
+    let outputs = pipeline::infer(&serving.generation, inputs, wanted, deadline, &mut serving.times).await;
+    if kept.is_some() {
+        let primary = outputs.clone().map(PredictOutput::Tensors).map_err(|error| error.code);
+        serving.mirror(state, kept, primary);
+    }
+    wire::write(&serving.generation, &request, outputs?)
 }
 
 /// The extensions that are not advertised are refused, never silently ignored.

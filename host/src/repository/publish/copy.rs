@@ -90,7 +90,7 @@ fn open_plain(path: &Path) -> Result<File, PublishError> {
 }
 
 /// Writes a new file and brings it to the disk.
-pub(super) fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), String> {
+pub(in crate::repository) fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), String> {
     let write = || {
         let mut file = File::create_new(path)?;
         file.write_all(bytes)?;
@@ -112,7 +112,7 @@ pub(super) fn sync_folders(folder: &Path) -> Result<(), String> {
 }
 
 /// Brings a folder's entries to the disk. A file system that cannot do so for folders needs not.
-pub(super) fn sync_folder(folder: &Path) -> Result<(), String> {
+pub(in crate::repository) fn sync_folder(folder: &Path) -> Result<(), String> {
     match File::open(folder).and_then(|folder| folder.sync_all()) {
         Err(error) if !matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => {
             Err(format!("{} cannot be brought to the disk: {error}", folder.display()))

@@ -13,6 +13,7 @@ mod staging;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+pub(super) use copy::{sync_folder, write_synced};
 pub use remove::unpublish;
 
 use super::layout::is_name;

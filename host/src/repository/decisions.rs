@@ -1,0 +1,199 @@
+//! What operators and rollouts have decided, kept where it outlives the process.
+//!
+//! Owns the state folder (`repository.state`): for each model `<model>.traffic.yaml`, the traffic that was set
+//! through the admin interface and stands over that of `model.yaml`, and `<model>.traffic.json`, what rollouts
+//! and bandits must remember. Files are replaced whole. It decides nothing, and no request reads it.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::layout::is_name;
+use super::publish::{sync_folder, write_synced};
+use crate::config::{Labels, ModelConfig, TrafficPolicy};
+use crate::traffic::Remembered;
+
+const SET: &str = ".traffic.yaml";
+const REMEMBERED: &str = ".traffic.json";
+/// The folder's name in the models folder, which scans pass over.
+const DEFAULT_FOLDER: &str = ".nuke";
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Decisions {
+    folder: PathBuf,
+    models: Mutex<BTreeMap<String, Decided>>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Decided {
+    set: Option<String>,
+    /// That the text does not fit the model any more has been told.
+    told: bool,
+    remembered: Option<Remembered>,
+}
+
+impl Decisions {
+    /// Reads what was decided before. What cannot be read is told in the log and does not count; it stays
+    /// where it is.
+    pub fn open(models: &Path, folder: Option<&Path>) -> Self {
+        let folder = folder.map_or_else(|| models.join(DEFAULT_FOLDER), Path::to_owned);
+        let mut decided: BTreeMap<String, Decided> = BTreeMap::new();
+        for name in files(&folder) {
+            if let Some(model) = name.strip_suffix(SET).filter(|model| is_name(model)) {
+                decided.entry(model.to_owned()).or_default().set =
+                    told(&folder.join(&name), read(&folder.join(&name)));
+            } else if let Some(model) = name.strip_suffix(REMEMBERED).filter(|model| is_name(model)) {
+                let remembered = read(&folder.join(&name))
+                    .and_then(|text| serde_json::from_str(&text).map_err(|error| error.to_string()));
+                decided.entry(model.to_owned()).or_default().remembered =
+                    told(&folder.join(&name), remembered);
+            }
+        }
+        Self { folder, models: Mutex::new(decided) }
+    }
+
+    /// The text of the traffic that was set for a model over its `model.yaml`.
+    pub fn traffic(&self, model: &str) -> Option<String> {
+        self.lock().get(model)?.set.clone()
+    }
+
+    /// A model's settings, with the traffic that was set over theirs. One that cannot be read with the model's
+    /// present labels does not count, which is told once.
+    pub(super) fn apply(&self, model: &str, settings: ModelConfig) -> ModelConfig {
+        let mut models = self.lock();
+        let Some(decided) = models.get_mut(model) else {
+            return settings;
+        };
+        let Some(text) = &decided.set else {
+            return settings;
+        };
+        let read = policy(&format!("{model}{SET}"), text, &settings.labels);
+        let before = std::mem::replace(&mut decided.told, read.is_err());
+        match read {
+            Ok(traffic) => ModelConfig { traffic, ..settings },
+            Err(reason) => {
+                if !before {
+                    tracing::error!(model, %reason, "traffic that was set does not count: that of model.yaml does");
+                }
+                settings
+            }
+        }
+    }
+
+    /// The version that a model's last rollout has promoted.
+    pub(super) fn promoted(&self, model: &str) -> Option<String> {
+        self.lock().get(model)?.remembered.as_ref()?.promoted().map(str::to_owned)
+    }
+
+    /// What is remembered of a model's traffic.
+    pub fn remembered(&self, model: &str) -> Option<Remembered> {
+        self.lock().get(model)?.remembered.clone()
+    }
+
+    /// Sets a model's traffic, on the disk first. Blocks on the disk.
+    ///
+    /// # Errors
+    /// Why it cannot be written; nothing has changed then.
+    pub fn set_traffic(&self, model: &str, text: &str) -> Result<(), String> {
+        let mut models = self.lock();
+        self.write(&format!("{model}{SET}"), text.as_bytes())?;
+        let decided = models.entry(model.to_owned()).or_default();
+        (decided.set, decided.told) = (Some(text.to_owned()), false);
+        Ok(())
+    }
+
+    /// Gives a model's traffic back to its `model.yaml`. Returns whether anything else was set.
+    ///
+    /// # Errors
+    /// Why the file cannot be removed; nothing has changed then.
+    pub fn clear_traffic(&self, model: &str) -> Result<bool, String> {
+        let mut models = self.lock();
+        let path = self.folder.join(format!("{model}{SET}"));
+        match std::fs::remove_file(&path) {
+            Ok(()) => sync_folder(&self.folder)?,
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(unwritable(&path, &error.to_string())),
+        }
+        Ok(models.get_mut(model).is_some_and(|decided| decided.set.take().is_some()))
+    }
+
+    /// Keeps what is to be remembered of a model's traffic. Blocks on the disk.
+    ///
+    /// # Errors
+    /// Why it cannot be written; it is kept for this process all the same.
+    pub fn remember(&self, model: &str, remembered: &Remembered) -> Result<(), String> {
+        let mut models = self.lock();
+        let decided = models.entry(model.to_owned()).or_default();
+        if decided.remembered.as_ref() == Some(remembered) {
+            return Ok(());
+        }
+        decided.remembered = Some(remembered.clone());
+        let text = serde_json::to_string_pretty(remembered).map_err(|error| error.to_string())?;
+        self.write(&format!("{model}{REMEMBERED}"), text.as_bytes())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Decided>> {
+        self.models.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<(), String> {
+        let refused = |error: std::io::Error| unwritable(&self.folder, &error.to_string());
+        std::fs::create_dir_all(&self.folder).map_err(refused)?;
+        let (path, fresh) = (self.folder.join(name), self.folder.join(format!(".{name}.tmp")));
+        // What a process that was killed while writing has left.
+        match std::fs::remove_file(&fresh) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(refused(error)),
+            _ => {}
+        }
+        write_synced(&fresh, bytes).map_err(|error| unwritable(&self.folder, &error))?;
+        std::fs::rename(&fresh, &path).map_err(refused)?;
+        sync_folder(&self.folder)
+    }
+}
+
+fn unwritable(path: &Path, reason: &str) -> String {
+    format!("{} cannot be written ({reason}); repository.state names the folder for it", path.display())
+}
+
+/// A model's traffic from a text, as if it were in a file of this name: the content of `traffic` in
+/// `model.yaml`.
+///
+/// # Errors
+/// Everything that is wrong in it.
+pub fn policy(name: &str, text: &str, labels: &Labels) -> Result<TrafficPolicy, String> {
+    TrafficPolicy::from_text(name, text, labels)
+        .map(|loaded| loaded.value)
+        .map_err(|problems| problems.to_string())
+}
+
+fn files(folder: &Path) -> Vec<String> {
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Vec::new(),
+        Err(error) => {
+            tracing::error!(folder = %folder.display(), %error, "the state folder cannot be read: nothing of it counts");
+            return Vec::new();
+        }
+    };
+    entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect()
+}
+
+/// The most that a file may have; ours are far smaller.
+const LONGEST: u64 = 1 << 20;
+
+fn read(path: &Path) -> Result<String, String> {
+    let metadata = std::fs::metadata(path).map_err(|error| error.to_string())?;
+    if !metadata.is_file() || metadata.len() > LONGEST {
+        return Err(format!("it is no file of at most {LONGEST} bytes"));
+    }
+    std::fs::read_to_string(path).map_err(|error| error.to_string())
+}
+
+fn told<T>(path: &Path, read: Result<T, String>) -> Option<T> {
+    read.inspect_err(|reason| {
+        tracing::error!(path = %path.display(), %reason, "what was decided cannot be read and does not count");
+    })
+    .ok()
+}
