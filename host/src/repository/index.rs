@@ -80,6 +80,30 @@ impl ModelIndex {
         Self { models: ArcSwap::default(), decisions, changing: Mutex::default(), draws }
     }
 
+    /// Whether a model's traffic and labels are these.
+    pub fn is_configured(&self, model: &str, settings: &ModelConfig) -> bool {
+        self.models
+            .load()
+            .get(model)
+            .is_some_and(|found| found.traffic.is(&settings.traffic, &settings.labels))
+    }
+
+    /// What keeps a model's traffic from being changed to this: a version that is named and not ready, while
+    /// the present traffic is answered.
+    pub fn missing_for(&self, model: &str, settings: &ModelConfig) -> Option<String> {
+        let models = self.models.load();
+        let found = models.get(model).filter(|found| found.traffic.main_version().is_ok())?;
+        let not_ready = |name: &String| match found.status(name) {
+            Some(status) if status.generation().is_some() => None,
+            Some(status) => {
+                let reason = status.failure().map_or(status.as_str(), |failure| failure.reason.as_str());
+                Some(format!("version {name} is not ready: {reason}"))
+            }
+            None => Some(format!("version {name} is not there")),
+        };
+        settings.also_wanted().names.iter().find_map(not_ready)
+    }
+
     /// Applies a model's traffic and labels; versions stay as they are.
     pub fn configure(&self, model: &str, settings: &ModelConfig) {
         self.change(|models| {

@@ -22,7 +22,7 @@ use super::load::Loader;
 use super::reconcile::{Outcome, Reconciler, Work};
 use super::scan::{Key, Scan, Scanner};
 use super::status::{Draining, LoadStage};
-use crate::config::{ModelEntry, Watch};
+use crate::config::{ModelConfig, ModelEntry, Watch};
 use crate::model::ModelSession;
 use crate::pipeline::Generation;
 
@@ -75,6 +75,10 @@ pub struct Keeper {
     pub(super) draining: BTreeMap<Key, Vec<Draining>>,
     /// What is being worked on, by the number of the work, and how far that has come.
     pub(super) stages: BTreeMap<Key, (u64, Option<LoadStage>)>,
+    /// The settings that each model is asked to be served with.
+    pub(super) asked: BTreeMap<String, ModelConfig>,
+    /// Why a model's traffic is not what is asked for.
+    pub(super) held_back: BTreeMap<String, String>,
     /// The state and reason that were last told of each version.
     pub(super) told: BTreeMap<Key, (&'static str, String)>,
     options: KeeperOptions,
@@ -156,6 +160,8 @@ impl Keeper {
             generations: BTreeMap::new(),
             draining: BTreeMap::new(),
             stages: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            held_back: BTreeMap::new(),
             told: BTreeMap::new(),
             passed_over: BTreeMap::new(),
             works: JoinSet::new(),
@@ -253,22 +259,13 @@ impl Keeper {
                 tracing::warn!(path = %path.display(), "passed over: {reason}");
             }
         }
-        self.configure(&scan);
+        self.ask_for_traffic(&scan);
         let works = self.reconciler.observe(now, &scan);
         self.passed_over = scan.passed_over;
         self.start(works);
+        self.settle_traffic();
         self.show_changes();
-    }
-
-    /// Traffic and labels are a model's, not a version's: they count as soon as they are seen.
-    fn configure(&self, scan: &Scan) {
-        let mut last = "";
-        for (key, candidate) in &scan.wanted {
-            if let (true, Ok(settings)) = (key.0 != last, &candidate.source.settings) {
-                self.index.configure(&key.0, settings);
-                last = &key.0;
-            }
-        }
+        self.settle_traffic();
     }
 
     /// Carries out all commands that have come, with one look at the folders for those that need one.

@@ -20,6 +20,7 @@ mod manifest;
 mod publish;
 mod reconcile;
 mod scan;
+mod settle;
 mod signature;
 mod startup;
 mod status;
@@ -40,6 +41,6 @@ pub use publish::{Kind, Progress, PublishError, PublishRequest, Published, Signe
 pub use signature::TrustedKeys;
 pub use startup::load_all;
 pub use status::{Draining, LoadFailure, LoadStage, VersionStatus};
-pub use steering::Steering;
+pub use steering::{SetError, Steering};
 pub(crate) use version::compare as compare_versions;
 pub use versions::{ListedVersion, ManifestState, list_versions};

@@ -6,8 +6,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::decisions::Decisions;
+use super::commands::KeeperHandle;
+use super::decisions::{Decisions, policy};
 use super::index::ModelIndex;
+use crate::config::ModelConfig;
 use crate::telemetry::{ArmCount, Metrics};
 use crate::traffic::{Command, Event, EventKind, Status, Traffic};
 
@@ -22,12 +24,24 @@ pub struct Steering {
     index: Arc<ModelIndex>,
     decisions: Arc<Decisions>,
     metrics: Arc<Metrics>,
+    setting: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// Why traffic was not set.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SetError {
+    /// It cannot be kept on the disk.
+    #[error("{0}")]
+    NotKept(String),
+    /// A version that it names is not ready.
+    #[error("{0}")]
+    NotReady(String),
 }
 
 impl Steering {
     /// Steers the models of an index.
     pub fn new(index: Arc<ModelIndex>, decisions: Arc<Decisions>, metrics: Arc<Metrics>) -> Self {
-        Self { index, decisions, metrics }
+        Self { index, decisions, metrics, setting: Arc::default() }
     }
 
     /// Moves traffic for as long as the process lives.
@@ -80,6 +94,52 @@ impl Steering {
             tracing::warn!(model, %reason, "the command holds until the host ends, and no longer");
         }
         Ok(event)
+    }
+
+    /// The text of the traffic that was set over a model's `model.yaml`.
+    pub fn set(&self, model: &str) -> Option<String> {
+        self.decisions.traffic(model)
+    }
+
+    /// Sets a model's traffic over that of its `model.yaml`, or gives it back to that. When it returns, the
+    /// versions that are named serve, and traffic goes to them; or nothing has changed.
+    ///
+    /// # Errors
+    /// [`SetError`].
+    pub async fn set_traffic(
+        &self,
+        keeper: &KeeperHandle,
+        model: &str,
+        text: Option<String>,
+    ) -> Result<(), SetError> {
+        let _one_at_a_time = self.setting.lock().await;
+        let before = self.decisions.traffic(model);
+        self.keep(model, text.clone()).await?;
+        // Versions that failed are told below.
+        let _loaded = keeper.refresh(model).await;
+        let Some(text) = text else {
+            return Ok(());
+        };
+        let labels = self.index.traffic(model).map(|traffic| traffic.labels()).unwrap_or_default();
+        let read = policy(model, &text, &labels).map_err(SetError::NotReady);
+        let settings = read.map(|traffic| ModelConfig { traffic, labels, ..ModelConfig::default() })?;
+        if self.index.is_configured(model, &settings) {
+            return Ok(());
+        }
+        let missing = self.index.missing_for(model, &settings);
+        self.keep(model, before).await?;
+        let _loaded = keeper.refresh(model).await;
+        Err(SetError::NotReady(missing.unwrap_or_else(|| "its versions were changing; try again".to_owned())))
+    }
+
+    async fn keep(&self, model: &str, text: Option<String>) -> Result<(), SetError> {
+        let (decisions, model) = (Arc::clone(&self.decisions), model.to_owned());
+        let keeping = tokio::task::spawn_blocking(move || match text {
+            Some(text) => decisions.set_traffic(&model, &text),
+            None => decisions.clear_traffic(&model).map(|_| ()),
+        });
+        let kept = keeping.await.unwrap_or_else(|error| Err(error.to_string()));
+        kept.map_err(SetError::NotKept)
     }
 
     fn took_place(&self, model: &str, events: &[Event]) {

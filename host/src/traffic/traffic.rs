@@ -103,6 +103,17 @@ impl Traffic {
         self.plan.load().main_version()
     }
 
+    /// Whether its policy and labels are these.
+    pub fn is(&self, policy: &TrafficPolicy, labels: &Labels) -> bool {
+        let state = self.lock();
+        state.policy == *policy && state.labels == *labels
+    }
+
+    /// Names for versions.
+    pub fn labels(&self) -> Labels {
+        self.lock().labels.clone()
+    }
+
     /// Whether traffic goes to the latest version, whatever that is.
     pub fn is_latest(&self) -> bool {
         matches!(self.lock().policy, TrafficPolicy::Latest)

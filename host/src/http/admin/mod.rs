@@ -6,6 +6,7 @@
 pub(super) mod access;
 mod control;
 mod models;
+mod traffic;
 
 pub use access::AdminAccess;
 
@@ -19,6 +20,10 @@ pub(super) fn routes() -> Router<AppState> {
     Router::new()
         .route("/admin/models", get(models::all))
         .route("/admin/models/{model}", get(models::one))
+        .route("/admin/models/{model}/traffic", get(traffic::show).put(traffic::set).delete(traffic::clear))
+        .route("/admin/models/{model}/traffic/switch", post(traffic::switch))
+        .route("/admin/models/{model}/feedback", post(traffic::feedback))
+        .route("/admin/models/{model}/rollout/{action}", post(traffic::rollout))
         .route("/v2/repository/models/{model}/load", post(control::load))
         .route("/v2/repository/models/{model}/unload", post(control::unload))
 }

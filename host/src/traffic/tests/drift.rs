@@ -23,7 +23,9 @@ fn assignment(traffic: &Traffic) -> Vec<String> {
 
 fn shares(assignment: &[String]) -> BTreeMap<&str, f64> {
     let mut shares = BTreeMap::new();
-    assignment.iter().for_each(|version| *shares.entry(version.as_str()).or_insert(0.0) += 1.0 / f64::from(CLIENTS));
+    assignment
+        .iter()
+        .for_each(|version| *shares.entry(version.as_str()).or_insert(0.0) += 1.0 / f64::from(CLIENTS));
     shares
 }
 

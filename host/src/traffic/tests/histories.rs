@@ -62,7 +62,10 @@ impl World {
                 versions.sort_unstable();
                 versions.dedup_by_key(|(version, _)| *version);
                 let digest = |other| if other { "b" } else { "a" }.to_owned();
-                let of = |(version, other): (u8, bool)| ReadyVersion { name: version.to_string(), digest: digest(other) };
+                let of = |(version, other): (u8, bool)| ReadyVersion {
+                    name: version.to_string(),
+                    digest: digest(other),
+                };
                 self.ready = versions.into_iter().map(of).collect();
                 self.traffic.versions_changed(&self.ready, at(self.now))
             }
@@ -129,7 +132,12 @@ impl World {
         if let Some(rollout) = &status.rollout {
             let canary = status.arms.iter().find(|arm| arm.name == "canary");
             let share = canary.map_or(0.0, |arm| arm.share);
-            assert!(rollout.phase != "rolled_back" || rollout.canary != canary.map(|arm| arm.version.clone()) || share == 0.0, "{status:?}");
+            assert!(
+                rollout.phase != "rolled_back"
+                    || rollout.canary != canary.map(|arm| arm.version.clone())
+                    || share == 0.0,
+                "{status:?}"
+            );
         }
         serde_json::to_string(&status).unwrap();
     }

@@ -58,7 +58,8 @@ fn a_bad_one_is_rolled_back_and_stays_so() {
     // Away and back, and over a restart, with the same content.
     traffic.versions_changed(&ready(&["1"]), at(61));
     assert_eq!(traffic.versions_changed(&ready(&["1", "2"]), at(62)), []);
-    let memory: Remembered = serde_json::from_str(&serde_json::to_string(&traffic.remembered()).unwrap()).unwrap();
+    let memory: Remembered =
+        serde_json::from_str(&serde_json::to_string(&traffic.remembered()).unwrap()).unwrap();
     let again = Traffic::new("m", policy(NAMED), Labels::new(), Some(memory));
     assert_eq!(again.versions_changed(&ready(&["1", "2"]), at(63)), []);
     assert_eq!(share(&again, "stable"), 1.0);
@@ -144,7 +145,10 @@ fn a_canary_that_is_left_alone_takes_over_after_a_hold() {
     assert_eq!(run(&traffic, 3..12, 10, "none"), []);
     let events = run(&traffic, 12..14, 10, "none");
     assert_eq!(events[0].reason, "version 1 is gone, there is nothing to compare with");
-    assert_eq!((kinds(&events), traffic.resolve("stable").as_deref()), (vec![EventKind::Promoted], Some("2")));
+    assert_eq!(
+        (kinds(&events), traffic.resolve("stable").as_deref()),
+        (vec![EventKind::Promoted], Some("2"))
+    );
 }
 
 #[test]

@@ -110,7 +110,8 @@ fn a_bandit_of_latency_finds_the_quicker_arm_and_is_not_fooled_by_failures() {
 
 #[test]
 fn a_bandit_of_errors_leaves_its_floor_to_the_worse_arm() {
-    let text = "{strategy: bandit, reward: errors, min_share: 5%, arms: {a: {version: '1'}, b: {version: '2'}}}";
+    let text =
+        "{strategy: bandit, reward: errors, min_share: 5%, arms: {a: {version: '1'}, b: {version: '2'}}}";
     let traffic = traffic(text, &["1", "2"]);
     let mut random = SmallRng::seed_from_u64(3);
     for now in 1..60 {
@@ -149,7 +150,8 @@ fn rollout(steps: &str, truth: &Truth, per_second: u64, seed: u64) -> End {
         for _ in 0..per_second {
             let choice = traffic.choose(None, random.random()).unwrap();
             let canary = &**choice.arm.name() == "canary";
-            let (errors, times) = if canary { (truth.canary_errors, truth.slower) } else { (truth.stable_errors, 1.0) };
+            let (errors, times) =
+                if canary { (truth.canary_errors, truth.slower) } else { (truth.stable_errors, 1.0) };
             requests += u64::from(canary);
             let took = Duration::from_secs_f64(times * (0.002 - 0.003 * (1.0 - random.random::<f64>()).ln()));
             let fails = random.random::<f64>() < errors;
@@ -211,6 +213,8 @@ fn figures_of_rollouts() {
         let ends: Vec<End> = (0..50).map(|seed| rollout("[1%, 10%, 50%, 100%]", &truth, 400, seed)).collect();
         let bad = ends.iter().filter(|end| !end.promoted).count();
         let requests = ends.iter().map(|end| end.requests).sum::<u64>() / 50;
-        eprintln!("{slower} times as slow: {bad} of 50 rolled back, {requests} requests of the canary in the mean");
+        eprintln!(
+            "{slower} times as slow: {bad} of 50 rolled back, {requests} requests of the canary in the mean"
+        );
     }
 }

@@ -39,12 +39,14 @@ fn pinned_serves_that_one_or_none() {
 
 #[test]
 fn a_split_keeps_its_shares_and_its_clients() {
-    let traffic = traffic("{strategy: split, weights: {'1': 90, '2': 10}, sticky: 'header:X-User'}", &["1", "2"]);
+    let traffic =
+        traffic("{strategy: split, weights: {'1': 90, '2': 10}, sticky: 'header:X-User'}", &["1", "2"]);
     assert_eq!(*traffic.sticky(), Sticky::Header("x-user".into()));
     let counts = counts(&traffic, 100_000);
     assert!((9_700..10_300).contains(&counts["2"]), "{counts:?}");
     for user in 0..1000_u32 {
-        let of = |random| traffic.choose(Some(&user.to_le_bytes()), random).unwrap().arm.version().to_string();
+        let of =
+            |random| traffic.choose(Some(&user.to_le_bytes()), random).unwrap().arm.version().to_string();
         assert_eq!(of(1), of(2));
     }
 }
@@ -57,12 +59,16 @@ fn an_arm_that_is_not_ready_leaves_its_share_to_the_others() {
     traffic.versions_changed(&ready(&["2"]), at(1));
     assert_eq!(version(&traffic), "2");
     traffic.versions_changed(&ready(&["4"]), at(1));
-    assert!(reason(&traffic).contains("none of those that traffic (split) goes to is ready: version 1, version 2"));
+    assert!(
+        reason(&traffic)
+            .contains("none of those that traffic (split) goes to is ready: version 1, version 2")
+    );
 }
 
 #[test]
 fn arms_of_a_test_count_by_name() {
-    let text = "{strategy: ab, arms: {control: {version: '1'}, fast: {version: '2', weight: 3}}, sticky: body}";
+    let text =
+        "{strategy: ab, arms: {control: {version: '1'}, fast: {version: '2', weight: 3}}, sticky: body}";
     let traffic = traffic(text, &["1", "2"]);
     assert!(traffic.needs_body());
     let choice = traffic.choose(Some(b"x"), 0).unwrap();
@@ -108,7 +114,8 @@ fn rewards_out_of_range_or_for_nobody_are_refused() {
 fn a_shadow_mirrors_within_its_bound() {
     let text = "{strategy: shadow, primary: '1', mirror: '2', share: 50%, max_in_flight: 2}";
     let traffic = traffic(text, &["1", "2"]);
-    let choices: Vec<_> = (0..100).map(|number| traffic.choose(None, super::super::plan::mix(number)).unwrap()).collect();
+    let choices: Vec<_> =
+        (0..100).map(|number| traffic.choose(None, super::super::plan::mix(number)).unwrap()).collect();
     assert!(choices.iter().all(|choice| &**choice.arm.version() == "1"));
     let slots: Vec<_> = choices.iter().filter_map(|choice| choice.mirror.as_ref()).collect();
     assert_eq!(slots.len(), 2);
@@ -143,7 +150,11 @@ fn blue_green_switches_and_remembers() {
     };
     assert_eq!(again(text), "2");
     // What model.yaml says after a change counts more than what was switched before it.
-    traffic.reconfigure(policy("{strategy: blue-green, blue: '1', green: '2', active: green}"), Labels::new(), at(4));
+    traffic.reconfigure(
+        policy("{strategy: blue-green, blue: '1', green: '2', active: green}"),
+        Labels::new(),
+        at(4),
+    );
     traffic.reconfigure(policy(text), Labels::new(), at(5));
     assert_eq!(version(&traffic), "1");
     assert!(traffic.command(Command::Promote, at(6)).is_err());
@@ -170,7 +181,10 @@ fn what_must_be_loaded() {
 #[test]
 fn nothing_that_is_remembered_is_nothing() {
     for text in ["{}", "{\"rollout\":{\"promoted\":null}}"] {
-        assert_eq!(serde_json::from_str::<super::super::Remembered>(text).unwrap(), super::super::Remembered::default());
+        assert_eq!(
+            serde_json::from_str::<super::super::Remembered>(text).unwrap(),
+            super::super::Remembered::default()
+        );
     }
 }
 
@@ -198,7 +212,10 @@ fn choosing_goes_on_while_plans_change() {
         ];
         for round in 0..300 {
             traffic.reconfigure(policies[round % 3].clone(), Labels::new(), at(round as u64));
-            traffic.versions_changed(&ready(if round % 2 == 0 { &["1"] } else { &["1", "2"] }), at(round as u64));
+            traffic.versions_changed(
+                &ready(if round % 2 == 0 { &["1"] } else { &["1", "2"] }),
+                at(round as u64),
+            );
             traffic.tick(at(round as u64));
             traffic.status();
         }
@@ -212,7 +229,12 @@ fn choosing_goes_on_while_plans_change() {
 fn choosing_is_cheap() {
     let split = "{strategy: split, weights: {'1': 90, '2': 10}, sticky: 'header:x'}";
     let rollout = "{strategy: rollout, stable: '1', canary: '2'}";
-    for (text, key) in [("{}", None), ("{strategy: pinned, version: '1'}", None), (split, Some(b"user-1234")), (rollout, None)] {
+    for (text, key) in [
+        ("{}", None),
+        ("{strategy: pinned, version: '1'}", None),
+        (split, Some(b"user-1234")),
+        (rollout, None),
+    ] {
         let traffic = traffic(text, &["1", "2"]);
         let start = Instant::now();
         const ROUNDS: u32 = 5_000_000;
@@ -225,6 +247,7 @@ fn choosing_is_cheap() {
     let traffic = traffic("{}", &["1"]);
     let arm = traffic.choose(None, 0).unwrap().arm;
     let start = Instant::now();
-    (0..5_000_000_u32).for_each(|number| arm.finished(Outcome::Answered, Duration::from_nanos(u64::from(number))));
+    (0..5_000_000_u32)
+        .for_each(|number| arm.finished(Outcome::Answered, Duration::from_nanos(u64::from(number))));
     eprintln!("finished: {:?}", start.elapsed() / 5_000_000);
 }

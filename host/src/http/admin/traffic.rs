@@ -1,0 +1,170 @@
+//! `/admin/models/{model}/traffic`, `…/feedback` and `…/rollout`: who answers, and what is learnt of it.
+//!
+//! Owns the bodies of these requests. Policies are read by the configuration, so that a request and a
+//! `model.yaml` are held to the same rules; what is set is kept by the repository before it counts.
+
+use std::time::Instant;
+
+use axum::extract::{Path, Request, State};
+use axum::response::Response;
+use bytes::Bytes;
+use http::StatusCode;
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::config::Colour;
+use crate::error::{Error, ErrorCode};
+use crate::http::state::AppState;
+use crate::http::target::Target;
+use crate::http::{body, reply};
+use crate::repository::{SetError, traffic_policy};
+use crate::traffic::{Command, FeedbackError};
+
+/// Bytes that a body may have.
+const BODY: usize = 1 << 20;
+/// The name that problems of a body are told under.
+const BODY_NAME: &str = "body";
+
+pub(super) async fn show(State(state): State<AppState>, target: Target) -> Result<Response, Error> {
+    let traffic = state.index().traffic(&target.model)?;
+    let set = state.steering().set(&target.model);
+    let source = if set.is_some() { "admin" } else { "model.yaml" };
+    let body = json!({"model": target.model, "source": source, "set": set, "status": traffic.status()});
+    Ok(reply::json(StatusCode::OK, &body))
+}
+
+/// Kept and in effect, or neither.
+pub(super) async fn set(
+    State(state): State<AppState>,
+    target: Target,
+    request: Request,
+) -> Result<Response, Error> {
+    let traffic = state.index().traffic(&target.model)?;
+    let body = read(&state, request).await?;
+    let text = std::str::from_utf8(&body).map_err(|_| Error::invalid("the body is not UTF-8"))?;
+    if text.trim().is_empty() {
+        let message =
+            "the body is empty; expected what 'traffic' is in model.yaml, such as {strategy: latest}";
+        return Err(Error::invalid(message));
+    }
+    traffic_policy(BODY_NAME, text, &traffic.labels()).map_err(Error::invalid)?;
+    change(&state, &target.model, Some(text.to_owned())).await?;
+    show(State(state), target).await
+}
+
+/// Back to `model.yaml`.
+pub(super) async fn clear(State(state): State<AppState>, target: Target) -> Result<Response, Error> {
+    state.index().traffic(&target.model)?;
+    change(&state, &target.model, None).await?;
+    show(State(state), target).await
+}
+
+/// A client that goes away takes nothing back.
+async fn change(state: &AppState, model: &str, text: Option<String>) -> Result<(), Error> {
+    let (steering, keeper, name) = (state.steering().clone(), state.keeper().clone(), model.to_owned());
+    let changing = tokio::spawn(async move { steering.set_traffic(&keeper, &name, text).await });
+    let changed =
+        changing.await.map_err(|error| Error::internal(format!("the change itself failed: {error}")))?;
+    changed.map_err(|error| match error {
+        SetError::NotKept(reason) => Error::new(ErrorCode::Unavailable, reason),
+        SetError::NotReady(reason) => {
+            Error::new(ErrorCode::Conflict, format!("traffic of '{model}' stays as it is: {reason}"))
+        }
+    })
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Switch {
+    active: Option<Colour>,
+}
+
+/// Blue to green and back.
+pub(super) async fn switch(
+    State(state): State<AppState>,
+    target: Target,
+    request: Request,
+) -> Result<Response, Error> {
+    let body = read(&state, request).await?;
+    let wanted: Switch = match body.as_ref() {
+        [] => Switch::default(),
+        text => serde_json::from_slice(text).map_err(|error| {
+            Error::invalid(format!("the body is no JSON of the form {{\"active\": \"green\"}}: {error}"))
+        })?,
+    };
+    command(state, target, Command::Switch(wanted.active)).await
+}
+
+/// A rollout's end, or its beginning once more.
+pub(super) async fn rollout(
+    State(state): State<AppState>,
+    Path((_, action)): Path<(String, String)>,
+    target: Target,
+) -> Result<Response, Error> {
+    let wanted = match action.as_str() {
+        "promote" => Command::Promote,
+        "abort" => Command::Abort,
+        "retry" => Command::Retry,
+        _ => {
+            let message = "there are only promote, abort and retry below rollout";
+            return Err(Error::new(ErrorCode::NotFound, message));
+        }
+    };
+    command(state, target, wanted).await
+}
+
+async fn command(state: AppState, target: Target, command: Command) -> Result<Response, Error> {
+    let traffic = state.index().traffic(&target.model)?;
+    let (steering, model) = (state.steering().clone(), target.model.clone());
+    let commanding = tokio::task::spawn_blocking(move || steering.command(&model, &traffic, command));
+    let done =
+        commanding.await.map_err(|error| Error::internal(format!("the command itself failed: {error}")))?;
+    let event = done
+        .map_err(|reason| Error::new(ErrorCode::Conflict, format!("model '{}': {reason}", target.model)))?;
+    tracing::info!(model = target.model, reason = event.reason, "an operator has moved traffic");
+    show(State(state), target).await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Feedback {
+    arm: Option<String>,
+    version: Option<String>,
+    reward: f64,
+}
+
+/// A reward for an arm, or for the version behind one.
+pub(super) async fn feedback(
+    State(state): State<AppState>,
+    target: Target,
+    request: Request,
+) -> Result<Response, Error> {
+    let traffic = state.index().traffic(&target.model)?;
+    let body = read(&state, request).await?;
+    let given: Feedback = serde_json::from_slice(&body).map_err(|error| {
+        Error::invalid(format!(
+            "the body is no JSON of the form {{\"arm\": \"a\", \"reward\": 1.0}}: {error}"
+        ))
+    })?;
+    let arm = match (given.arm, given.version) {
+        (Some(arm), None) | (None, Some(arm)) => arm,
+        _ => {
+            return Err(Error::invalid(
+                "expected either an arm or a version, such as the answer's x-nuke-traffic-arm",
+            ));
+        }
+    };
+    traffic.feedback(&arm, given.reward).map_err(|error| {
+        let code = match error {
+            FeedbackError::NotAsked(_) => ErrorCode::Conflict,
+            FeedbackError::UnknownArm(_) | FeedbackError::OutOfRange(_) => ErrorCode::InvalidArgument,
+        };
+        Error::new(code, format!("model '{}': {error}", target.model))
+    })?;
+    Ok(reply::json(StatusCode::OK, &json!({"model": target.model, "arm": arm})))
+}
+
+async fn read(state: &AppState, request: Request) -> Result<Bytes, Error> {
+    let (head, body) = request.into_parts();
+    body::read(&head.headers, body, BODY, Instant::now() + state.request_timeout()).await
+}
