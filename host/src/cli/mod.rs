@@ -16,7 +16,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::client::{BenchArgs, PredictArgs, run_bench, run_predict};
+use crate::client::{
+    BenchArgs, PredictArgs, RolloutArgs, TrafficArgs, run_bench, run_predict, run_rollout, run_traffic,
+};
 use flags::HostFlags;
 use publish::{PublishArgs, UnpublishArgs};
 use versions::VersionsArgs;
@@ -51,6 +53,10 @@ enum Command {
     Versions(VersionsArgs),
     /// Send a file to a running host and show the answer.
     Predict(Box<PredictArgs>),
+    /// Show or set which version of a model answers, on a running host.
+    Traffic(TrafficArgs),
+    /// Show, promote or abort the rollout of a new version, on a running host.
+    Rollout(RolloutArgs),
     /// Put a running host under load and measure it.
     Bench(Box<BenchArgs>),
 }
@@ -72,6 +78,8 @@ pub fn run() -> ExitCode {
         Command::Unpublish(args) => publish::remove(&args),
         Command::Versions(args) => versions::run(&args),
         Command::Predict(args) => run_predict(*args),
+        Command::Traffic(args) => run_traffic(args),
+        Command::Rollout(args) => run_rollout(args),
         Command::Bench(args) => run_bench(*args),
     }
 }

@@ -1,4 +1,4 @@
-//! The commands that talk to a running host: `nuke predict` and `nuke bench`.
+//! The commands that talk to a running host: `nuke predict`, `nuke bench`, `nuke traffic`, `nuke rollout`.
 //!
 //! Owns their arguments, an HTTP client for one host, the load generator and both reports. It never
 //! loads a model, never reads the host's configuration and shares no state with a server in this
@@ -7,6 +7,7 @@
 //! - `values`, `host`: what the arguments mean: durations, headers, the host's URL.
 //! - `exchange`: one request, one answer, a deadline.
 //! - `predict`, `media`, `answer`, `table`, `text`: a file to the host, the answer to a person.
+//! - `operate`, `traffic`: what operators ask of the admin interface.
 //! - `bench`: the load generator.
 //!
 //! Exit codes: 0 all is well; 1 the host answered with an error; 2 no answer to be had (wrong
@@ -18,12 +19,15 @@ mod error;
 mod exchange;
 mod host;
 pub(crate) mod media;
+mod operate;
 mod predict;
 pub(crate) mod table;
 #[cfg(test)]
 mod testing;
 pub(crate) mod text;
+mod traffic;
 mod values;
 
 pub use bench::{BenchArgs, run_bench};
 pub use predict::{PredictArgs, run_predict};
+pub use traffic::{RolloutArgs, TrafficArgs, run_rollout, run_traffic};

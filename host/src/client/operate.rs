@@ -1,0 +1,85 @@
+//! What the commands for operators have in common: asking a host's admin interface.
+//!
+//! Owns the host and time that they take, and the paths below `/admin`. It shows nothing.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, header};
+use serde_json::Value;
+
+use super::error::ClientError;
+use super::exchange::{Outgoing, fetch};
+use super::host::{Host, admin_path};
+use super::values::{Header, parse_header, parse_positive_duration};
+
+/// Which host is asked, and how.
+#[derive(clap::Args, Clone, Debug)]
+pub(super) struct HostArgs {
+    /// The host's admin interface: server.admin, or where it listens if that is not set
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080", env = "NUKE_ADMIN_URL")]
+    url: Host,
+    /// A request header, such as 'Authorization: Bearer …' (may be given again)
+    #[arg(long = "header", value_name = "NAME: VALUE", value_parser = parse_header)]
+    headers: Vec<Header>,
+    /// How long to wait for the answer
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = parse_positive_duration)]
+    timeout: Duration,
+    /// Print the host's answer as it came
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// What is asked of the admin interface.
+#[derive(Debug)]
+pub(super) struct Question<'a> {
+    pub(super) method: Method,
+    pub(super) model: &'a str,
+    /// What follows the model in the path, such as `traffic`.
+    pub(super) tail: &'a str,
+    pub(super) body: Bytes,
+}
+
+impl HostArgs {
+    /// Asks, and returns the JSON of a success.
+    ///
+    /// # Errors
+    /// [`ClientError`]; an answer that is no success is one.
+    pub(super) fn ask(&self, question: Question<'_>) -> Result<Value, ClientError> {
+        if question.model.is_empty() {
+            return Err(ClientError::Usage("the name of a model cannot be empty".to_owned()));
+        }
+        let mut headers = HeaderMap::new();
+        if !question.body.is_empty() {
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/yaml"));
+        }
+        for header in &self.headers {
+            headers.append(header.name.clone(), header.value.clone());
+        }
+        let path = admin_path(question.model, question.tail);
+        let outgoing = Outgoing { method: question.method, path, headers, body: question.body };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| ClientError::Usage(format!("cannot start: {error}")))?;
+        let answer = runtime.block_on(fetch(&self.url, outgoing, self.timeout))?;
+        if !answer.status.is_success() {
+            return Err(ClientError::from_answer(answer.status, &answer.body));
+        }
+        serde_json::from_slice(&answer.body)
+            .map_err(|error| ClientError::Nonsense(format!("{} answered with no JSON: {error}", self.url)))
+    }
+}
+
+/// Shows what a command came to, and makes its exit code.
+pub(super) fn finish(outcome: Result<String, ClientError>) -> ExitCode {
+    match outcome {
+        Ok(shown) => {
+            print!("{shown}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            error.exit_code()
+        }
+    }
+}
