@@ -1,11 +1,11 @@
 //! A year of weekly CO2 concentrations in, the quarter that follows out, with its dates:
 //!
 //! ```json
-//! {"unit":"ppm","forecast":[{"date":"2002-01-05","co2":371.9}]}
+//! {"forecast":[{"co2":371.73,"date":"2002-01-05"}],"unit":"ppm"}
 //! ```
 //!
 //! The body is CSV ([`csv`]) or JSON ([`json`]); its first character says which. Weeks may come without
-//! dates; the answer then counts them: `{"week":1,"co2":371.9}`.
+//! dates; the answer then counts them: `{"co2":371.73,"week":1}`.
 
 mod csv;
 mod date;
