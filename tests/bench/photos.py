@@ -18,7 +18,7 @@ def measure(setup, folder):
         shutil.copytree(ROOT / "models/image-classifier", bundle)
         manifest = bundle / "1/bundle.yaml"
         manifest.write_text(manifest.read_text().replace("plugin: image-classify@", f"plugin: {build}@"))
-        (bundle / "model.yaml").write_text(f"workers: {{max: {CORES}}}\n")
+        (bundle / "model.yaml").write_text(f"versions: [1]\nworkers: {{max: {CORES}}}\n")
     with Host(setup, models, folder / "photos.log", folder / "cache") as host:
         return [one(setup, host, photo) for photo in PHOTOS]
 

@@ -28,7 +28,7 @@ def measure(setup, folder):
             host = start(setup, samples, folder, cache)
             times[name].append(host.ready_after)
             ready = host.events("the version is ready")
-            loads[kind].append({event["model"]: event["took_ms"] for event in ready})
+            loads[kind].append({f"{event['model']} {event['version']}": event["took_ms"] for event in ready})
     opened = [compare(setup, "open") for _ in range(setup.starts)]
     return {"times": times, "loads": loads, "opened": opened, "memory": memory(setup, samples, folder, cache)}
 
@@ -45,7 +45,7 @@ def memory(setup, models, folder, cache):
         seen = {"after the start": memory_mib(host.pid)}
         for name in (f"after {REQUESTS} photos", f"after {2 * REQUESTS} photos"):
             load(
-                setup, "--url", host.url, "--predict", MODEL, "--body", PHOTO, "--concurrency", "4",
+                setup, "--url", host.url, "--predict", MODEL, "--version", "1", "--body", PHOTO, "--concurrency", "4",
                 "--requests", REQUESTS, "--warmup", "0s",
             )  # fmt: skip
             seen[name] = memory_mib(host.pid)
@@ -57,7 +57,7 @@ def markdown(result):
     millis = [[name, *(kind(values) * 1e3 for kind in (median, min, max))] for name, values in times]
     first = result["opened"][0]
     opened = {name: median([run[name]["took_ms"] for run in result["opened"]]) for name in first}
-    session = next(took for name, took in opened.items() if MODEL in name)
+    session = next(took for name, took in opened.items() if f"{MODEL}/1" in name)
     warm = median(result["times"][WARM]) * 1e3
     parts = [
         ["to ready, compiled before", warm],

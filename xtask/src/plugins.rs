@@ -17,7 +17,8 @@ struct Plugin {
     features: &'static [&'static str],
 }
 
-const PLUGINS: [Plugin; 2] = [
+const PLUGINS: [Plugin; 3] = [
+    Plugin { package: "co2-forecast", name: "co2-forecast", features: &[] },
     Plugin { package: "image-classify", name: "image-classify", features: &[] },
     Plugin {
         package: "image-classify",
