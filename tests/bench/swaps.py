@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 
-from processes import ROOT, Child, Failure, Host, ask, load, memory_mib
+from processes import ROOT, Child, Failure, Host, ask, load, memory_mib, output
 from tables import figure, median, percent, table
 
 PHOTO = ROOT / "models/image-classifier/1/samples/coffee.png"
@@ -44,7 +44,7 @@ class Amounts:
     def __init__(self, quick):
         self.paced, self.closed, self.rounds = (3, 2, 1) if quick else (20, 8, 3)
         self.firsts = 2 if quick else 9
-        self.marks = (4, 12) if quick else (20, 100, 250, 500)
+        self.marks = (20, 40) if quick else (20, 100, 250, 500)
 
 
 class Folder:
@@ -244,12 +244,12 @@ def firsts(setup, place, amounts, quiet):
     folder.fill()
     settings = [f"repository.quiet={quiet}"]
     published, rows = place / "published", []
+    published.mkdir()
     with Host(setup, folder.models, place / "host.log", place / "cache", settings) as host:
         asker = Asker(host)
         for model in ("tiny", "image-classifier"):
             size = sum(file.stat().st_size for file in folder.bundle(model).rglob("*") if file.is_file())
-            run = [setup.nuke, "publish", folder.bundle(model), published, "--model", model]
-            subprocess.run([str(word) for word in run], check=True, stdout=subprocess.DEVNULL)
+            output([setup.nuke, "publish", folder.bundle(model), published, "--model", model])
             for manifest, source in ((False, None), (True, published / model / "1")):
                 took = [swap(folder, asker, model, source) for _ in range(amounts.firsts)]
                 rows.append({"model": model, "bytes": size, "manifest": manifest, "quiet": quiet, "took_s": took})
@@ -382,13 +382,14 @@ def tail_table(rows, during, counted):
 
 
 def first_table(rows):
-    columns = ["model", "MB", "manifest", "`repository.quiet`", "median s", "least s", "most s", "median <= 1 s"]
+    columns = ["model", "size", "manifest", "`repository.quiet`", "median s", "least s", "most s", "median <= 1 s"]
     cells = []
     for row in rows:
         took = row["took_s"]
         manifest = "`nuke publish`" if row["manifest"] else "none"
         seconds = [f"{value:.2f}" for value in (median(took), min(took), max(took))]
-        cells.append([row["model"], f"{row['bytes'] / 1e6:.3f}", manifest, row["quiet"], *seconds])
+        size = f"{row['bytes'] / 1e6:.1f} MB" if row["bytes"] >= 1e5 else f"{row['bytes']} bytes"
+        cells.append([row["model"], size, manifest, row["quiet"], *seconds])
         cells[-1].append(verdict(median(took) <= FIRST_ANSWER))
     return table(columns, cells)
 
