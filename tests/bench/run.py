@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """Measures a host against baselines in the same run, and prints Markdown for docs/performance.md.
 
-    python3 tests/bench/run.py                 everything, some five minutes
+    python3 tests/bench/run.py                 everything, some fifteen minutes
     python3 tests/bench/run.py --quick         everything, short: to see that it works, not for figures
-    python3 tests/bench/run.py --only calls    some parts: overhead, photos, calls, start
+    python3 tests/bench/run.py --only calls    some parts: overhead, photos, calls, start, swaps
 
 Needs Python alone. The sample plugins and ONNX Runtime must be there (`cargo xtask setup`, `cargo xtask
-plugins`); the host and the in-process program are built if no --nuke and --compare are given. Everything
-is started on the loopback and ended by its process id.
+plugins`); the host and the in-process program (which swaps do not need) are built if no --nuke and --compare
+are given. Everything is started on the loopback and ended by its process id.
 """
 
 import argparse
@@ -24,6 +24,7 @@ import tempfile
 import overhead
 import photos
 import starts
+import swaps
 from processes import CORES, ROOT, Failure, compare, output
 from tables import by_name
 
@@ -47,10 +48,13 @@ PARTS = {
     "photos": ("Photo to labels", photos),
     "calls": ("Plugin calls and preprocessing", Calls),
     "start": ("Start and memory", starts),
+    "swaps": ("Swaps under load", swaps),
 }
+# What is measured from outside alone.
+WITHOUT_COMPARE = {"swaps"}
 
 
-def arguments():
+def arguments(words):
     as_written = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=as_written)
     parser.add_argument("--only", default=",".join(PARTS), help="parts, separated by commas")
@@ -59,7 +63,7 @@ def arguments():
     parser.add_argument("--compare", type=pathlib.Path, help="the in-process program, host/benches/compare")
     parser.add_argument("--plugins", type=pathlib.Path, default=ROOT / "target/plugins", help="built plugins")
     parser.add_argument("--json", type=pathlib.Path, help="also write all figures to this file")
-    setup = parser.parse_args()
+    setup = parser.parse_args(words)
     unknown = set(setup.only.split(",")) - set(PARTS)
     if unknown:
         parser.error(f"--only: no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
@@ -71,9 +75,11 @@ def arguments():
 
 def build(setup):
     """Builds what was not named."""
-    if setup.nuke and setup.compare:
+    needs_compare = not set(setup.only.split(",")) <= WITHOUT_COMPARE
+    if setup.nuke and (setup.compare or not needs_compare):
         return
-    command = ["cargo", "build", "--release", "--package", "nuke-host", "--bin", "nuke", "--bench", "compare"]
+    command = ["cargo", "build", "--release", "--package", "nuke-host", "--bin", "nuke"]
+    command += ["--bench", "compare"] if needs_compare else []
     command += ["--message-format=json-render-diagnostics"]
     built = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=False)
     if built.returncode != 0:
@@ -81,7 +87,7 @@ def build(setup):
     messages = [json.loads(line) for line in built.stdout.splitlines() if line.startswith(b"{")]
     made = {m["target"]["name"]: m["executable"] for m in messages if m.get("executable")}
     setup.nuke = setup.nuke or pathlib.Path(made["nuke"])
-    setup.compare = setup.compare or pathlib.Path(made["compare"])
+    setup.compare = setup.compare or made.get("compare")
 
 
 def ensure_plugins(setup):
@@ -105,10 +111,10 @@ def machine(setup):
     )
 
 
-def main():
+def main(words=None):
     # Whatever ends this script, what it started is ended first.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    setup = arguments()
+    setup = arguments(words)
     try:
         build(setup)
         ensure_plugins(setup)

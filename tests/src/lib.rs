@@ -10,6 +10,7 @@ mod checks;
 mod client;
 pub mod components;
 mod log;
+pub mod marks;
 mod metrics;
 mod paths;
 mod raw;

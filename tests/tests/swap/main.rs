@@ -10,39 +10,16 @@ mod shared;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use nuke_tests::{Answer, Client, Repository, Server, ServerBuilder, components, eventually, root};
-use serde_json::json;
-
-/// The fixture `tiny` with all weights multiplied, so that every answer tells which model it came from.
-fn tiny(factor: f32) -> Vec<u8> {
-    let path = root().join("tests/fixtures/models/tiny/1/model.onnx");
-    let mut bytes = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    // W[0, 0] and W[0, 1]: what the 256 bytes of weights begin with.
-    let start = [(1.0_f32 / 64.0).to_le_bytes(), (2.0_f32 / 64.0).to_le_bytes()].concat();
-    let at = bytes.windows(8).position(|window| window == start).expect("the weights are in the file");
-    for weight in bytes[at..at + 256].chunks_exact_mut(4) {
-        let value = f32::from_le_bytes(weight.try_into().unwrap());
-        weight.copy_from_slice(&(value * factor).to_le_bytes());
-    }
-    bytes
-}
+use nuke_tests::marks::tiny;
+use nuke_tests::{Answer, Client, Repository, Server, ServerBuilder, components, eventually, marks};
 
 /// What a model made by [`tiny`] makes of ones: its factor, if the whole answer is of one model.
 fn factor(answer: &Answer) -> Option<f64> {
-    let json = answer.json();
-    let data: Vec<f64> =
-        json["outputs"][0]["data"].as_array()?.iter().filter_map(|one| one.as_f64()).collect();
-    // The sum of i + 1 over 16 rows, over 64.
-    let factor = data.first()? / (136.0 / 64.0);
-    let is_consistent = (1..=4).zip(&data).all(|(column, value)| {
-        (value - factor * 136.0 / 64.0 * f64::from(column)).abs() < 1e-3 * factor.abs().max(1.0)
-    });
-    (data.len() == 4 && is_consistent).then_some(factor)
+    marks::factor(answer).ok()
 }
 
 fn ask(client: &Client, path: &str) -> Answer {
-    let body = json!({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 16], "data": vec![1; 16]}]});
-    client.post_json(path, &body)
+    client.post(path, "application/json", marks::infer_body())
 }
 
 /// The factor of the model that answers now.
