@@ -8,6 +8,7 @@
 //! - [`scheduler`]: a bounded queue and the workers that pull from it
 //! - [`model`]: ONNX Runtime and tensors; the only place that names ort
 //! - [`repository`]: folders of bundles, and the index of what is being served
+//! - [`traffic`]: which version of a model answers which request
 //! - [`telemetry`]: metrics and logs
 //! - [`client`]: `nuke predict` and `nuke bench`, which talk to a running host
 //! - [`error`]: the one enum of error codes
@@ -25,3 +26,4 @@ pub mod plugin;
 pub mod repository;
 pub mod scheduler;
 pub mod telemetry;
+pub mod traffic;

@@ -184,13 +184,18 @@ impl<'r> Section<'r> {
         let entries = match node {
             Some(Node { value: Value::Mapping(entries), .. }) => entries,
             Some(node) if !node.is_null() => {
-                self.reader.problem(&place, &path, format!("expected a map of names, got {}", node.describe()));
+                self.reader.problem(
+                    &place,
+                    &path,
+                    format!("expected a map of names, got {}", node.describe()),
+                );
                 return Vec::new();
             }
             _ => Vec::new(),
         };
         if !count.contains(&entries.len()) {
-            let message = format!("expected {} to {} names, got {}", count.start(), count.end(), entries.len());
+            let message =
+                format!("expected {} to {} names, got {}", count.start(), count.end(), entries.len());
             self.reader.problem(&place, &path, message);
             return Vec::new();
         }

@@ -108,6 +108,13 @@ pub struct RolloutPolicy {
     pub sticky: Sticky,
 }
 
+impl RolloutPolicy {
+    /// The canary's share at a step, from 0; the whole after the last one.
+    pub fn share(&self, step: usize) -> f64 {
+        self.steps.get(step).map_or(1.0, |share| share.fraction())
+    }
+}
+
 /// `gates`: what a canary has to keep to at each step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gates {
@@ -330,11 +337,6 @@ impl Number {
 }
 
 impl Quantile {
-    /// A number of percent, between 0 and 100.
-    pub(crate) const fn percent(percent: f64) -> Self {
-        Self(percent)
-    }
-
     /// The part of the values that lie below it, between 0 and 1.
     pub fn fraction(self) -> f64 {
         self.0 / 100.0

@@ -9,7 +9,7 @@ use super::nearest::nearest;
 use super::section::Section;
 use super::setting::{Text, Wrong};
 use super::traffic::{
-    BanditPolicy, Colour, Gates, Labels, Number, Reward, RolloutPolicy, Share, ShadowPolicy, Sticky,
+    BanditPolicy, Colour, Gates, Labels, Number, Reward, RolloutPolicy, ShadowPolicy, Share, Sticky,
     Strategy, TrafficPolicy, WeightedArm,
 };
 use super::yaml_text;
@@ -167,8 +167,10 @@ fn is_version(name: &str, labels: &Labels) -> Result<(), String> {
     if name.starts_with(|first: char| first.is_ascii_digit()) || labels.contains_key(name) {
         return Ok(());
     }
-    let hint = nearest(name, labels.keys().map(String::as_str))
-        .map_or_else(|| "name a version, or add it to labels".to_owned(), |near| format!("did you mean '{near}'?"));
+    let hint = nearest(name, labels.keys().map(String::as_str)).map_or_else(
+        || "name a version, or add it to labels".to_owned(),
+        |near| format!("did you mean '{near}'?"),
+    );
     Err(format!("there is no label '{name}'; {hint}"))
 }
 
@@ -213,4 +215,3 @@ impl Text for Sticky {
         yaml_text::word(&text)
     }
 }
-

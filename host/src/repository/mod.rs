@@ -32,4 +32,5 @@ pub use publish::{Kind, Progress, PublishError, PublishRequest, Published, Signe
 pub use signature::TrustedKeys;
 pub use startup::load_all;
 pub use status::{LoadFailure, VersionStatus};
+pub(crate) use version::compare as compare_versions;
 pub use versions::{ListedVersion, ManifestState, list_versions};

@@ -30,7 +30,7 @@ pub(super) fn major(name: &str) -> Option<u64> {
 }
 
 /// Later versions are greater; of two names of one version (`1`, `01`, `1.0.0`) the order is fixed.
-pub(super) fn compare(left: &str, right: &str) -> Ordering {
+pub(crate) fn compare(left: &str, right: &str) -> Ordering {
     key(left).cmp(&key(right)).then_with(|| left.cmp(right))
 }
 

@@ -1,0 +1,210 @@
+//! Which arm earns more: Thompson sampling over what arms have shown.
+//!
+//! Owns what is believed of each arm, its forgetting, and the shares that follow. A share is the
+//! probability that the arm is the best one, found by drawing from all beliefs and counting who wins,
+//! and never less than the floor. It is found at each tick, not for each request: a request then costs
+//! no more than with fixed weights. Draws come from a sequence that is the same in every run.
+
+use std::sync::Arc;
+
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+use rand_distr::{Beta, Distribution, StudentT};
+use serde::{Deserialize, Serialize};
+
+use super::arm::{Arm, Sums};
+use super::event::{Event, EventKind};
+use crate::config::{BanditPolicy, Reward};
+
+/// Draws for each tick; shares are known to about 1 %.
+const DRAWS: u32 = 4096;
+
+/// What is believed of the arms.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Bandit {
+    pub(super) beliefs: Vec<Belief>,
+    /// When it was last looked at, in milliseconds since 1970.
+    at: Option<u64>,
+    #[serde(skip)]
+    ticks: u64,
+    #[serde(skip)]
+    leader: Option<String>,
+}
+
+/// What is believed of one arm. Counts are weighted: the older, the less.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Belief {
+    pub(super) arm: String,
+    pub(super) version: String,
+    digest: String,
+    /// Rewards earned, or requests answered.
+    pub(super) good: f64,
+    /// Rewards missed, or requests failed.
+    pub(super) bad: f64,
+    /// Answers whose latency is known.
+    pub(super) count: f64,
+    /// Their mean latency in microseconds.
+    pub(super) mean: f64,
+    /// The sum of the squared distances from that mean.
+    pub(super) squares: f64,
+    #[serde(skip)]
+    seen: Sums,
+    /// The share that follows.
+    #[serde(skip)]
+    pub(super) share: f64,
+}
+
+impl Belief {
+    fn new(arm: &Arm) -> Self {
+        Self {
+            arm: arm.name().to_string(),
+            version: arm.version().to_string(),
+            digest: arm.digest().to_owned(),
+            seen: arm.sums(),
+            ..Self::default()
+        }
+    }
+
+    fn is_of(&self, arm: &Arm) -> bool {
+        *self.arm == **arm.name() && *self.version == **arm.version() && self.digest == arm.digest()
+    }
+
+    fn forget(&mut self, kept: f64) {
+        for sum in [&mut self.good, &mut self.bad, &mut self.count, &mut self.squares] {
+            *sum *= kept;
+        }
+    }
+
+    fn learn(&mut self, reward: Reward, now: Sums) {
+        let seen = std::mem::replace(&mut self.seen, now);
+        let answered = now.answered.wrapping_sub(seen.answered) as f64;
+        match reward {
+            Reward::Feedback => {
+                let count = now.rewards.count.wrapping_sub(seen.rewards.count) as f64;
+                let earned = (now.rewards.sum - seen.rewards.sum).clamp(0.0, count);
+                self.good += earned;
+                self.bad += count - earned;
+            }
+            Reward::Errors | Reward::Latency => {
+                self.good += answered;
+                self.bad += now.failed.wrapping_sub(seen.failed) as f64;
+            }
+        }
+        if reward == Reward::Latency && answered > 0.0 {
+            let mean = now.micros.wrapping_sub(seen.micros) as f64 / answered;
+            let squares =
+                now.squared_micros.wrapping_sub(seen.squared_micros) as f64 - answered * mean * mean;
+            let (apart, all) = (mean - self.mean, self.count + answered);
+            self.squares += squares.max(0.0) + apart * apart * self.count * answered / all;
+            self.mean += apart * answered / all;
+            self.count = all;
+        }
+    }
+}
+
+impl Bandit {
+    /// Keeps beliefs of these arms only; an arm that is new starts with none.
+    pub(super) fn keep(&mut self, arms: &[Arc<Arm>]) {
+        self.beliefs.retain(|belief| arms.iter().any(|arm| *belief.arm == **arm.name()));
+        for arm in arms {
+            if self.beliefs.iter().any(|belief| belief.is_of(arm)) {
+                continue;
+            }
+            // Other content or another version under the same name: nothing is known of it.
+            self.beliefs.retain(|belief| *belief.arm != **arm.name());
+            self.beliefs.push(Belief::new(arm));
+        }
+    }
+
+    /// Learns what the arms have shown since the last time and finds the shares anew.
+    pub(super) fn tick(&mut self, policy: &BanditPolicy, arms: &[Arc<Arm>], now: u64) -> Option<Event> {
+        let passed = now.saturating_sub(self.at.replace(now).unwrap_or(now)) as f64;
+        let kept = 0.5_f64.powf(passed / policy.half_life.as_millis().max(1) as f64);
+        for belief in &mut self.beliefs {
+            belief.forget(kept);
+            if let Some(arm) = arms.iter().find(|arm| belief.is_of(arm)) {
+                belief.learn(policy.reward, arm.sums());
+            }
+        }
+        self.ticks += 1;
+        self.find_shares(policy);
+        self.new_leader()
+    }
+
+    /// Finds the share of every arm.
+    pub(super) fn find_shares(&mut self, policy: &BanditPolicy) {
+        let mut random = SmallRng::seed_from_u64(self.ticks);
+        let prior = Prior::of(&self.beliefs);
+        let mut wins = vec![0_u32; self.beliefs.len()];
+        for _ in 0..DRAWS {
+            let drawn = self.beliefs.iter().map(|belief| prior.draw(belief, policy.reward, &mut random));
+            let best = drawn.enumerate().max_by(|(_, left), (_, right)| left.total_cmp(right));
+            if let Some(win) = best.and_then(|(at, _)| wins.get_mut(at)) {
+                *win += 1;
+            }
+        }
+        let floor = policy.min_share.fraction();
+        let rest = (1.0 - floor * self.beliefs.len() as f64).max(0.0);
+        for (belief, wins) in self.beliefs.iter_mut().zip(wins) {
+            belief.share = floor + rest * f64::from(wins) / f64::from(DRAWS);
+        }
+    }
+
+    fn new_leader(&mut self) -> Option<Event> {
+        let leader = self.beliefs.iter().find(|belief| belief.share > 0.5)?;
+        if self.leader.as_ref() == Some(&leader.arm) {
+            return None;
+        }
+        let reason = format!("arm {} has {:.0}% of the requests now", leader.arm, leader.share * 100.0);
+        let event = Event::new(EventKind::Leading, &leader.version, reason);
+        self.leader = Some(leader.arm.clone());
+        Some(event)
+    }
+
+    /// The share of an arm.
+    pub(super) fn share(&self, arm: &str) -> Option<f64> {
+        self.beliefs.iter().find(|belief| belief.arm == arm).map(|belief| belief.share)
+    }
+}
+
+/// What latency is expected of an arm before it has shown any: that of all arms, counted as one answer.
+struct Prior {
+    mean: f64,
+    variance: f64,
+}
+
+impl Prior {
+    fn of(beliefs: &[Belief]) -> Self {
+        let count: f64 = beliefs.iter().map(|belief| belief.count).sum();
+        if count <= 0.0 {
+            return Self { mean: 1.0, variance: 1.0 };
+        }
+        let mean = beliefs.iter().map(|belief| belief.count * belief.mean).sum::<f64>() / count;
+        let around = |belief: &Belief| belief.squares + belief.count * (belief.mean - mean).powi(2);
+        let variance = beliefs.iter().map(around).sum::<f64>() / count;
+        Self { mean, variance: variance.max(1.0) }
+    }
+
+    /// What an arm may be worth, drawn from what is believed of it: the more the better.
+    fn draw(&self, belief: &Belief, reward: Reward, random: &mut SmallRng) -> f64 {
+        let rate = Beta::new(1.0 + belief.good, 1.0 + belief.bad).map_or(0.5, |beta| beta.sample(random));
+        if reward != Reward::Latency {
+            return rate;
+        }
+        // The time to an answer for somebody who tries again after each failure.
+        -self.draw_mean(belief, random) / rate.max(f64::MIN_POSITIVE)
+    }
+
+    /// A mean latency, from the posterior of normal-inverse-gamma: a Student distribution.
+    fn draw_mean(&self, belief: &Belief, random: &mut SmallRng) -> f64 {
+        let all = belief.count + 1.0;
+        let mean = (self.mean + belief.count * belief.mean) / all;
+        let shape = 1.0 + belief.count / 2.0;
+        let apart = (belief.mean - self.mean).powi(2) * belief.count / all;
+        let scale = self.variance + (belief.squares + apart) / 2.0;
+        let spread = (scale / (shape * all)).sqrt();
+        let student = StudentT::new(2.0 * shape).map_or(0.0, |student| student.sample(random));
+        // No latency is negative.
+        (mean + spread * student).max(0.0)
+    }
+}

@@ -1,0 +1,402 @@
+//! One model's traffic: the policy, its arms and its state, behind a plan that requests read.
+//!
+//! Owns the life of arms (kept as long as name, version and content stay) and the order of changes. A
+//! request reads the plan without a lock; everything else takes one lock and leaves a new plan.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::arm::Arm;
+use super::bandit::Bandit;
+use super::event::{Event, EventKind};
+use super::layout::{Source, Wanted};
+use super::plan::{Choice, NoVersion, Plan, Slot};
+use super::rollout::{ReadyVersion, Rollout, millis};
+use super::shadow::Mirror;
+use super::status::Remembered;
+use crate::config::{AlsoWanted, Colour, Labels, Reward, RolloutPolicy, Sticky, TrafficPolicy};
+use crate::repository::compare_versions;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Traffic {
+    plan: ArcSwap<Plan>,
+    state: Mutex<State>,
+}
+
+/// What changes, under the lock.
+#[derive(Debug)]
+pub(super) struct State {
+    seed: u64,
+    pub(super) policy: TrafficPolicy,
+    pub(super) labels: Labels,
+    pub(super) ready: Vec<ReadyVersion>,
+    pub(super) wanted: Vec<Wanted>,
+    pub(super) arms: Vec<Arc<Arm>>,
+    pub(super) mirror: Option<Arc<Mirror>>,
+    pub(super) active: Colour,
+    pub(super) rollout: Rollout,
+    pub(super) bandit: Bandit,
+}
+
+/// Why a reward was not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FeedbackError {
+    /// There is no such arm.
+    #[error("{0}")]
+    UnknownArm(String),
+    /// It is not a number from 0 to 1.
+    #[error("expected a reward from 0 to 1, got {0}")]
+    OutOfRange(String),
+    /// The bandit earns something else.
+    #[error("this bandit's reward is {0}, not feedback; change 'reward' in its traffic")]
+    NotAsked(&'static str),
+}
+
+impl Traffic {
+    /// The traffic of a model before any of its versions is ready.
+    pub fn new(model: &str, policy: TrafficPolicy, labels: Labels, memory: Option<Remembered>) -> Self {
+        let memory = memory.unwrap_or_default();
+        let rollout = match &policy {
+            TrafficPolicy::Rollout(policy) => memory.rollout.restored(policy),
+            _ => memory.rollout,
+        };
+        let mut state = State {
+            seed: xxh3_64(model.as_bytes()),
+            active: configured_colour(&policy),
+            policy,
+            labels,
+            ready: Vec::new(),
+            wanted: Vec::new(),
+            arms: Vec::new(),
+            mirror: None,
+            rollout,
+            bandit: memory.bandit,
+        };
+        if let Some((active, configured)) = memory.colour
+            && configured == state.active
+        {
+            state.active = active;
+        }
+        let plan = ArcSwap::from_pointee(state.rebuild());
+        Self { plan, state: Mutex::new(state) }
+    }
+
+    /// Who serves a request that names no version. `key` is what [`Traffic::sticky`] asks for, if the
+    /// request has it; `random` are 64 random bits. Takes no lock.
+    ///
+    /// # Errors
+    /// If no version that traffic goes to is ready.
+    pub fn choose(&self, key: Option<&[u8]>, random: u64) -> Result<Choice, NoVersion> {
+        self.plan.load().choose(key, random)
+    }
+
+    /// What of a request is its key.
+    pub fn sticky(&self) -> Arc<Sticky> {
+        Arc::clone(&self.plan.load().sticky)
+    }
+
+    /// Whether the request's body is its key, and more than one arm to choose from.
+    pub fn needs_body(&self) -> bool {
+        let plan = self.plan.load();
+        *plan.sticky == Sticky::Body && plan.arms.len() > 1
+    }
+
+    /// The version behind a label or the name of an arm; labels come first.
+    pub fn resolve(&self, name: &str) -> Option<Arc<str>> {
+        self.plan.load().names.get(name).map(Arc::clone)
+    }
+
+    /// Applies another policy or other labels. Arms keep their statistics, and a rollout its progress, as
+    /// far as they stay the same.
+    pub fn reconfigure(&self, policy: TrafficPolicy, labels: Labels, now: SystemTime) -> Vec<Event> {
+        self.change(now, |state, now| {
+            if configured_colour(&state.policy) != configured_colour(&policy)
+                || state.policy.strategy() != policy.strategy()
+            {
+                state.active = configured_colour(&policy);
+            }
+            (state.policy, state.labels) = (policy, labels);
+            state.observe(now)
+        })
+    }
+
+    /// Takes note of which versions are ready, in any order.
+    pub fn versions_changed(&self, ready: &[ReadyVersion], now: SystemTime) -> Vec<Event> {
+        self.change(now, |state, now| {
+            state.ready = ready.to_vec();
+            state.ready.sort_by(|left, right| compare_versions(&left.name, &right.name));
+            state.observe(now)
+        })
+    }
+
+    /// Lets time pass: steps of a rollout, shares of a bandit. To be called about once a second.
+    pub fn tick(&self, now: SystemTime) -> Vec<Event> {
+        self.change(now, |state, now| state.tick(now).into_iter().collect())
+    }
+
+    /// Takes a reward for an arm, or for a version or label that is behind one arm only.
+    ///
+    /// # Errors
+    /// If there is no such arm, the reward is not from 0 to 1, or nobody asks for rewards.
+    pub fn feedback(&self, arm: &str, reward: f64) -> Result<(), FeedbackError> {
+        if !(0.0..=1.0).contains(&reward) {
+            return Err(FeedbackError::OutOfRange(reward.to_string()));
+        }
+        let state = self.lock();
+        if let TrafficPolicy::Bandit(bandit) = &state.policy {
+            match bandit.reward {
+                Reward::Feedback => {}
+                Reward::Latency => return Err(FeedbackError::NotAsked("latency")),
+                Reward::Errors => return Err(FeedbackError::NotAsked("errors")),
+            }
+        }
+        state.arm(arm)?.reward(reward);
+        Ok(())
+    }
+
+    /// What has to be loaded whatever the model's `versions` say.
+    pub fn also_wanted(&self) -> AlsoWanted {
+        let state = self.lock();
+        let mut wanted = state.policy.also_wanted(&state.labels);
+        if let TrafficPolicy::Rollout(RolloutPolicy { pair: None, .. }) = &state.policy {
+            wanted.names.extend(state.rollout.promoted.clone());
+        }
+        wanted
+    }
+
+    /// What must survive a restart.
+    pub fn remembered(&self) -> Remembered {
+        let state = self.lock();
+        let colour = match state.policy {
+            TrafficPolicy::BlueGreen { active, .. } => Some((state.active, active)),
+            _ => None,
+        };
+        Remembered { rollout: state.rollout.clone(), bandit: state.bandit.clone(), colour }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the state and publishes the plan that follows.
+    pub(super) fn change<T>(&self, now: SystemTime, change: impl FnOnce(&mut State, u64) -> T) -> T {
+        let now = now.duration_since(UNIX_EPOCH).map_or(0, millis);
+        let mut state = self.lock();
+        let result = change(&mut state, now);
+        let plan = state.rebuild();
+        self.plan.store(Arc::new(plan));
+        result
+    }
+}
+
+/// The colour that the policy names.
+fn configured_colour(policy: &TrafficPolicy) -> Colour {
+    match policy {
+        TrafficPolicy::BlueGreen { active, .. } => *active,
+        _ => Colour::Blue,
+    }
+}
+
+impl State {
+    pub(super) fn source(&self) -> Source<'_> {
+        Source {
+            policy: &self.policy,
+            labels: &self.labels,
+            ready: &self.ready,
+            active: self.active,
+            rollout: &self.rollout,
+            bandit: &self.bandit,
+        }
+    }
+
+    /// After versions or policy have changed.
+    fn observe(&mut self, now: u64) -> Vec<Event> {
+        let TrafficPolicy::Rollout(policy) = &self.policy else {
+            return Vec::new();
+        };
+        let names = self.source().pair_names(policy);
+        let names = names.as_ref().map(|(stable, canary)| (stable.as_str(), canary.as_str()));
+        self.rollout.observe(policy, names, &self.ready, now)
+    }
+
+    fn tick(&mut self, now: u64) -> Option<Event> {
+        match &self.policy {
+            TrafficPolicy::Bandit(policy) => self.bandit.tick(policy, &self.arms, now),
+            TrafficPolicy::Rollout(policy) => {
+                let pair = self.source().pair(policy);
+                let sample = |name: &str| self.arm_named(name).map(|arm| arm.sample());
+                let counted = sample("canary").zip(sample("stable"));
+                self.rollout.tick(policy, &pair, counted, now)
+            }
+            _ => None,
+        }
+    }
+
+    pub(super) fn arm_named(&self, name: &str) -> Option<&Arc<Arm>> {
+        self.arms.iter().find(|arm| **arm.name() == *name)
+    }
+
+    fn arm(&self, name: &str) -> Result<&Arc<Arm>, FeedbackError> {
+        if let Some(arm) = self.arm_named(name) {
+            return Ok(arm);
+        }
+        let source = self.source();
+        let version = source.resolve(name);
+        let mut behind = self.arms.iter().filter(|arm| **arm.version() == *version);
+        match (behind.next(), behind.next()) {
+            (Some(arm), None) => Ok(arm),
+            (Some(_), Some(_)) => {
+                Err(FeedbackError::UnknownArm(format!("version {version} is behind several arms; name one")))
+            }
+            (None, _) => {
+                let known: Vec<&str> = self.arms.iter().map(|arm| &**arm.name()).collect();
+                let name: String = name.chars().take(128).flat_map(char::escape_debug).collect();
+                let known = if known.is_empty() { "none is ready".to_owned() } else { known.join(", ") };
+                Err(FeedbackError::UnknownArm(format!("there is no arm '{name}'; arms: {known}")))
+            }
+        }
+    }
+
+    /// Brings the arms in line with policy and versions, and makes the plan of them.
+    fn rebuild(&mut self) -> Plan {
+        self.wanted = self.source().arms();
+        self.renew_arms();
+        if let TrafficPolicy::Bandit(policy) = &self.policy {
+            let before = self.bandit.beliefs.clone();
+            self.bandit.keep(&self.arms);
+            let new = |belief: &super::bandit::Belief| belief.share <= 0.0;
+            if self.bandit.beliefs.len() != before.len() || self.bandit.beliefs.iter().any(new) {
+                self.bandit.find_shares(policy);
+            }
+            self.wanted = self.source().arms();
+        }
+        self.renew_mirror();
+        let mut slots: Vec<Slot> = Vec::new();
+        for wanted in self.wanted.iter().filter(|wanted| wanted.weight > 0.0) {
+            let arm = self.ready_arm(wanted);
+            slots.extend(arm.map(|arm| Slot { arm: Arc::clone(arm), share: wanted.weight }));
+        }
+        let total: f64 = slots.iter().map(|slot| slot.share).sum();
+        slots.iter_mut().for_each(|slot| slot.share /= total);
+        let source = self.source();
+        let mut names: BTreeMap<String, Arc<str>> =
+            self.wanted.iter().map(|wanted| (wanted.name.clone(), wanted.version.as_str().into())).collect();
+        names.extend(self.labels.iter().map(|(label, version)| (label.clone(), version.as_str().into())));
+        Plan {
+            reason: source.reason(&self.wanted).into(),
+            sticky: Arc::new(self.policy.sticky().clone()),
+            arms: slots.into(),
+            mirror: self.mirror.clone(),
+            names,
+            seed: self.seed,
+        }
+    }
+
+    fn digest(&self, version: &str) -> Option<&str> {
+        self.ready.iter().find(|ready| ready.name == version).map(|ready| ready.digest.as_str())
+    }
+
+    /// The arm as the policy wants it, if its version is ready.
+    pub(super) fn ready_arm(&self, wanted: &Wanted) -> Option<&Arc<Arm>> {
+        self.digest(&wanted.version)?;
+        self.arms.iter().find(|arm| **arm.name() == *wanted.name && **arm.version() == *wanted.version)
+    }
+
+    /// Keeps the arms that stay as they are, those whose version is away for a while included.
+    fn renew_arms(&mut self) {
+        let mut arms = Vec::with_capacity(self.wanted.len());
+        for wanted in &self.wanted {
+            let digest = self.digest(&wanted.version);
+            let same = |arm: &&Arc<Arm>| {
+                **arm.name() == *wanted.name
+                    && **arm.version() == *wanted.version
+                    && digest.is_none_or(|digest| arm.digest() == digest)
+            };
+            match (self.arms.iter().find(same), digest) {
+                (Some(arm), _) => arms.push(Arc::clone(arm)),
+                (None, Some(digest)) => {
+                    arms.push(Arc::new(Arm::new(&wanted.name, &wanted.version, digest, &wanted.seed)));
+                }
+                (None, None) => {}
+            }
+        }
+        self.arms = arms;
+    }
+
+    fn renew_mirror(&mut self) {
+        let TrafficPolicy::Shadow(policy) = &self.policy else {
+            self.mirror = None;
+            return;
+        };
+        let wanted = self.wanted.iter().find(|wanted| wanted.name == "mirror");
+        let arm = wanted.and_then(|wanted| self.ready_arm(wanted)).map(Arc::clone);
+        let same =
+            |mirror: &Arc<Mirror>, arm: &Arc<Arm>| Arc::ptr_eq(&mirror.arm, arm) && mirror.policy == *policy;
+        self.mirror = arm.map(|arm| match &self.mirror {
+            Some(mirror) if same(mirror, &arm) => Arc::clone(mirror),
+            _ => Arc::new(Mirror::new(arm, policy.clone())),
+        });
+    }
+}
+
+/// A command of an operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Ends a rollout at once: the canary is the stable version.
+    Promote,
+    /// Takes a canary back, one that was promoted included where the policy names the two versions.
+    Abort,
+    /// Tries a canary once more that was rolled back.
+    Retry,
+    /// Switches blue-green to this colour; without one, to the other one.
+    Switch(Option<Colour>),
+}
+
+impl Traffic {
+    /// Carries out a command.
+    ///
+    /// # Errors
+    /// Why it cannot be.
+    pub fn command(&self, command: Command, now: SystemTime) -> Result<Event, String> {
+        self.change(now, |state, now| match command {
+            Command::Switch(colour) => state.switch(colour),
+            _ => state.rollout_command(command, now),
+        })
+    }
+}
+
+impl State {
+    fn switch(&mut self, colour: Option<Colour>) -> Result<Event, String> {
+        let TrafficPolicy::BlueGreen { .. } = self.policy else {
+            return Err(format!("traffic is {}, not blue-green", self.policy.strategy()));
+        };
+        let colour = colour.unwrap_or(self.active.other());
+        let wanted = self.wanted.iter().find(|wanted| wanted.name == colour.as_str());
+        let version = wanted.map(|wanted| wanted.version.clone()).unwrap_or_default();
+        if self.digest(&version).is_none() {
+            return Err(format!(
+                "version {version} ({}) is not ready; nothing was switched",
+                colour.as_str()
+            ));
+        }
+        let before = std::mem::replace(&mut self.active, colour);
+        let reason = match before == colour {
+            true => format!("{} was active already", colour.as_str()),
+            false => format!("switched from {} to {} by command", before.as_str(), colour.as_str()),
+        };
+        Ok(Event::new(EventKind::Switched, &version, reason))
+    }
+
+    fn rollout_command(&mut self, command: Command, now: u64) -> Result<Event, String> {
+        let TrafficPolicy::Rollout(policy) = &self.policy else {
+            return Err(format!("traffic is {}, not a rollout", self.policy.strategy()));
+        };
+        let pair = self.source().pair(policy);
+        self.rollout.command(policy, &pair, command, now)
+    }
+}
