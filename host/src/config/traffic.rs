@@ -340,11 +340,6 @@ impl Number {
 }
 
 impl Quantile {
-    /// A number of percent, between 0 and 100.
-    pub(crate) const fn percent(percent: f64) -> Self {
-        Self(percent)
-    }
-
     /// The part of the values that lie below it, between 0 and 1.
     pub fn fraction(self) -> f64 {
         self.0 / 100.0

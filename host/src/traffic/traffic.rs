@@ -103,6 +103,11 @@ impl Traffic {
         self.plan.load().main_version()
     }
 
+    /// Whether traffic goes to the latest version, whatever that is.
+    pub fn is_latest(&self) -> bool {
+        matches!(self.lock().policy, TrafficPolicy::Latest)
+    }
+
     /// Whether its policy and labels are these.
     pub fn is(&self, policy: &TrafficPolicy, labels: &Labels) -> bool {
         let state = self.lock();
@@ -112,11 +117,6 @@ impl Traffic {
     /// Names for versions.
     pub fn labels(&self) -> Labels {
         self.lock().labels.clone()
-    }
-
-    /// Whether traffic goes to the latest version, whatever that is.
-    pub fn is_latest(&self) -> bool {
-        matches!(self.lock().policy, TrafficPolicy::Latest)
     }
 
     /// The canary that was rolled back last and is ready still, and why.
