@@ -16,6 +16,7 @@ mod keeper;
 mod layout;
 mod load;
 mod manifest;
+mod memory;
 mod publish;
 mod reconcile;
 mod scan;
