@@ -68,6 +68,7 @@ impl Keeper {
 
     /// A generation of a version has been freed.
     pub(super) fn note_freed(&mut self, key: Option<Key>) {
+        self.trim.ask();
         let Some(key) = key else {
             return;
         };

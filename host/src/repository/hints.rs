@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use notify::event::{AccessKind, AccessMode};
-use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+use notify::{Event, EventKind, RecursiveMode, Watcher};
 use tokio::sync::Notify;
 
 use crate::config::Watch;
@@ -17,13 +17,20 @@ use crate::config::Watch;
 /// Device and inode: a folder that was removed and made again is another one, and needs a new watch.
 type Identity = (u64, u64);
 
+type AnyWatcher = Box<dyn Watcher + Send>;
+
 /// See the module.
-#[derive(Debug)]
 pub(super) struct Hints {
-    watcher: Option<RecommendedWatcher>,
+    watcher: Option<AnyWatcher>,
     roots: Vec<PathBuf>,
     watched: BTreeMap<PathBuf, Identity>,
     has_warned: bool,
+}
+
+impl std::fmt::Debug for Hints {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hints").field("watched", &self.watched).finish_non_exhaustive()
+    }
 }
 
 impl Hints {
@@ -32,18 +39,29 @@ impl Hints {
     /// # Errors
     /// If `mode` is `native` and they cannot be watched.
     pub(super) fn start(mode: Watch, roots: Vec<PathBuf>, due: &Arc<Notify>) -> Result<Self, String> {
-        let mut hints = Self { watcher: None, roots, watched: BTreeMap::new(), has_warned: false };
-        if mode == Watch::Poll {
-            return Ok(hints);
-        }
         let due = Arc::clone(due);
-        let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+        let notify = move |event: notify::Result<Event>| {
             // An error may have cost events.
             if event.map_or(true, |event| is_change(&event.kind)) {
                 due.notify_one();
             }
-        });
-        let outcome = watcher.map(|watcher| hints.watcher = Some(watcher)).and_then(|()| hints.watch_roots());
+        };
+        Self::start_with(mode, roots, || {
+            notify::recommended_watcher(notify).map(|watcher| Box::new(watcher) as AnyWatcher)
+        })
+    }
+
+    fn start_with(
+        mode: Watch,
+        roots: Vec<PathBuf>,
+        watcher: impl FnOnce() -> notify::Result<AnyWatcher>,
+    ) -> Result<Self, String> {
+        let mut hints = Self { watcher: None, roots, watched: BTreeMap::new(), has_warned: false };
+        if mode == Watch::Poll {
+            return Ok(hints);
+        }
+        let outcome =
+            watcher().map(|watcher| hints.watcher = Some(watcher)).and_then(|()| hints.watch_roots());
         match outcome {
             Ok(()) => Ok(hints),
             Err(error) if mode == Watch::Native => {
@@ -108,5 +126,63 @@ fn is_change(kind: &EventKind) -> bool {
     match kind {
         EventKind::Access(access) => *access == AccessKind::Close(AccessMode::Write),
         _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use notify::{Config, ErrorKind, EventHandler, WatcherKind};
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+    /// A system whose watches are used up.
+    struct Exhausted(Arc<AtomicUsize>);
+
+    impl Watcher for Exhausted {
+        fn new<F: EventHandler>(_: F, _: Config) -> notify::Result<Self> {
+            Ok(Self(Arc::default()))
+        }
+
+        fn watch(&mut self, _: &Path, _: RecursiveMode) -> notify::Result<()> {
+            self.0.fetch_add(1, Relaxed);
+            Err(notify::Error::new(ErrorKind::MaxFilesWatch))
+        }
+
+        fn unwatch(&mut self, _: &Path) -> notify::Result<()> {
+            Err(notify::Error::new(ErrorKind::WatchNotFound))
+        }
+
+        fn kind() -> WatcherKind {
+            WatcherKind::NullWatcher
+        }
+    }
+
+    fn start(mode: Watch, root: &Path, tried: &Arc<AtomicUsize>) -> Result<Hints, String> {
+        let watcher = Exhausted(Arc::clone(tried));
+        Hints::start_with(mode, vec![root.to_owned()], || Ok(Box::new(watcher)))
+    }
+
+    #[test]
+    fn without_watches_native_does_not_start_and_auto_goes_on_by_rescans() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("models");
+        std::fs::create_dir(&root).unwrap();
+        let tried = Arc::default();
+        let refused = start(Watch::Native, &root, &tried).unwrap_err();
+        assert!(refused.contains("cannot be watched") && refused.contains("auto or poll"), "{refused}");
+        let mut hints = start(Watch::Auto, &root, &tried).unwrap();
+        assert!(hints.has_warned);
+        // It does not ask the system again at each scan, but for a folder that is another one.
+        hints.refresh();
+        assert_eq!(tried.load(Relaxed), 2);
+        std::fs::rename(&root, folder.path().join("before")).unwrap();
+        hints.refresh();
+        std::fs::create_dir(&root).unwrap();
+        hints.refresh();
+        assert_eq!(tried.load(Relaxed), 3);
+        assert!(start(Watch::Poll, &root, &tried).unwrap().watcher.is_none());
+        assert_eq!(tried.load(Relaxed), 3);
+        let none = Hints::start_with(Watch::Native, vec![root], || Err(notify::Error::generic("no inotify")));
+        assert!(none.unwrap_err().contains("no inotify"));
     }
 }

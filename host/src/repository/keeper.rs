@@ -19,6 +19,7 @@ use super::fingerprint::Fingerprint;
 use super::hints::Hints;
 use super::index::ModelIndex;
 use super::load::Loader;
+use super::memory::Trim;
 use super::reconcile::{Outcome, Reconciler, Work};
 use super::scan::{Key, Scan, Scanner};
 use super::status::{Draining, LoadStage};
@@ -89,6 +90,7 @@ pub struct Keeper {
     slots: Arc<Semaphore>,
     work_count: u64,
     drains: JoinSet<Key>,
+    pub(super) trim: Trim,
     progress: (mpsc::Sender<Progress>, mpsc::Receiver<Progress>),
     commands: (KeeperHandle, mpsc::Receiver<Command>),
     waiting: Vec<(String, oneshot::Sender<LoadAnswer>)>,
@@ -168,6 +170,7 @@ impl Keeper {
             slots: Arc::new(Semaphore::new(at_once)),
             work_count: 0,
             drains: JoinSet::new(),
+            trim: Trim::default(),
             progress: mpsc::channel(STAGES),
             commands: KeeperHandle::new(),
             waiting: Vec::new(),
@@ -205,6 +208,7 @@ impl Keeper {
                 Some(Ok(done)) = self.works.join_next() => self.finish(done),
                 Some(freed) = self.drains.join_next() => self.note_freed(freed.ok()),
                 Some(progress) = self.progress.1.recv() => self.note_stage(progress),
+                () = Trim::due(self.trim.at()) => self.trim.start(),
                 Some(command) = self.commands.1.recv() => self.obey_all(command).await,
                 () = due.notified() => {
                     tokio::time::sleep(BURST.max(self.scan_took)).await;
@@ -372,6 +376,8 @@ impl Keeper {
             self.note_stage(progress);
         }
         self.stages.remove(&key);
+        // A load leaves the bytes of its files behind, and more if it fails.
+        self.trim.ask();
         let (outcome, made) = match result {
             _ if !still => (Outcome::Moved, result.ok()),
             Ok(made) => (Outcome::Loaded, Some(made)),
@@ -430,3 +436,7 @@ impl Keeper {
         self.drains.spawn(drain(key.clone(), generation, self.options.drain));
     }
 }
+
+#[cfg(test)]
+#[path = "keeper_tests.rs"]
+mod tests;

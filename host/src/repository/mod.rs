@@ -17,6 +17,7 @@ mod keeper;
 mod layout;
 mod load;
 mod manifest;
+mod memory;
 mod publish;
 mod reconcile;
 mod scan;

@@ -252,5 +252,8 @@ impl Reconciler {
 }
 
 #[cfg(test)]
+#[path = "reconcile_histories.rs"]
+mod histories;
+#[cfg(test)]
 #[path = "reconcile_tests.rs"]
 mod tests;

@@ -141,3 +141,46 @@ impl Scanner {
         Ok(scan)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::time::Instant;
+
+    #[test]
+    fn thousands_of_versions_are_seen_and_only_what_changed_is_opened_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let models = folder.path().join("models");
+        for index in 0..3000 {
+            let version = models.join(format!("m{}", index / 3)).join((index % 3 + 1).to_string());
+            fs::create_dir_all(&version).unwrap();
+            fs::write(version.join("model.onnx"), "x").unwrap();
+            fs::write(version.join("bundle.yaml"), "warmup: []\n").unwrap();
+        }
+        for index in 0..1000 {
+            fs::write(models.join(format!("m{index}/model.yaml")), "versions: all\n").unwrap();
+        }
+        let mut scanner = Scanner::new(
+            models.clone(),
+            folder.path().join("plugins"),
+            Vec::new(),
+            std::sync::Arc::default(),
+            Duration::ZERO,
+        );
+        let mut scan = || {
+            let began = Instant::now();
+            let scan = scanner.scan().unwrap();
+            (scan, began.elapsed())
+        };
+        let ((first, cold), (second, warm)) = (scan(), scan());
+        assert_eq!(first.wanted.len(), 3000);
+        assert_eq!(first.wanted, second.wanted);
+        fs::write(models.join("m77/2/labels.txt"), "a").unwrap();
+        let (third, _) = scan();
+        let changed =
+            third.wanted.iter().filter(|(key, candidate)| first.wanted.get(*key) != Some(*candidate));
+        assert_eq!(changed.map(|(key, _)| key.0.as_str()).collect::<Vec<_>>(), ["m77"]);
+        println!("3000 versions of 1000 models: first scan {cold:?}, the next one {warm:?}");
+    }
+}

@@ -1,0 +1,56 @@
+//! Giving memory back to the system after generations were freed.
+//!
+//! Owns when the allocator is asked to. ONNX Runtime and wasmtime free what a generation had, on many threads;
+//! glibc keeps that in arenas of its own, where it lies in pieces that the next generation, loaded by other
+//! threads, does not find. Asked once in a while, it hands whole free pages back.
+#![allow(unsafe_code)]
+
+use std::time::{Duration, Instant};
+
+/// From a generation's end to the trim: what ends in a row is one trim. It costs milliseconds, in which
+/// single allocations of others may wait.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// When to trim next.
+#[derive(Debug, Default)]
+pub(super) struct Trim(Option<Instant>);
+
+impl Trim {
+    /// Something large was freed.
+    pub(super) fn ask(&mut self) {
+        self.0.get_or_insert_with(|| Instant::now() + PAUSE);
+    }
+
+    /// Ends when it is time; never, if nothing was freed.
+    pub(super) async fn due(at: Option<Instant>) {
+        match at {
+            Some(at) => tokio::time::sleep_until(at.into()).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// When it is due, if it is.
+    pub(super) const fn at(&self) -> Option<Instant> {
+        self.0
+    }
+
+    /// Trims, on a blocking thread.
+    pub(super) fn start(&mut self) {
+        self.0 = None;
+        drop(tokio::task::spawn_blocking(trim));
+    }
+}
+
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn trim() {
+    let began = Instant::now();
+    // SAFETY: malloc_trim takes no pointer, may be called from any thread at any time, and changes nothing that
+    // is allocated.
+    let gave = unsafe { libc::malloc_trim(0) };
+    let took_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+    tracing::debug!(gave_back = gave == 1, took_us, "the allocator was asked to give memory back");
+}
+
+/// Other allocators give back by themselves.
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+const fn trim() {}
