@@ -10,6 +10,7 @@ mod host;
 mod publish;
 mod serve;
 mod signing;
+mod validate;
 mod versions;
 
 use std::process::ExitCode;
@@ -17,6 +18,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::client::{BenchArgs, PredictArgs, run_bench, run_predict};
+use crate::repository::ChildArgs;
 use flags::HostFlags;
 use publish::{PublishArgs, UnpublishArgs};
 use versions::VersionsArgs;
@@ -53,6 +55,9 @@ enum Command {
     Predict(Box<PredictArgs>),
     /// Put a running host under load and measure it.
     Bench(Box<BenchArgs>),
+    /// Validate the version on standard input: the host starts this itself.
+    #[command(hide = true)]
+    ValidateVersion(ChildArgs),
 }
 
 /// Runs the command that the process was started with.
@@ -73,6 +78,7 @@ pub fn run() -> ExitCode {
         Command::Versions(args) => versions::run(&args),
         Command::Predict(args) => run_predict(*args),
         Command::Bench(args) => run_bench(*args),
+        Command::ValidateVersion(args) => validate::run(args),
     }
 }
 
