@@ -5,7 +5,9 @@ use std::fs;
 use nuke_tests::{Repository, Server, eventually};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{Process, builder, children, neighbour, process, reason_of, while_the_neighbour_answers};
+use super::{
+    Process, builder, children, neighbour, no_zombie_stays, process, reason_of, while_the_neighbour_answers,
+};
 
 /// A host with a model that never comes back from its first run.
 fn with_endless() -> (Repository, Server) {
@@ -52,7 +54,7 @@ fn a_child_that_is_ended_from_outside_costs_a_reason_that_names_the_signal() {
             let reason = reason_of(&server, "endless");
             assert!(reason.contains(name) && reason.contains("while it ran the model on zeros"), "{reason}");
         });
-        assert!(!children(server.id()).iter().any(|child| child.state == 'Z'));
+        no_zombie_stays(&server);
     }
 }
 

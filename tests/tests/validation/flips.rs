@@ -2,7 +2,7 @@
 
 use nuke_tests::{Repository, eventually};
 
-use super::{builder, children, tiny, while_the_neighbour_answers};
+use super::{builder, no_zombie_stays, tiny, while_the_neighbour_answers};
 
 /// Damaged copies.
 const COPIES: usize = 240;
@@ -46,5 +46,5 @@ fn a_flipped_bit_is_served_or_refused_and_never_ends_the_host() {
     }
     println!("of {COPIES} damaged models, {failed} were refused and {} are served", ready - 1);
     assert!(server.is_running() && failed > COPIES / 10);
-    assert_eq!(children(server.id()), []);
+    no_zombie_stays(&server);
 }

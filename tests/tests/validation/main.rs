@@ -94,6 +94,14 @@ fn process(id: u32) -> Option<Process> {
     Some(Process { id, parent: fields.next()?.parse().ok()?, state })
 }
 
+/// Children that have ended are waited for by the host. (Those of versions that are tried again come and go.)
+#[track_caller]
+fn no_zombie_stays(server: &Server) {
+    for child in children(server.id()) {
+        eventually("a child is gone", || process(child.id).is_none_or(|there| there.state != 'Z'));
+    }
+}
+
 /// All children of a process.
 fn children(of: u32) -> Vec<Process> {
     let entries =
