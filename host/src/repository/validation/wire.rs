@@ -58,6 +58,8 @@ pub(super) struct Head {
 #[derive(Debug)]
 pub(super) struct Job<'a> {
     head: Vec<u8>,
+    /// The head without the place where the version lies, which changes nothing about it.
+    placeless: Vec<u8>,
     blobs: Vec<&'a [u8]>,
 }
 
@@ -76,10 +78,10 @@ impl<'a> Job<'a> {
         blobs.extend(content.plugin.as_ref().map(|plugin| plugin.component.as_ref()));
         blobs.extend(content.files.values().filter_map(|(_, bytes)| bytes.as_deref()));
         blobs.extend(content.samples.iter().map(|(_, bytes)| bytes.as_ref()));
-        let head = Head {
+        let mut head = Head {
             model: content.model.clone(),
             version: content.version.clone(),
-            model_path: content.model_path.clone(),
+            model_path: String::new(),
             limits: options.limits.clone(),
             allow: options.allow.clone(),
             intra_threads: runtime.intra_threads,
@@ -96,14 +98,18 @@ impl<'a> Job<'a> {
             samples: content.samples.iter().map(|(path, _)| path.clone()).collect(),
             lengths: blobs.iter().map(|blob| blob.len() as u64).collect(),
         };
-        let head = serde_json::to_vec(&head).map_err(|error| format!("the validation's head: {error}"))?;
+        let encoded =
+            |head: &Head| serde_json::to_vec(head).map_err(|error| format!("the validation's head: {error}"));
+        let placeless = encoded(&head)?;
+        head.model_path.clone_from(&content.model_path);
+        let head = encoded(&head)?;
         if head.len() as u64 > HEAD {
             return Err(format!(
                 "names and settings have {} bytes; at most {HEAD} can be validated",
                 head.len()
             ));
         }
-        Ok(Self { head, blobs })
+        Ok(Self { head, placeless, blobs })
     }
 
     /// Bytes of all files together.
@@ -111,9 +117,9 @@ impl<'a> Job<'a> {
         self.blobs.iter().map(|blob| blob.len() as u64).sum()
     }
 
-    /// All of it, piece by piece.
+    /// All that a verdict depends on, piece by piece.
     pub(super) fn pieces(&self) -> impl Iterator<Item = &[u8]> {
-        std::iter::once(self.head.as_slice()).chain(self.blobs.iter().copied())
+        std::iter::once(self.placeless.as_slice()).chain(self.blobs.iter().copied())
     }
 
     /// Writes it to a child.
@@ -123,8 +129,9 @@ impl<'a> Job<'a> {
     pub(super) fn write(&self, to: &mut impl Write) -> io::Result<()> {
         to.write_all(MAGIC)?;
         to.write_all(&(self.head.len() as u64).to_le_bytes())?;
-        for piece in self.pieces() {
-            to.write_all(piece)?;
+        to.write_all(&self.head)?;
+        for blob in &self.blobs {
+            to.write_all(blob)?;
         }
         to.flush()
     }
