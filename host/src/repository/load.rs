@@ -94,8 +94,7 @@ impl Loader {
     ) -> Result<Generation, String> {
         let signature = sessions.first().map(|session| Arc::clone(session.signature()));
         let signature = signature.ok_or("workers.max is 0: a model needs at least one worker")?;
-        let samples =
-            warmup::read_samples(&content.samples, plugin.as_ref(), &signature, &content.model)?;
+        let samples = warmup::read_samples(&content.samples, plugin.as_ref(), &signature, &content.model)?;
         warmup::warm_up_sessions(&mut sessions, &settings.warmup.batch_sizes, &samples)?;
         let metrics =
             self.metrics.generation(&content.model, &content.version, plugin.as_ref().map(Plugin::name));

@@ -44,6 +44,6 @@ pub use signature::TrustedKeys;
 pub use startup::load_all;
 pub use status::{Draining, LoadFailure, LoadStage, VersionStatus};
 pub use steering::{SetError, Steering};
-pub(crate) use version::compare as compare_versions;
 pub use validation::{ChildArgs, ValidationOptions, run_child};
+pub(crate) use version::compare as compare_versions;
 pub use versions::{ListedVersion, ManifestState, list_versions};

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::wire::{self, Line};
 use super::{confine, examine};
+use crate::config::{Capability, ModelConfig};
 use crate::model::{Runtime, RuntimeOptions};
 use crate::plugin::{EngineOptions, PluginEngine, PluginLimits};
 use crate::repository::load::{Loader, LoaderOptions};
@@ -78,14 +79,12 @@ fn validate(args: ChildArgs) -> Result<Vec<String>, String> {
     let threads = threads.map_err(|error| format!("no thread can be started: {error}"))?;
     let _entered = threads.enter();
     let loader = loader(runtime, head.limits, head.allow)?;
-    examine::examine(&loader, &content, stage)
+    let mut settings = ModelConfig::default();
+    settings.warmup.batch_sizes = head.batch_sizes;
+    examine::examine(&loader, &content, settings, stage)
 }
 
-fn loader(
-    runtime: Runtime,
-    limits: PluginLimits,
-    allow: Vec<crate::config::Capability>,
-) -> Result<Loader, String> {
+fn loader(runtime: Runtime, limits: PluginLimits, allow: Vec<Capability>) -> Result<Loader, String> {
     let engine = PluginEngine::new(&EngineOptions {
         threads: 1,
         pooling: Some(false),

@@ -19,6 +19,7 @@ use crate::repository::warmup;
 pub(super) fn examine(
     loader: &Loader,
     content: &Content,
+    settings: ModelConfig,
     stage: impl Fn(&str),
 ) -> Result<Vec<String>, String> {
     stage("it opened the model and the plugin");
@@ -28,10 +29,9 @@ pub(super) fn examine(
     for session in &mut sessions {
         warnings.extend(run_once(session).map_err(|reason| format!("{}: {reason}", content.model_path))?);
     }
-    stage("it started the plugin and ran the samples");
-    let settings = ModelConfig::default();
-    let generation = loader.assemble(content, sessions, plugin, &settings)?;
-    warmup::warm_up(&generation, &content.samples)?;
+    stage("it warmed up, with the plugin and the samples");
+    let generation = loader.start(content, sessions, plugin, settings)?;
+    generation.free();
     Ok(warnings)
 }
 

@@ -21,6 +21,7 @@ pub use child::{ChildArgs, run_child};
 
 use super::content::Content;
 use super::load::LoaderOptions;
+use crate::config::ModelConfig;
 use crate::model::Runtime;
 use verdicts::Verdicts;
 use wire::Job;
@@ -41,12 +42,17 @@ pub struct ValidationOptions {
 ///
 /// # Errors
 /// The reason, for the operator.
-pub(super) fn validate(content: &Content, runtime: &Runtime, options: &LoaderOptions) -> Result<(), String> {
+pub(super) fn validate(
+    content: &Content,
+    settings: &ModelConfig,
+    runtime: &Runtime,
+    options: &LoaderOptions,
+) -> Result<(), String> {
     let Some(validation) = &options.validation else {
         return Ok(());
     };
     let started = Instant::now();
-    let job = Job::new(content, runtime.options(), options)?;
+    let job = Job::new(content, settings, runtime.options(), options)?;
     let verdicts = validation.verdicts.as_deref().and_then(Verdicts::open);
     let known = verdicts.as_ref().map(|verdicts| (verdicts, verdicts::key(&job, runtime)));
     let remembered = known.as_ref().and_then(|(verdicts, key)| verdicts.find(key));

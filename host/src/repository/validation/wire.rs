@@ -9,7 +9,7 @@ use std::io::{self, Read, Write};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::config::Capability;
+use crate::config::{Capability, ModelConfig};
 use crate::model::{ModelSource, RuntimeOptions};
 use crate::plugin::PluginLimits;
 use crate::repository::content::{Content, PluginContent};
@@ -38,6 +38,8 @@ pub(super) struct Head {
     pub(super) intra_threads: usize,
     /// Whether sessions keep freed memory.
     pub(super) arena: bool,
+    /// The batch sizes that the host will warm up with.
+    pub(super) batch_sizes: Vec<usize>,
     /// What the bundle declares.
     capabilities: Vec<Capability>,
     /// The bundle's settings.
@@ -70,6 +72,7 @@ impl<'a> Job<'a> {
     /// The head is longer than any real one.
     pub(super) fn new(
         content: &'a Content,
+        settings: &ModelConfig,
         runtime: &RuntimeOptions,
         options: &LoaderOptions,
     ) -> Result<Self, String> {
@@ -86,6 +89,7 @@ impl<'a> Job<'a> {
             allow: options.allow.clone(),
             intra_threads: runtime.intra_threads,
             arena: runtime.arena,
+            batch_sizes: settings.warmup.batch_sizes.clone(),
             capabilities: content.capabilities.clone(),
             settings: content.settings.clone(),
             plugin: content.plugin.as_ref().map(|plugin| plugin.name.clone()),
@@ -271,7 +275,7 @@ mod tests {
             validation: None,
         };
         let mut bytes = Vec::new();
-        Job::new(&content, &runtime, &options).unwrap().write(&mut bytes).unwrap();
+        Job::new(&content, &ModelConfig::default(), &runtime, &options).unwrap().write(&mut bytes).unwrap();
         bytes
     }
 
