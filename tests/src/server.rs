@@ -130,7 +130,12 @@ impl ServerBuilder {
         command.arg("--plugins").arg(self.plugins.unwrap_or_else(|| empty(&folder, "plugins")));
         // Repositories of tests are as fresh as can be: waiting out the usual second at each start is of no use.
         let compiled = paths::scratch("compiled").display().to_string();
-        for (key, value) in [("plugins.compile_cache", compiled.as_str()), ("repository.quiet", "50ms")] {
+        let validated = paths::scratch("validated").display().to_string();
+        for (key, value) in [
+            ("plugins.compile_cache", compiled.as_str()),
+            ("repository.validation.verdicts", validated.as_str()),
+            ("repository.quiet", "50ms"),
+        ] {
             if !self.settings.iter().any(|(set, _)| set == key) {
                 command.arg("--set").arg(format!("{key}={value}"));
             }

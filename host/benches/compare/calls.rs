@@ -36,6 +36,7 @@ pub(crate) fn engine() -> Outcome<Arc<PluginEngine>> {
         pooling: None,
         memory: PluginLimits::default().memory,
         compile_cache: None,
+        image_files: true,
     };
     Ok(Arc::new(PluginEngine::new(&options)?))
 }

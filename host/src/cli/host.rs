@@ -6,11 +6,13 @@
 use std::sync::Arc;
 
 use super::Failure;
-use crate::config::{LogFormat, Pooling, ServerConfig};
+use crate::config::{LogFormat, Pooling, ServerConfig, ValidationSettings};
 use crate::http::{AdminAccess, AppParts, AppState, Control, Lifecycle, ListenerOptions};
 use crate::model::{Runtime, RuntimeOptions};
 use crate::plugin::{EngineOptions, PluginEngine, PluginLimits};
-use crate::repository::{Decisions, KeeperOptions, Loader, LoaderOptions, ModelIndex, TrustedKeys};
+use crate::repository::{
+    Decisions, KeeperOptions, Loader, LoaderOptions, ModelIndex, TrustedKeys, ValidationOptions,
+};
 use crate::telemetry::{LogOptions, Metrics};
 
 /// What loads and runs versions.
@@ -31,6 +33,7 @@ pub(super) fn loader(config: &ServerConfig) -> Result<Loader, Failure> {
         },
         memory: config.plugins.memory.as_usize(),
         compile_cache: config.plugins.compile_cache.clone(),
+        image_files: true,
     });
     Ok(Loader {
         runtime: Arc::new(runtime.map_err(Failure::unavailable)?),
@@ -42,7 +45,16 @@ pub(super) fn loader(config: &ServerConfig) -> Result<Loader, Failure> {
             allow: config.plugins.allow.clone(),
             files: config.plugins.files.as_usize(),
             keys,
+            validation: validation(&config.repository.validation),
         },
+    })
+}
+
+fn validation(settings: &ValidationSettings) -> Option<ValidationOptions> {
+    settings.enabled.then(|| ValidationOptions {
+        memory: settings.memory.as_u64(),
+        time: settings.time,
+        verdicts: settings.verdicts.clone(),
     })
 }
 

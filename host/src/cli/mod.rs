@@ -10,6 +10,7 @@ mod host;
 mod publish;
 mod serve;
 mod signing;
+mod validate;
 mod versions;
 
 use std::process::ExitCode;
@@ -19,6 +20,7 @@ use clap::{Parser, Subcommand};
 use crate::client::{
     BenchArgs, PredictArgs, RolloutArgs, TrafficArgs, run_bench, run_predict, run_rollout, run_traffic,
 };
+use crate::repository::ChildArgs;
 use flags::HostFlags;
 use publish::{PublishArgs, UnpublishArgs};
 use versions::VersionsArgs;
@@ -59,6 +61,9 @@ enum Command {
     Rollout(RolloutArgs),
     /// Put a running host under load and measure it.
     Bench(Box<BenchArgs>),
+    /// Validate the version on standard input: the host starts this itself.
+    #[command(hide = true)]
+    ValidateVersion(ChildArgs),
 }
 
 /// Runs the command that the process was started with.
@@ -81,6 +86,7 @@ pub fn run() -> ExitCode {
         Command::Traffic(args) => run_traffic(args),
         Command::Rollout(args) => run_rollout(args),
         Command::Bench(args) => run_bench(*args),
+        Command::ValidateVersion(args) => validate::run(args),
     }
 }
 

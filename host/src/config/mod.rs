@@ -51,7 +51,7 @@ pub use quantity::{ByteSize, duration_text};
 pub use report::{Report, ReportLine, Source};
 pub use server::{
     ListenSettings, LogSettings, ModelEntry, PluginSettings, PredictSettings, RepositorySettings,
-    RuntimeSettings, ServerConfig,
+    RuntimeSettings, ServerConfig, ValidationSettings,
 };
 pub use traffic::{
     AlsoWanted, BanditPolicy, Colour, Gates, Labels, Number, Quantile, Reward, RolloutPolicy, ShadowPolicy,

@@ -1,11 +1,14 @@
 //! Words with a meaning: names of models and headers, capabilities, choices, log filters.
 
+use serde::{Deserialize, Serialize};
+
 use super::setting::{Choice, Text, Wrong, expected_choice, parse_choice, show_choice};
 use super::traffic::{Colour, Reward, Strategy};
 use super::yaml_text;
 
 /// What a plugin may import from the host, each by its own consent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Capability {
     /// `logging`: lines into the host's log.
     Logging,

@@ -89,6 +89,25 @@ pub struct RepositorySettings {
     pub drain: Duration,
     /// `watch`, default auto: whether file events are used between rescans.
     pub watch: Watch,
+    /// `validation`: trying out versions in a process of their own before they are loaded.
+    pub validation: ValidationSettings,
+}
+
+/// `repository.validation`: trying out versions in a process of their own before they are loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ValidationSettings {
+    /// `enabled`, default true: whether it is done. Costs a second load of each new content. Off where the
+    /// host may start no process; a model that crashes then takes the host with it.
+    pub enabled: bool,
+    /// `memory`, default 4 GiB: memory that the process may use, beyond five times the size of the version's
+    /// files. Raise it for models whose runs need more.
+    pub memory: ByteSize,
+    /// `time`, default 60 s: how long it may take. Raise it for large models on slow machines.
+    pub time: Duration,
+    /// `verdicts`, default nuke/validated in `$XDG_CACHE_HOME` or `~/.cache`: where it is remembered
+    /// which contents were found good; `None` (`off`) validates at each load. It is believed: nobody else
+    /// may be able to write to it.
+    pub verdicts: Option<PathBuf>,
 }
 
 /// `plugins`: what a plugin may use. All limits are for one call or one instance.

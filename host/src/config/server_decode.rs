@@ -10,7 +10,7 @@ use super::quantity::ByteSize;
 use super::section::Section;
 use super::server::{
     ListenSettings, LogSettings, ModelEntry, PluginSettings, PredictSettings, RepositorySettings,
-    RuntimeSettings, ServerConfig,
+    RuntimeSettings, ServerConfig, ValidationSettings,
 };
 use super::setting::{At, Setting};
 use super::tree::{Node, Value};
@@ -59,6 +59,7 @@ pub(super) fn decode(section: &mut Section<'_>, machine: &Machine) -> ServerConf
             quiet: section.take_in("quiet", Duration::from_secs(1), Duration::ZERO..=HOUR),
             drain: section.take_in("drain", Duration::from_secs(60), Duration::ZERO..=HOUR),
             watch: section.take("watch", Watch::Auto),
+            validation: section.section("validation", |section| validation(section, machine)),
         }),
         plugins: section.section("plugins", |section| plugins(section, machine)),
         runtime: section.section("runtime", |section| RuntimeSettings {
@@ -74,6 +75,16 @@ pub(super) fn decode(section: &mut Section<'_>, machine: &Machine) -> ServerConf
         }),
         insecure: section.take("insecure", false),
         models: models(section),
+    }
+}
+
+fn validation(section: &mut Section<'_>, machine: &Machine) -> ValidationSettings {
+    let verdicts = machine.caches.as_ref().map(|caches| caches.join("nuke").join("validated"));
+    ValidationSettings {
+        enabled: section.take("enabled", true),
+        memory: section.take_in("memory", GIB4, ByteSize::mib(256)..=ByteSize::mib(16 << 20)),
+        time: section.take_in("time", Duration::from_secs(60), Duration::from_millis(100)..=HOUR),
+        verdicts: section.take("verdicts", CacheFolder(verdicts)).0,
     }
 }
 

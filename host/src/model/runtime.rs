@@ -77,6 +77,18 @@ impl Runtime {
         &self.library
     }
 
+    /// How it was set up.
+    pub fn options(&self) -> &RuntimeOptions {
+        &self.options
+    }
+
+    /// Sets how sessions are opened from now on: threads within one operator, and whether freed memory is
+    /// kept.
+    pub fn set_sessions(&mut self, intra_threads: usize, arena: bool) {
+        self.options.intra_threads = intra_threads;
+        self.options.arena = arena;
+    }
+
     /// What the library says of its own build.
     pub fn build_info() -> &'static str {
         ort::info()

@@ -22,6 +22,16 @@ use crate::model::tensor::Tensor;
 /// Why a model cannot be opened.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ModelError {
+    /// It was written for another ONNX Runtime.
+    #[error(
+        "{made_for}; this ONNX Runtime knows up to {known}: export the model for that, or use a newer one"
+    )]
+    Newer {
+        /// What the model says that it needs.
+        made_for: String,
+        /// The newest that the library has.
+        known: String,
+    },
     /// ONNX Runtime refuses it.
     #[error("ONNX Runtime refuses the model: {0}; check the file with onnx.checker")]
     Refused(String),
@@ -45,6 +55,16 @@ pub enum ModelError {
         name: String,
         /// What it is.
         found: String,
+    },
+    /// An input or output that a request cannot name.
+    #[error("{place} {position} has {problem}; save the model with a name of its own for each")]
+    Name {
+        /// `input` or `output`.
+        place: &'static str,
+        /// Which one, from 0.
+        position: usize,
+        /// What is wrong with its name.
+        problem: String,
     },
 }
 
@@ -72,6 +92,16 @@ impl ModelSource {
         }
         Ok(Self { model, external })
     }
+
+    /// The model's own bytes.
+    pub fn model(&self) -> &Bytes {
+        &self.model
+    }
+
+    /// The files that it keeps weights in, by the path that the model writes.
+    pub fn external(&self) -> &BTreeMap<String, Arc<[u8]>> {
+        &self.external
+    }
 }
 
 /// A model, open and ready to run.
@@ -87,7 +117,7 @@ impl ModelSession {
     /// # Errors
     /// [`ModelError`].
     pub fn open(runtime: &Runtime, source: &ModelSource) -> Result<Self, ModelError> {
-        let refused = |error: ort::Error| ModelError::Refused(one_line(error.message()));
+        let refused = |error: ort::Error| refusal(&one_line(error.message()));
         let mut builder = builder(runtime).map_err(refused)?;
         for (location, bytes) in &source.external {
             let given =
@@ -147,6 +177,17 @@ fn builder(runtime: &Runtime) -> Result<SessionBuilder, ort::Error> {
 }
 
 fn specs(place: &'static str, outlets: &[Outlet]) -> Result<Vec<TensorSpec>, ModelError> {
+    for (position, outlet) in outlets.iter().enumerate() {
+        let name = outlet.name();
+        let problem = if name.is_empty() {
+            "no name".to_owned()
+        } else if outlets.iter().take(position).any(|other| other.name() == name) {
+            format!("the name '{name}' of another")
+        } else {
+            continue;
+        };
+        return Err(ModelError::Name { place, position, problem });
+    }
     outlets
         .iter()
         .map(|outlet| {
@@ -173,6 +214,49 @@ fn run_failed(error: ort::Error) -> Error {
     Error::new(code, format!("the model failed: {}", one_line(error.message())))
 }
 
+/// Puts into words of our own what ONNX Runtime says with its source files and functions around it.
+fn refusal(text: &str) -> ModelError {
+    let word_after = |mark: &str| {
+        let rest = text.split_once(mark)?.1.split_whitespace().next()?;
+        Some(rest.trim_end_matches(['.', ',']).to_owned())
+    };
+    let opset = || {
+        let (opset, domain) = (word_after("Opset ")?, word_after("official support for domain ")?);
+        Some((format!("opset {opset} of domain {domain}"), word_after("is till opset ")?))
+    };
+    let format = || {
+        let version = word_after("Unsupported model IR version: ")?;
+        Some((format!("version {version} of the ONNX format"), word_after("max supported IR version: ")?))
+    };
+    match opset().or_else(format) {
+        Some((made_for, known)) => ModelError::Newer { made_for, known },
+        None => ModelError::Refused(text.to_owned()),
+    }
+}
+
 fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ").trim_end_matches('.').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_of_a_newer_kind_is_refused_in_plain_words() {
+        let text = "model_load_utils.h:46 void onnxruntime::ValidateOpsetForDomain(int) ONNX Runtime only \
+                    *guarantees* support for models stamped with official released onnx opset versions. Opset 99 \
+                    is under development and support for this is limited. Current official support for domain \
+                    ai.onnx is till opset 23.";
+        let expected = "opset 99 of domain ai.onnx; this ONNX Runtime knows up to 23: export the model for that, \
+                        or use a newer one";
+        assert_eq!(refusal(text).to_string(), expected);
+        let text = "model.cc:256 Unsupported model IR version: 99, max supported IR version: 11";
+        assert!(
+            refusal(text)
+                .to_string()
+                .starts_with("version 99 of the ONNX format; this ONNX Runtime knows up to 11")
+        );
+        assert!(matches!(refusal("Opset 5 is odd"), ModelError::Refused(_)));
+    }
 }

@@ -19,7 +19,7 @@ pub struct TensorSpec {
 
 impl TensorSpec {
     /// Whether a shape is one of those that this stands for.
-    fn admits(&self, shape: &[usize]) -> bool {
+    pub fn admits(&self, shape: &[usize]) -> bool {
         self.shape.len() == shape.len()
             && self
                 .shape

@@ -10,6 +10,7 @@ use tokio::runtime::{Handle, Runtime};
 use wasmtime::{Cache, CacheConfig, Config, Enabled, Engine, PoolingAllocationConfig};
 
 use super::limits::TABLE_ELEMENTS;
+use crate::paths;
 
 /// How often running guests are looked at: each tick they yield, and may be ended.
 const TICK: Duration = Duration::from_millis(5);
@@ -30,6 +31,9 @@ pub struct EngineOptions {
     pub memory: usize,
     /// A private folder for compiled code; `None` compiles anew at each start.
     pub compile_cache: Option<PathBuf>,
+    /// Whether what memories begin with may lie in files in memory, which instances share until they write:
+    /// fresh instances are cheaper that way. Not for a process that may write no file.
+    pub image_files: bool,
 }
 
 /// Why the engine cannot be made.
@@ -110,6 +114,7 @@ impl Drop for PluginEngine {
 fn build_engine(options: &EngineOptions, cache: Option<&Cache>) -> Result<(Engine, bool), EngineError> {
     let build = |pooled: bool| {
         let mut config = base_config(cache);
+        config.memory_init_cow(options.image_files);
         if pooled {
             config.allocation_strategy(pooling(options.memory));
         }
@@ -170,32 +175,9 @@ fn pooling(memory: usize) -> PoolingAllocationConfig {
 
 fn open_cache(path: PathBuf) -> Result<Cache, EngineError> {
     let fail = |message: String| EngineError::Cache { path: path.clone(), message };
-    ensure_private(&path).map_err(fail)?;
+    paths::ensure_private(&path).map_err(fail)?;
     let absolute = path.canonicalize().map_err(|error| fail(error.to_string()))?;
     let mut config = CacheConfig::new();
     config.with_directory(absolute);
     Cache::new(config).map_err(|error| fail(format!("{error:#}")))
-}
-
-/// Compiled code is run as it is, so nobody else may write to the folder. It is made private; one that
-/// is there already is checked, never changed.
-#[cfg(unix)]
-fn ensure_private(path: &std::path::Path) -> Result<(), String> {
-    use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
-
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(|error| error.to_string())?;
-    let metadata = std::fs::metadata(path).map_err(|error| error.to_string())?;
-    if metadata.uid() != rustix::process::geteuid().as_raw() {
-        return Err("the folder belongs to another user".to_owned());
-    }
-    if metadata.mode() & 0o022 != 0 {
-        return Err(format!("others may write to the folder (mode {:o})", metadata.mode() & 0o777));
-    }
-    Ok(())
-}
-
-#[cfg(not(unix))]
-fn ensure_private(path: &std::path::Path) -> Result<(), String> {
-    std::fs::create_dir_all(path).map_err(|error| error.to_string())
 }

@@ -145,6 +145,11 @@ fn tiled(tensors: &[Tensor], batch: usize) -> Vec<Tensor> {
     tensors.iter().map(tile).collect::<Option<_>>().unwrap_or_else(|| tensors.to_vec())
 }
 
+/// Zeros for all inputs of a model, one row of each; `None` if they would be very large.
+pub(super) fn zero_inputs(signature: &Signature) -> Option<Vec<Tensor>> {
+    signature.inputs.iter().map(|spec| zeros(spec, 1)).collect()
+}
+
 /// Zeros (or empty texts) of a spec's shape, with `batch` for a first dimension that is open, and 1 for each
 /// other one.
 fn zeros(spec: &TensorSpec, batch: usize) -> Option<Tensor> {

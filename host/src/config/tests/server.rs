@@ -4,7 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::super::{
-    ByteSize, Capability, LogFormat, Override, PluginSettings, Pooling, Report, ServerConfig, Source, Watch,
+    ByteSize, Capability, LogFormat, Override, PluginSettings, Pooling, Report, RepositorySettings,
+    ServerConfig, Source, Watch,
 };
 use super::variables;
 
@@ -16,10 +17,15 @@ fn source(report: &Report, path: &str) -> String {
 fn defaults_are_those_of_the_manual() {
     let loaded = ServerConfig::from_text("config.yaml", "").unwrap();
     let config = loaded.value;
-    let machine = ServerConfig::default().plugins.compile_cache;
+    let machine = ServerConfig::default();
+    let validation = machine.repository.validation;
     assert_eq!(
         ServerConfig {
-            plugins: PluginSettings { compile_cache: machine, ..config.plugins.clone() },
+            plugins: PluginSettings {
+                compile_cache: machine.plugins.compile_cache,
+                ..config.plugins.clone()
+            },
+            repository: RepositorySettings { validation, ..config.repository.clone() },
             ..config.clone()
         },
         ServerConfig::default()
