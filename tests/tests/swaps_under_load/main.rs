@@ -28,6 +28,9 @@ const OWN: &str = "own";
 const NAMED: &str = "named";
 /// How long files have to be still.
 const QUIET: Duration = Duration::from_millis(100);
+/// Memory in which a host may grow after its twentieth swap, in bytes, however many come: pools that fill up,
+/// but no generations. How much it is, is measured by `tests/bench/swaps.py`.
+const KEPT: u64 = 48 << 20;
 /// One mistake after so many swaps.
 const SWAPS_A_MISTAKE: usize = 6;
 
@@ -61,6 +64,9 @@ fn work(operator: &mut Operator<'_>, swaps: usize, seed: &mut u64) -> u64 {
             operator.swap(kind);
             if after_twenty == 0 && operator.times.len() >= 20 {
                 after_twenty = operator.server.rss();
+            }
+            if operator.times.len().is_multiple_of(100) {
+                println!("RSS {} MiB after {} swaps", operator.server.rss() >> 20, operator.times.len());
             }
             if operator.times.len() / SWAPS_A_MISTAKE > mistakes {
                 mistakes += 1;
@@ -126,7 +132,7 @@ fn every_answer_comes_from_one_generation_through_two_hundred_swaps() {
         rss >> 20
     );
     assert!(answered.iter().all(|count| *count > swaps), "{answered:?}");
-    assert!(rss < after_twenty + after_twenty / 4, "memory of generations is kept: {after_twenty} to {rss}");
+    assert!(rss < after_twenty + KEPT, "memory of generations is kept: {after_twenty} to {rss} bytes");
     eventually("all that was replaced is gone", || {
         let metrics = server.metrics();
         let workers = [OWN, NAMED].map(|model| metrics.sum("nuke_workers", &[("model", model)]));
