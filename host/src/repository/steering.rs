@@ -70,13 +70,14 @@ impl Steering {
         }
     }
 
-    /// Keeps what all models' traffic must remember. Blocks on the disk.
+    /// Takes in what has been counted, and keeps what all models' traffic must remember. Blocks on the disk.
     ///
     /// # Errors
     /// Why the first one that could not be kept was not.
     pub fn save(&self) -> Result<(), String> {
         let mut failed = Ok(());
         for (name, model) in self.index.all().iter() {
+            self.took_place(name, &model.traffic.tick(SystemTime::now()));
             let kept = self.decisions.remember(name, &model.traffic.remembered());
             failed = failed.and(kept);
         }
@@ -154,7 +155,12 @@ impl Steering {
     /// Brings the metrics up to what all arms have counted.
     pub fn observe(index: &ModelIndex, metrics: &Metrics) {
         for (name, model) in index.all().iter() {
-            metrics.traffic().observe(name, counts(&model.traffic.status()));
+            let status = model.traffic.status();
+            metrics.traffic().observe(name, counts(&status));
+            let mirror = status.arms.iter().find(|arm| arm.name == "mirror");
+            if let (Some(shadow), Some(mirror)) = (status.shadow, mirror) {
+                metrics.traffic().skipped(name, &mirror.version, shadow.skipped);
+            }
         }
     }
 }

@@ -109,6 +109,8 @@ pub struct TrafficMetrics {
     durations: Family<ShadowLabels, Histogram, fn() -> Histogram>,
     /// What the counters have in them already.
     seen: Mutex<HashMap<ArmLabels, ArmCount>>,
+    /// The same of requests that mirrors were not given, by model and version.
+    skipped: Mutex<HashMap<(String, String), u64>>,
 }
 
 impl Default for TrafficMetrics {
@@ -123,6 +125,7 @@ impl Default for TrafficMetrics {
             distances: Family::new_with_constructor(|| Histogram::new(DISTANCES)),
             durations: Family::new_with_constructor(|| Histogram::new(DURATIONS)),
             seen: Mutex::default(),
+            skipped: Mutex::default(),
         }
     }
 }
@@ -179,12 +182,30 @@ impl TrafficMetrics {
                     version: labels.version.clone(),
                     outcome,
                 };
-                self.requests.get_or_create(&labels).inc_by(now.saturating_sub(then));
+                // Fewer than before: it is another arm of that name.
+                self.requests.get_or_create(&labels).inc_by(now.checked_sub(then).unwrap_or(now));
             }
-            self.rewards.get_or_create(&labels).inc_by(arm.rewards.saturating_sub(before.rewards));
-            self.reward.get_or_create(&labels).inc_by((arm.reward - before.reward).max(0.0));
+            let anew = arm.rewards < before.rewards;
+            let (rewards, reward) = if anew { (0, 0.0) } else { (before.rewards, before.reward) };
+            self.rewards.get_or_create(&labels).inc_by(arm.rewards - rewards);
+            self.reward.get_or_create(&labels).inc_by((arm.reward - reward).max(0.0));
             *before = arm;
         }
+    }
+
+    /// Brings the count of requests that a mirror was not given up to what it says.
+    pub fn skipped(&self, model: &str, version: &str, skipped: u64) {
+        let labels = OutcomeLabels {
+            model: model.to_owned(),
+            version: version.to_owned(),
+            outcome: MirrorOutcome::Skipped.as_str(),
+        };
+        let counter = self.mirrored.get_or_create(&labels);
+        let mut seen = self.skipped.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = seen.entry((model.to_owned(), version.to_owned())).or_default();
+        // Fewer than before: it is another mirror.
+        counter.inc_by(if skipped < *before { skipped } else { skipped - *before });
+        *before = skipped;
     }
 
     /// Counts a rollout that ended.

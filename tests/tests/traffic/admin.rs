@@ -6,7 +6,7 @@ use std::thread;
 use nuke_tests::{Client, Server, eventually};
 use serde_json::json;
 
-use crate::{ask, builder, put_traffic, serve, shares, traffic, two_tinies, version};
+use crate::{ask, builder, host, put_traffic, serve, shares, traffic, two_tinies, version};
 
 const PIN_1: &str = "{strategy: pinned, version: '1'}";
 
@@ -31,7 +31,7 @@ fn traffic_that_is_set_counts_at_once_and_after_a_restart_until_it_is_cleared() 
 
 #[test]
 fn json_is_taken_as_well_as_yaml() {
-    let server = serve(&two_tinies(""));
+    let server = host(two_tinies(""));
     let body = json!({"strategy": "split", "weights": {"1": 1, "2": 3}}).to_string();
     put_traffic(&server, "tiny", &body).expect(200);
     assert_eq!(traffic(&server, "tiny")["status"]["strategy"], "split");
@@ -67,7 +67,7 @@ fn what_is_no_traffic_is_refused_with_its_line_and_changes_nothing() {
 
 #[test]
 fn a_policy_that_names_no_version_that_there_is_says_so() {
-    let server = serve(&two_tinies(""));
+    let server = host(two_tinies(""));
     let answer = put_traffic(&server, "tiny", "{strategy: pinned, version: '9'}").expect(409);
     assert!(answer.error().contains('9'), "{}", answer.text());
     assert_eq!(shares(&server, 3).get("2"), Some(&3), "and changes nothing");
@@ -94,7 +94,7 @@ fn what_was_decided_and_is_broken_is_told_and_does_not_count() {
     fs::write(state.join("Übel.traffic.json"), "{}").unwrap();
     let server = serve(&repository);
     assert_eq!(shares(&server, 3).get("2"), Some(&3));
-    let told = server.logs().iter().filter(|line| line.contains("what was decided cannot be read")).count();
+    let told = server.logs().iter().filter(|line| line.contains("does not count")).count();
     assert_eq!(told, 2);
 }
 
@@ -115,7 +115,7 @@ fn the_admin_interface_is_only_where_it_was_put() {
 
 #[test]
 fn a_web_page_cannot_ask_through_an_operators_browser() {
-    let server = serve(&two_tinies(""));
+    let server = host(two_tinies(""));
     let asking = server.client();
     let page =
         asking.request("POST", "/v2/repository/models/tiny/unload").header("origin", "http://evil.example");
@@ -125,7 +125,7 @@ fn a_web_page_cannot_ask_through_an_operators_browser() {
 
 #[test]
 fn many_operators_at_once_leave_one_decision() {
-    let server = serve(&two_tinies(""));
+    let server = host(two_tinies(""));
     thread::scope(|scope| {
         for operator in 0..8 {
             let server = &server;
@@ -144,7 +144,7 @@ fn many_operators_at_once_leave_one_decision() {
 
 #[test]
 fn loading_and_unloading_work_as_tritons_clients_use_them() {
-    let server = serve(&two_tinies(""));
+    let server = host(two_tinies(""));
     let client = server.client();
     let load = |model: &str, body: &str| {
         client.post(&format!("/v2/repository/models/{model}/load"), "application/json", body)

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use crate::{ARM, INFER, ask, serve, traffic, two_tinies};
+use crate::{ARM, INFER, ask, host, serve, traffic, two_tinies};
 
 const BANDIT: &str = "traffic: {strategy: bandit, arms: {lstm: {version: '1'}, transformer: {version: '2'}}, reward: feedback}\n";
 
@@ -17,7 +17,7 @@ fn reward(arm: &str, turn: u64) -> f64 {
 
 #[test]
 fn the_better_of_two_arms_gets_nine_requests_in_ten_after_two_thousand() {
-    let server = serve(&two_tinies(BANDIT));
+    let server = host(two_tinies(BANDIT));
     let client = server.client();
     let mut last = BTreeMap::new();
     for turn in 0..3000 {
@@ -37,7 +37,7 @@ fn the_better_of_two_arms_gets_nine_requests_in_ten_after_two_thousand() {
 
 #[test]
 fn feedback_that_means_nothing_is_refused() {
-    let server = serve(&two_tinies(BANDIT));
+    let server = host(two_tinies(BANDIT));
     for (body, status, words) in [
         (json!({"arm": "lstm", "reward": 2.0}), 400, "reward"),
         (json!({"arm": "lstm", "reward": -0.1}), 400, "reward"),
@@ -55,9 +55,17 @@ fn feedback_that_means_nothing_is_refused() {
     server.post("/admin/models/tiny/feedback", "application/json", "NaN").expect(400);
     server.post("/admin/models/tiny/feedback", "application/json", vec![b' '; 2 << 20]).expect(413);
     server.post_json("/admin/models/nobody/feedback", &json!({"arm": "a", "reward": 1})).expect(404);
-    let server = serve(&two_tinies(""));
+    let server = host(two_tinies(&BANDIT.replace("feedback", "latency")));
     let answer = server.post_json("/admin/models/tiny/feedback", &json!({"version": "2", "reward": 1}));
-    assert!(answer.status == 409 && answer.error().contains("bandit"), "{}", answer.text());
+    assert!(answer.status == 409 && answer.error().contains("latency"), "{}", answer.text());
+}
+
+#[test]
+fn any_arm_takes_rewards_whether_or_not_they_move_traffic() {
+    let server = host(two_tinies(""));
+    server.post_json("/admin/models/tiny/feedback", &json!({"version": "2", "reward": 0.5})).expect(200);
+    let labels = [("model", "tiny"), ("version", "2")];
+    assert_eq!(server.metrics().sum("nuke_traffic_reward_total", &labels), 0.5);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::process::Output;
 
 use nuke_tests::{Server, nuke};
 
-use crate::{serve, shares, two_tinies};
+use crate::{host, shares, two_tinies};
 
 fn run(server: &Server, arguments: &[&str], input: &str) -> Output {
     use std::io::Write as _;
@@ -24,7 +24,7 @@ fn shown(output: &Output) -> String {
 
 #[test]
 fn traffic_is_set_shown_and_reset() {
-    let server = serve(&two_tinies(""));
+    let server = host(two_tinies(""));
     let set = run(&server, &["traffic", "set", "tiny", "-"], "strategy: pinned\nversion: '1'\n");
     assert!(set.status.success(), "{}", shown(&set));
     assert_eq!(shares(&server, 5).get("1"), Some(&5));
@@ -42,7 +42,7 @@ fn traffic_is_set_shown_and_reset() {
 
 #[test]
 fn mistakes_are_told_with_exit_code_1_and_an_absent_host_with_2() {
-    let server = serve(&two_tinies(""));
+    let server = host(two_tinies(""));
     let wrong = run(&server, &["traffic", "set", "tiny", "-"], "strategy: pinned\nversoin: '1'\n");
     assert_eq!(wrong.status.code(), Some(1), "{}", shown(&wrong));
     assert!(shown(&wrong).contains("versoin"), "{}", shown(&wrong));
@@ -58,7 +58,7 @@ fn mistakes_are_told_with_exit_code_1_and_an_absent_host_with_2() {
 #[test]
 fn a_rollout_is_shown_promoted_and_aborted() {
     let yaml = "traffic: {strategy: rollout, stable: '1', canary: '2', steps: [10%, 100%], hold: 1h}\n";
-    let server = serve(&two_tinies(yaml));
+    let server = host(two_tinies(yaml));
     let status = run(&server, &["rollout", "status", "tiny"], "");
     assert!(shown(&status).contains("running") && shown(&status).contains("10"), "{}", shown(&status));
     assert!(run(&server, &["rollout", "abort", "tiny"], "").status.success());

@@ -36,6 +36,24 @@ fn serve(repository: &Repository) -> Server {
     builder(repository).start()
 }
 
+/// A host with the folder that it serves, which must outlive it.
+struct Host {
+    server: Server,
+    _repository: Repository,
+}
+
+impl std::ops::Deref for Host {
+    type Target = Server;
+
+    fn deref(&self) -> &Server {
+        &self.server
+    }
+}
+
+fn host(repository: Repository) -> Host {
+    Host { server: serve(&repository), _repository: repository }
+}
+
 fn request(seed: u64) -> Value {
     let values: Vec<f64> = (0..16).map(|index| (seed * 16 + index) as f64 / 1000.0).collect();
     json!({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 16], "data": values}]})

@@ -5,7 +5,7 @@ use std::thread;
 use nuke_tests::{Repository, Server, components, eventually};
 use serde_json::Value;
 
-use crate::{builder, serve, traffic, version};
+use crate::{builder, host, serve, traffic, version};
 
 /// `digits` with a plugin; version 2's is given.
 fn digits(canary: &str, rollout: &str) -> Repository {
@@ -17,7 +17,7 @@ fn digits(canary: &str, rollout: &str) -> Repository {
         .model_yaml(&format!("versions: {{latest: 2}}\ntraffic: {{strategy: rollout, {rollout}}}\n"))
 }
 
-const QUICK: &str = "stable: '1', canary: '2', steps: [10%, 50%, 100%], hold: 300ms, gates: {max_error_rate: 5%, min_requests: 30}";
+const QUICK: &str = "stable: '1', canary: '2', steps: [10%, 50%, 100%], hold: 1s, gates: {max_error_rate: 5%, min_requests: 30}";
 
 /// Asks from four clients at once until the condition holds.
 fn under_load(server: &Server, what: &str, condition: impl Fn() -> bool) {
@@ -52,7 +52,7 @@ fn state(server: &Server) -> String {
 
 #[test]
 fn a_canary_that_fails_one_request_in_five_is_rolled_back_by_itself_and_says_why() {
-    let server = serve(&digits("fails-one-in-five", QUICK));
+    let server = host(digits("fails-one-in-five", QUICK));
     under_load(&server, "rolled back", || state(&server) == "rolled_back");
     let reason = rollout(&server)["reason"].as_str().unwrap().to_owned();
     assert!(reason.contains("error"), "{reason}");
@@ -71,7 +71,7 @@ fn a_canary_that_fails_one_request_in_five_is_rolled_back_by_itself_and_says_why
 #[test]
 fn a_canary_that_does_as_well_reaches_all_requests() {
     let quick = QUICK.replace("max_error_rate: 5%", "max_error_rate: 5%, latency_ratio: 20");
-    let server = serve(&digits("good", &quick));
+    let server = host(digits("good", &quick));
     under_load(&server, "promoted", || state(&server) == "promoted");
     let answer = server.post("/predict/digits", "text/plain", "x").expect(200);
     assert_eq!(answer.header("x-nuke-model-version"), Some("2"));
@@ -81,7 +81,7 @@ fn a_canary_that_does_as_well_reaches_all_requests() {
 
 #[test]
 fn a_rollout_goes_on_after_a_restart_and_a_decision_stays() {
-    let repository = digits("good", &QUICK.replace("300ms", "1h"));
+    let repository = digits("good", &QUICK.replace("1s", "1h"));
     let server = serve(&repository);
     assert_eq!(state(&server), "running");
     server.post("/admin/models/digits/rollout/abort", "", "").expect(200);
@@ -121,7 +121,7 @@ fn a_new_version_is_rolled_out_by_itself() {
 
 #[test]
 fn commands_without_a_rollout_are_refused() {
-    let server = serve(&crate::two_tinies(""));
+    let server = host(crate::two_tinies(""));
     for command in ["promote", "abort", "retry"] {
         let answer = server.post(&format!("/admin/models/tiny/rollout/{command}"), "", "").expect(409);
         assert!(answer.error().contains("rollout"), "{}", answer.text());

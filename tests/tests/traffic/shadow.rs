@@ -2,7 +2,7 @@
 
 use nuke_tests::{Repository, components, eventually};
 
-use crate::{INFER, ask, serve, two_tinies, version};
+use crate::{INFER, ask, host, two_tinies, version};
 
 fn outcomes(server: &nuke_tests::Server, outcome: &str) -> f64 {
     server.metrics().sum("nuke_shadow_requests_total", &[("outcome", outcome)])
@@ -10,7 +10,7 @@ fn outcomes(server: &nuke_tests::Server, outcome: &str) -> f64 {
 
 #[test]
 fn a_mirror_is_asked_the_same_and_its_answer_compared() {
-    let server = serve(&two_tinies(
+    let server = host(two_tinies(
         "traffic: {strategy: shadow, primary: '1', mirror: '2', share: 100%, budget: 100%}\n",
     ));
     let client = server.client();
@@ -33,7 +33,7 @@ fn a_mirror_that_fails_or_differs_is_counted_and_no_client_sees_it() {
         .model_yaml(
             "versions: {latest: 2}\ntraffic: {strategy: shadow, primary: '1', mirror: '2', budget: 100%}\n",
         );
-    let server = serve(&repository);
+    let server = host(repository);
     eventually("failures are counted", || {
         server.post("/predict/digits", "text/plain", "x").expect(200);
         outcomes(&server, "failed") >= 5.0
@@ -51,7 +51,7 @@ fn a_slow_mirror_is_left_out_rather_than_waited_for() {
             "versions: {latest: 2}\n\
              traffic: {strategy: shadow, primary: '1', mirror: '2', budget: 1%, max_in_flight: 1}\n",
         );
-    let server = serve(&repository);
+    let server = host(repository);
     for _ in 0..500 {
         server.post("/predict/digits", "text/plain", "x").expect(200);
     }

@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 
 use nuke_tests::{Repository, eventually};
 
-use crate::{ARM, INFER, ask, builder, put_traffic, serve, shares, two_tinies, version};
+use crate::{ARM, INFER, ask, builder, host, put_traffic, serve, shares, two_tinies, version};
 
 #[test]
 fn without_traffic_the_latest_version_answers() {
-    let server = serve(&two_tinies(""));
+    let server = host(two_tinies(""));
     assert_eq!(shares(&server, 20), BTreeMap::from([("2".to_owned(), 20)]));
 }
 
 #[test]
 fn a_pinned_version_answers_all_and_a_url_still_chooses() {
-    let server = serve(&two_tinies("traffic: {strategy: pinned, version: '1'}\n"));
+    let server = host(two_tinies("traffic: {strategy: pinned, version: '1'}\n"));
     assert_eq!(shares(&server, 20), BTreeMap::from([("1".to_owned(), 20)]));
     let client = server.client();
     assert_eq!(version(ask(&client, "/v2/models/tiny/versions/2/infer", 0, &[])), "2");
@@ -22,7 +22,7 @@ fn a_pinned_version_answers_all_and_a_url_still_chooses() {
 
 #[test]
 fn a_pinned_version_that_is_not_there_is_an_error_that_names_it() {
-    let server = serve(&two_tinies("traffic: {strategy: pinned, version: '7'}\n"));
+    let server = host(two_tinies("traffic: {strategy: pinned, version: '7'}\n"));
     let answer = ask(&server.client(), INFER, 0, &[]).expect(503);
     assert!(answer.error().contains('7'), "{}", answer.text());
 }
@@ -43,7 +43,7 @@ fn versions_that_traffic_names_are_loaded_whatever_versions_selects() {
 
 #[test]
 fn a_split_gives_each_version_its_share() {
-    let server = serve(&two_tinies("traffic: {strategy: split, weights: {'1': 80, '2': 20}}\n"));
+    let server = host(two_tinies("traffic: {strategy: split, weights: {'1': 80, '2': 20}}\n"));
     let counts = shares(&server, 1000);
     // Binomial: seven standard deviations of 12.6.
     assert!((712..=888).contains(&counts["1"]), "{counts:?}");
@@ -57,7 +57,7 @@ fn a_header_or_a_cookie_keeps_a_client_at_its_version() {
     {
         let yaml =
             format!("traffic: {{strategy: split, weights: {{'1': 50, '2': 50}}, sticky: '{sticky}'}}\n");
-        let server = serve(&two_tinies(&yaml));
+        let server = host(two_tinies(&yaml));
         let client = server.client();
         let mut seen = BTreeMap::new();
         for user in 0..60 {
@@ -75,7 +75,7 @@ fn a_header_or_a_cookie_keeps_a_client_at_its_version() {
 
 #[test]
 fn the_body_keeps_equal_requests_together() {
-    let server = serve(&two_tinies("traffic: {strategy: split, weights: {'1': 1, '2': 1}, sticky: body}\n"));
+    let server = host(two_tinies("traffic: {strategy: split, weights: {'1': 1, '2': 1}, sticky: body}\n"));
     let client = server.client();
     let first: Vec<_> = (0..40).map(|seed| version(ask(&client, INFER, seed, &[]))).collect();
     let again: Vec<_> = (0..40).map(|seed| version(ask(&client, INFER, seed, &[]))).collect();
@@ -86,7 +86,7 @@ fn the_body_keeps_equal_requests_together() {
 #[test]
 fn arms_are_named_in_answers_and_metrics() {
     let yaml = "traffic:\n  strategy: ab\n  arms:\n    control: {version: '1'}\n    fast: {version: '2'}\n";
-    let server = serve(&two_tinies(yaml));
+    let server = host(two_tinies(yaml));
     let client = server.client();
     let mut counts = BTreeMap::new();
     for seed in 0..100 {
@@ -118,7 +118,7 @@ fn an_arm_without_its_version_leaves_its_share_to_the_others() {
 
 #[test]
 fn blue_and_green_switch_at_once_and_back() {
-    let server = serve(&two_tinies("traffic: {strategy: blue-green, blue: '1', green: '2', active: blue}\n"));
+    let server = host(two_tinies("traffic: {strategy: blue-green, blue: '1', green: '2', active: blue}\n"));
     assert_eq!(shares(&server, 5), BTreeMap::from([("1".to_owned(), 5)]));
     for (active, expected) in [("green", "2"), ("blue", "1"), ("green", "2")] {
         let body = format!("{{\"active\": \"{active}\"}}");
@@ -177,7 +177,7 @@ fn traffic_of_model_yaml_is_hot() {
 
 #[test]
 fn weights_move_only_the_share_that_moved() {
-    let server = serve(&two_tinies(
+    let server = host(two_tinies(
         "traffic: {strategy: split, weights: {'1': 90, '2': 10}, sticky: 'header:x-user'}\n",
     ));
     let client = server.client();

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::models::unknown;
+use super::object;
 use crate::error::{Error, ErrorCode};
 use crate::http::state::AppState;
 use crate::http::target::Target;
@@ -88,8 +89,6 @@ async fn read(state: &AppState, request: Request) -> Result<Map<String, Value>, 
     if body.is_empty() {
         return Ok(Map::new());
     }
-    let control: Control = serde_json::from_slice(&body).map_err(|error| {
-        Error::invalid(format!("the body is no JSON of the form {{\"parameters\": {{…}}}}: {error}"))
-    })?;
+    let control: Control = object(&body, "{\"parameters\": {…}}")?;
     Ok(control.parameters)
 }

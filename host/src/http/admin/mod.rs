@@ -13,7 +13,11 @@ pub use access::AdminAccess;
 use axum::Router;
 use axum::routing::{get, post};
 
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
 use super::state::AppState;
+use crate::error::Error;
 
 /// All of them, without a guard.
 pub(super) fn routes() -> Router<AppState> {
@@ -26,4 +30,11 @@ pub(super) fn routes() -> Router<AppState> {
         .route("/admin/models/{model}/rollout/{action}", post(traffic::rollout))
         .route("/v2/repository/models/{model}/load", post(control::load))
         .route("/v2/repository/models/{model}/unload", post(control::unload))
+}
+
+/// A body that is a JSON object of this form; lists do not pass for one.
+fn object<T: DeserializeOwned>(body: &[u8], form: &str) -> Result<T, Error> {
+    let read = serde_json::from_slice::<Map<String, Value>>(body).map(Value::Object);
+    let read = read.and_then(serde_json::from_value);
+    read.map_err(|error| Error::invalid(format!("the body is no JSON of the form {form}: {error}")))
 }

@@ -12,6 +12,7 @@ use http::StatusCode;
 use serde::Deserialize;
 use serde_json::json;
 
+use super::object;
 use crate::config::Colour;
 use crate::error::{Error, ErrorCode};
 use crate::http::state::AppState;
@@ -88,9 +89,7 @@ pub(super) async fn switch(
     let body = read(&state, request).await?;
     let wanted: Switch = match body.as_ref() {
         [] => Switch::default(),
-        text => serde_json::from_slice(text).map_err(|error| {
-            Error::invalid(format!("the body is no JSON of the form {{\"active\": \"green\"}}: {error}"))
-        })?,
+        text => object(text, "{\"active\": \"green\"}")?,
     };
     command(state, target, Command::Switch(wanted.active)).await
 }
@@ -141,11 +140,7 @@ pub(super) async fn feedback(
 ) -> Result<Response, Error> {
     let traffic = state.index().traffic(&target.model)?;
     let body = read(&state, request).await?;
-    let given: Feedback = serde_json::from_slice(&body).map_err(|error| {
-        Error::invalid(format!(
-            "the body is no JSON of the form {{\"arm\": \"a\", \"reward\": 1.0}}: {error}"
-        ))
-    })?;
+    let given: Feedback = object(&body, "{\"arm\": \"a\", \"reward\": 1.0}")?;
     let arm = match (given.arm, given.version) {
         (Some(arm), None) | (None, Some(arm)) => arm,
         _ => {
