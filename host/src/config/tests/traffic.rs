@@ -32,7 +32,8 @@ fn each_strategy_is_read_and_printed() {
         let text = format!("labels: {{prod: 3, Canary: 4.0.0}}\ntraffic: {text}\n");
         let loaded = ModelConfig::from_text("m", &text).unwrap_or_else(|problems| panic!("{problems}"));
         let printed = loaded.report.to_yaml();
-        let again = ModelConfig::from_text("m", &printed).unwrap_or_else(|problems| panic!("{printed}{problems}"));
+        let again =
+            ModelConfig::from_text("m", &printed).unwrap_or_else(|problems| panic!("{printed}{problems}"));
         assert_eq!(loaded.value, again.value, "{printed}");
         assert!(printed.contains(&format!("strategy: {}", loaded.value.traffic.strategy())), "{printed}");
     }
@@ -44,12 +45,18 @@ fn values_are_what_was_written() {
     assert_eq!(weights, [("1".to_owned(), Number::new(90.0)), ("prod".to_owned(), Number::new(0.5))]);
     assert_eq!(sticky, Sticky::Header("x-user".into()));
     let TrafficPolicy::Ab { arms, sticky } = model(ALL[3]).unwrap().traffic else { panic!() };
-    assert_eq!((arms[0].1.weight.get(), arms[1].1.weight.get(), arms[1].1.version.as_str()), (50.0, 1.0, "prod"));
+    assert_eq!(
+        (arms[0].1.weight.get(), arms[1].1.weight.get(), arms[1].1.version.as_str()),
+        (50.0, 1.0, "prod")
+    );
     assert_eq!(sticky, Sticky::Cookie("Id".into()));
     let TrafficPolicy::BlueGreen { active, .. } = model(ALL[5]).unwrap().traffic else { panic!() };
     assert_eq!(active, Colour::Green);
     let TrafficPolicy::Bandit(bandit) = model(ALL[6]).unwrap().traffic else { panic!() };
-    assert_eq!((bandit.reward, bandit.min_share.fraction(), bandit.half_life.as_secs()), (Reward::Latency, 0.025, 600));
+    assert_eq!(
+        (bandit.reward, bandit.min_share.fraction(), bandit.half_life.as_secs()),
+        (Reward::Latency, 0.025, 600)
+    );
     let TrafficPolicy::Rollout(rollout) = model(ALL[7]).unwrap().traffic else { panic!() };
     assert_eq!((rollout.share(0), rollout.share(9)), (0.005, 1.0));
     assert_eq!(rollout.pair, Some(("1".to_owned(), "2".to_owned())));
@@ -65,7 +72,10 @@ fn each_mistake_is_named() {
         ("{strategy: shadw, primary: 1}", "did you mean 'shadow'?"),
         ("{strategy: pinned}", "traffic.version: missing"),
         ("{strategy: pinned, version: pord}", "there is no label 'pord'; did you mean 'prod'?"),
-        ("{strategy: pinned, version: other}", "there is no label 'other'; name a version, or add it to labels"),
+        (
+            "{strategy: pinned, version: other}",
+            "there is no label 'other'; name a version, or add it to labels",
+        ),
         ("{strategy: pinned, version: ../x}", "traffic.version: expected a name of"),
         ("{strategy: pinned, version: 1, weights: {}}", "traffic.weights: unknown key"),
         ("{strategy: split}", "traffic.weights: expected 1 to 16 names, got 0"),
@@ -78,7 +88,10 @@ fn each_mistake_is_named() {
         ("{strategy: split, weights: {'1': 1}, sticky: header}", "expected one of none, header:NAME"),
         ("{strategy: split, weights: {'1': 1}, sticky: 'header:a b'}", "traffic.sticky: expected"),
         ("{strategy: split, weights: {'1': 1}, sticky: 'jwt:iss'}", "of a token, only 'sub' is used"),
-        ("{strategy: ab, arms: {'1': {version: 1}}}", "traffic.arms.1: expected a name that begins with a letter"),
+        (
+            "{strategy: ab, arms: {'1': {version: 1}}}",
+            "traffic.arms.1: expected a name that begins with a letter",
+        ),
         ("{strategy: ab, arms: {a: 1}}", "traffic.arms.a: expected a map of keys, got '1'"),
         ("{strategy: ab, arms: {a: {version: 1, wieght: 2}}}", "did you mean 'traffic.arms.a.weight'?"),
         ("{strategy: shadow, primary: 1, mirror: 1}", "traffic.mirror: is the primary itself"),
