@@ -217,6 +217,11 @@ impl<'r> Section<'r> {
         self.entries.iter().find(|entry| entry.key == key).map(|entry| &entry.value.value)
     }
 
+    /// Whether a key that is yet to be asked for has a value other than nothing.
+    pub(super) fn is_given(&self, key: &str) -> bool {
+        self.entries.iter().any(|entry| entry.key == key && !entry.value.is_null())
+    }
+
     /// Notes a problem with a key of this map.
     pub(super) fn problem(&mut self, key: &str, place: &Place, message: impl Into<String>) {
         self.reader.problem(place, &self.path.key(key), message);

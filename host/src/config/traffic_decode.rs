@@ -97,7 +97,7 @@ fn bandit(section: &mut Section<'_>, labels: &Labels) -> TrafficPolicy {
 }
 
 fn rollout(section: &mut Section<'_>, labels: &Labels) -> TrafficPolicy {
-    let named = section.peek("stable").is_some() || section.peek("canary").is_some();
+    let named = section.is_given("stable") || section.is_given("canary");
     let pair = match named {
         true => {
             let stable = version(section, "stable", labels);

@@ -145,7 +145,7 @@ mod tests {
             let histogram = Histogram::new();
             micros.iter().for_each(|micros| histogram.record(Duration::from_micros(*micros)));
             micros.sort_unstable();
-            let rank = (part * micros.len() as f64).ceil() as usize;
+            let rank = f64::ceil(part * micros.len() as f64) as usize;
             let exact = micros[rank - 1] as f64 * 1000.0;
             let found = histogram.snapshot().quantile(part).unwrap();
             prop_assert!((found / exact - 1.0).abs() < 0.04, "{found} {exact}");

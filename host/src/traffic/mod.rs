@@ -10,7 +10,7 @@
 //! - `bandit`: what is believed of arms, and the shares that follow
 //! - `shadow`: how many copies are made
 //! - `arm`, `histogram`: counters that requests write
-//! - `traffic`: all of it together, for one model
+//! - `model_traffic`: all of it together, for one model
 
 mod arm;
 mod bandit;
@@ -18,12 +18,12 @@ mod event;
 mod gates;
 mod histogram;
 mod layout;
+mod model_traffic;
 mod plan;
 mod rollout;
 mod shadow;
 mod show;
 mod status;
-mod traffic;
 mod window;
 
 #[cfg(test)]
@@ -32,10 +32,10 @@ mod tests;
 pub use arm::{Arm, Outcome};
 pub use event::{Event, EventKind};
 pub use gates::{GateReading, GateState};
+pub use model_traffic::{Command, FeedbackError, Traffic};
 pub use plan::{Choice, NoVersion};
 pub use rollout::ReadyVersion;
 pub use shadow::MirrorSlot;
 pub use status::{
     ArmStatus, BeliefStatus, Quantiles, Remembered, RewardStatus, RolloutStatus, ShadowStatus, Status,
 };
-pub use traffic::{Command, FeedbackError, Traffic};

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::arm::Sample;
 use super::event::{Event, EventKind};
-use super::traffic::Command;
+use super::model_traffic::Command;
 use super::window::{Verdict, Window};
 use crate::config::{RolloutPolicy, Share};
 use crate::repository::compare_versions;

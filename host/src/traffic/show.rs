@@ -4,9 +4,9 @@ use std::sync::atomic::Ordering;
 
 use super::arm::{Arm, Rewards};
 use super::layout::Wanted;
+use super::model_traffic::{State, Traffic};
 use super::rollout::{Phase, millis};
 use super::status::{ArmStatus, BeliefStatus, Quantiles, RewardStatus, RolloutStatus, ShadowStatus, Status};
-use super::traffic::{State, Traffic};
 use crate::config::{Reward, RolloutPolicy, TrafficPolicy};
 
 impl Traffic {

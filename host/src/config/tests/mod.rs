@@ -5,6 +5,7 @@ mod hostile;
 mod problems;
 mod round_trip;
 mod server;
+mod traffic;
 
 use super::{Loaded, Problems};
 
