@@ -103,9 +103,10 @@ impl Belief {
 }
 
 impl Bandit {
-    /// Keeps beliefs of these arms only; an arm that is new starts with none.
-    pub(super) fn keep(&mut self, arms: &[Arc<Arm>]) {
-        self.beliefs.retain(|belief| arms.iter().any(|arm| *belief.arm == **arm.name()));
+    /// Keeps beliefs of the arms that the policy names, those included whose version is away; an arm that is
+    /// new starts with none.
+    pub(super) fn keep(&mut self, arms: &[Arc<Arm>], names: &[&str]) {
+        self.beliefs.retain(|belief| names.contains(&belief.arm.as_str()));
         for arm in arms {
             if self.beliefs.iter().any(|belief| belief.is_of(arm)) {
                 continue;

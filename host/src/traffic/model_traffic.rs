@@ -298,7 +298,8 @@ impl State {
         self.renew_arms();
         if let TrafficPolicy::Bandit(policy) = &self.policy {
             let before = self.bandit.beliefs.clone();
-            self.bandit.keep(&self.arms);
+            let names: Vec<&str> = policy.arms.iter().map(|(name, _)| name.as_str()).collect();
+            self.bandit.keep(&self.arms, &names);
             let new = |belief: &super::bandit::Belief| belief.share <= 0.0;
             if self.bandit.beliefs.len() != before.len() || self.bandit.beliefs.iter().any(new) {
                 self.bandit.find_shares(policy);
