@@ -55,7 +55,7 @@ fn a_good_content_is_validated_once_and_a_bad_one_each_time() {
 
     // The same name with another content is another content.
     let other = fs::read(root().join("tests/fixtures/models/fixed/1/model.onnx")).unwrap();
-    let repository = repository.model("gather", "1", "gather").file("model.onnx", other);
+    let repository = repository.empty_version("gather", "1").file("model.onnx", other);
     let server = start(&repository, &verdicts);
     validates(&server, &[("gather", false), ("tiny", true)]);
 }
