@@ -86,6 +86,11 @@ class Child:
         self.stop()
 
 
+def verdicts_of(cache):
+    """The folder of what was found good, beside the compile cache of the same host."""
+    return cache.with_name(f"{cache.name}-verdicts")
+
+
 class Host(Child):
     """A running `nuke serve`, ready when the constructor returns."""
 
@@ -95,7 +100,8 @@ class Host(Child):
         self.port = free_port()
         command = [setup.nuke, "serve", "--http", f"127.0.0.1:{self.port}", "--models", models]
         command += ["--plugins", setup.plugins, "--log-format", "json"]
-        for setting in (f"plugins.compile_cache={cache}", *settings):
+        caches = (f"plugins.compile_cache={cache}", f"repository.validation.verdicts={verdicts_of(cache)}")
+        for setting in (*caches, *settings):
             command += ["--set", setting]
         super().__init__(command, log, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         try:

@@ -3,14 +3,14 @@ the memory that it holds."""
 
 import shutil
 
-from processes import ROOT, Host, compare, load, memory_mib
+from processes import ROOT, Host, compare, load, memory_mib, verdicts_of
 from tables import median, table
 
 PHOTO = ROOT / "models/image-classifier/1/samples/coffee.png"
 MODEL = "image-classifier"
 REQUESTS = 1000
-COLD = "sample bundles, nothing compiled"
-WARM = "sample bundles, compiled before"
+COLD = "sample bundles, nothing compiled or validated"
+WARM = "sample bundles, compiled and validated before"
 
 
 def measure(setup, folder):
@@ -24,6 +24,7 @@ def measure(setup, folder):
     for _ in range(setup.starts):
         times["no models"].append(start(setup, empty, folder, cache).ready_after)
         shutil.rmtree(cache)
+        shutil.rmtree(verdicts_of(cache), ignore_errors=True)
         for kind, name in (("cold", COLD), ("warm", WARM)):
             host = start(setup, samples, folder, cache)
             times[name].append(host.ready_after)

@@ -146,6 +146,8 @@ fn make(folder: &Path) {
 
 /// A link, or where the file system has none to offer, a copy.
 fn link(source: &Path, target: &Path) {
+    // A copy onto what is a link to the source already would empty both.
+    let _was_there = fs::remove_file(target);
     if fs::hard_link(source, target).is_err() {
         fs::copy(source, target).unwrap_or_else(|error| panic!("{}: {error}", source.display()));
     }

@@ -21,7 +21,13 @@ fn loader() -> Arc<Loader> {
         let options = RuntimeOptions { library, intra_threads: 1, arena: true };
         Arc::new(Runtime::start(options).unwrap_or_else(|error| panic!("{error}")))
     });
-    let engine = EngineOptions { threads: 1, pooling: Some(false), memory: 1 << 20, compile_cache: None };
+    let engine = EngineOptions {
+        threads: 1,
+        pooling: Some(false),
+        memory: 1 << 20,
+        compile_cache: None,
+        image_files: true,
+    };
     Arc::new(Loader {
         runtime: Arc::clone(runtime),
         engine: Arc::new(PluginEngine::new(&engine).unwrap()),
@@ -32,6 +38,7 @@ fn loader() -> Arc<Loader> {
             allow: Vec::new(),
             files: 1 << 20,
             keys: TrustedKeys::default(),
+            validation: None,
         },
     })
 }
@@ -48,7 +55,8 @@ impl Host {
     async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         drop_in(folder.path(), "models/tiny/1", &fs::read(TINY).unwrap());
-        let (loader, index) = (loader(), Arc::new(ModelIndex::default()));
+        let decisions = Arc::default();
+        let (loader, index) = (loader(), Arc::new(ModelIndex::new(Arc::clone(&decisions))));
         let options = KeeperOptions {
             models: folder.path().join("models"),
             listed: Vec::new(),
@@ -56,6 +64,7 @@ impl Host {
             quiet: Duration::from_millis(50),
             drain: Duration::from_millis(100),
             watch: Watch::Poll,
+            decisions,
         };
         let metrics = Arc::clone(&loader.metrics);
         let keeper = Keeper::open(loader, Arc::clone(&index), options).unwrap();
@@ -77,7 +86,7 @@ impl Host {
     fn status(&self, version: &str) -> Option<VersionStatus> {
         let all = self.index.all();
         let versions = all.get("tiny")?;
-        versions.iter().find(|(name, _)| name == version).map(|(_, status)| status.clone())
+        versions.versions.iter().find(|(name, _)| name == version).map(|(_, status)| status.clone())
     }
 
     async fn until(&self, version: &str, state: &str) {

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use nuke_tests::{Repository, Server, nuke, root};
+use nuke_tests::{Repository, Server, eventually, nuke, root};
 use serde_json::Value;
 
 use super::builder;
@@ -14,6 +14,13 @@ fn start(repository: &Repository, verdicts: &Path) -> Server {
         .set("repository.validation.verdicts", &verdicts.display().to_string())
         .set("log.filter", "info,nuke_host::repository::validation=debug")
         .start()
+}
+
+/// Waits until these models have been validated, each remembered or not.
+#[track_caller]
+fn validates(server: &Server, expected: &[(&str, bool)]) {
+    let expected: Vec<_> = expected.iter().map(|(model, known)| ((*model).to_owned(), *known)).collect();
+    eventually(&format!("{expected:?}"), || remembered(server) == expected);
 }
 
 /// For each validated model, whether it was remembered.
@@ -34,23 +41,23 @@ fn a_good_content_is_validated_once_and_a_bad_one_each_time() {
     let verdicts = folder.path().join("verdicts");
     let repository = Repository::new().model("tiny", "1", "tiny").model("wrong-op", "1", "wrong-op");
     let server = start(&repository, &verdicts);
-    assert_eq!(remembered(&server), [("tiny".to_owned(), false)]);
+    validates(&server, &[("tiny", false)]);
     drop(server);
     assert_eq!(fs::metadata(&verdicts).unwrap().permissions().mode() & 0o777, 0o700);
     assert_eq!(fs::read_dir(&verdicts).unwrap().count(), 1);
 
     let repository = repository.model("gather", "1", "gather");
     let server = start(&repository, &verdicts);
-    assert_eq!(remembered(&server), [("gather".to_owned(), false), ("tiny".to_owned(), true)]);
+    validates(&server, &[("gather", false), ("tiny", true)]);
     assert!(server.state("wrong-op", "1").1.contains("NoSuchOperator"));
     drop(server);
     assert_eq!(fs::read_dir(&verdicts).unwrap().count(), 2);
 
     // The same name with another content is another content.
     let other = fs::read(root().join("tests/fixtures/models/fixed/1/model.onnx")).unwrap();
-    let repository = repository.model("gather", "1", "gather").file("model.onnx", other);
+    let repository = repository.empty_version("gather", "1").file("model.onnx", other);
     let server = start(&repository, &verdicts);
-    assert_eq!(remembered(&server), [("gather".to_owned(), false), ("tiny".to_owned(), true)]);
+    validates(&server, &[("gather", false), ("tiny", true)]);
 }
 
 #[test]
@@ -59,7 +66,7 @@ fn a_folder_that_others_may_write_to_is_not_believed() {
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
     let repository = Repository::new().model("tiny", "1", "tiny");
     let server = start(&repository, folder.path());
-    assert_eq!(remembered(&server), [("tiny".to_owned(), false)]);
+    validates(&server, &[("tiny", false)]);
     assert!(server.logs().iter().any(|line| line.contains("repository.validation.verdicts")));
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
