@@ -112,8 +112,8 @@ impl Keeper {
     fn show(&mut self, key: &Key, standing: Standing) {
         let (model, version) = (key.0.as_str(), key.1.as_str());
         let Some(status) = self.status(key, standing) else {
-            self.index.remove(model, version);
             self.loader.metrics.states(model, version, &[]);
+            self.index.remove(model, version);
             if self.told.remove(key).is_some_and(|(state, _)| state == "draining") {
                 self.loader.metrics.changed_state(model, "unloaded");
                 tracing::info!(model, version, "the version is unloaded, and out of the index");

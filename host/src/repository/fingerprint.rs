@@ -183,6 +183,7 @@ pub(super) fn plugin_reference(path: &Path) -> Option<PluginRef> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::BundleConfig;
 
     fn version(folder: &Path) -> Files {
         Files::read(folder)
@@ -255,5 +256,30 @@ mod tests {
         assert!(!print.has_been_still(quiet, now));
         assert!(print.has_been_still(quiet, now + Duration::from_secs(3)));
         assert!(!print.has_been_still(quiet, now - Duration::from_secs(3600)));
+    }
+
+    #[test]
+    fn only_a_manifest_with_all_its_files_is_complete() {
+        use crate::repository::manifest::{FileSum, MANIFEST_FILE};
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        let is_complete = || Fingerprint::with_plugin(version(path), None, path).is_complete(path);
+        let files = ["model.onnx", "labels.txt"].map(|name| (name.to_owned(), FileSum::of(b"whole"))).into();
+        let manifest = Manifest::new(files).unwrap().to_json();
+        std::fs::write(path.join(MANIFEST_FILE), &manifest).unwrap();
+        std::fs::write(path.join("model.onnx"), "whole").unwrap();
+        assert!(!is_complete(), "a file is missing");
+        std::fs::write(path.join("labels.txt"), "who").unwrap();
+        assert!(!is_complete(), "a file is short");
+        std::fs::write(path.join("labels.txt"), "whole").unwrap();
+        assert!(is_complete());
+        let reference = BundleConfig::from_text("bundle.yaml", "plugin: none@^1\n").unwrap().value.plugin;
+        let with_plugin = Fingerprint::with_plugin(version(path), reference.as_ref(), path);
+        assert!(!with_plugin.is_complete(path), "its plugin is nowhere");
+        std::fs::write(path.join(MANIFEST_FILE), &manifest[..manifest.len() / 2]).unwrap();
+        assert!(!is_complete(), "the manifest is short");
+        std::fs::remove_file(path.join(MANIFEST_FILE)).unwrap();
+        assert!(!is_complete());
     }
 }

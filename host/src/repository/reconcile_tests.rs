@@ -240,3 +240,14 @@ fn who_asks_gets_a_new_try_and_its_reason() {
     reconciler.observe(now, &blind);
     assert!(reconciler.answer("m").unwrap().unwrap_err().contains("cannot be read"));
 }
+
+#[test]
+fn what_was_loaded_and_is_no_longer_wanted_does_not_serve() {
+    let (one, next) = (candidate("1", "one"), candidate("1", "next"));
+    let mut reconciler = Reconciler::new(QUIET);
+    let now = Instant::now();
+    let loads = reconciler.observe(now, &Scan { old: [one.0.clone()].into(), ..scan_of(&[&one]) });
+    reconciler.observe(now, &scan_of(&[&next]));
+    assert_eq!(reconciler.finished(now, &loads[0], Outcome::Loaded), (false, vec![]));
+    assert_eq!(reconciler.standing(&one.0), Standing::Loading);
+}

@@ -5,6 +5,7 @@
 
 mod files;
 mod load;
+mod settings;
 mod shared;
 
 use std::fs;
