@@ -119,12 +119,13 @@ pub(super) fn decode(section: &mut Section<'_>) -> ModelConfig {
             timeout: section.take_in("timeout", default.queue.timeout, Duration::from_millis(1)..=day),
         }),
         warmup: section.section("warmup", |section| WarmupSettings {
-            batch_sizes: section.take_if("batch_sizes", default.warmup.batch_sizes, check_batch_sizes),
+            batch_sizes: section
+                .take_if("batch_sizes", default.warmup.batch_sizes, |sizes| check_batch_sizes(sizes)),
         }),
     }
 }
 
-fn check_batch_sizes(sizes: &Vec<usize>) -> Result<(), String> {
+fn check_batch_sizes(sizes: &[usize]) -> Result<(), String> {
     if sizes.is_empty() || sizes.len() > MOST_BATCH_SIZES {
         return Err(format!("expected 1 to {MOST_BATCH_SIZES} sizes, got {}", sizes.len()));
     }

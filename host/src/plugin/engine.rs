@@ -16,6 +16,8 @@ use crate::paths;
 const TICK: Duration = Duration::from_millis(5);
 /// Instances of all plugins together, where the pooling allocator is used.
 const POOLED_INSTANCES: u32 = 512;
+/// Slots without an instance that stay as the last module left them.
+const WARM_SLOTS: u32 = 16;
 /// Bytes of a slot's memory that stay resident between instances.
 const KEEP_RESIDENT: usize = 1 << 20;
 
@@ -169,6 +171,9 @@ fn pooling(memory: usize) -> PoolingAllocationConfig {
         .max_tables_per_module(8)
         .max_memory_size(memory)
         .linear_memory_keep_resident(KEEP_RESIDENT)
+        // Warm slots belong to the modules that used them: those of modules that were swapped out would keep
+        // what they have resident for good.
+        .max_unused_warm_slots(WARM_SLOTS)
         .pagemap_scan(Enabled::Auto);
     pooling
 }

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, RandomState};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
@@ -71,13 +71,16 @@ pub struct ModelIndex {
     changing: Mutex<()>,
     /// Each draw has another number.
     draws: AtomicU64,
+    /// What was there at the start is still being loaded.
+    starting: AtomicBool,
 }
 
 impl ModelIndex {
     /// An empty one; `decisions` say how traffic stood when it was last seen.
     pub fn new(decisions: Arc<Decisions>) -> Self {
         let draws = AtomicU64::new(RandomState::new().hash_one("draws"));
-        Self { models: ArcSwap::default(), decisions, changing: Mutex::default(), draws }
+        let starting = AtomicBool::new(true);
+        Self { models: ArcSwap::default(), decisions, changing: Mutex::default(), draws, starting }
     }
 
     /// Whether a model's traffic and labels are these.
@@ -102,6 +105,14 @@ impl ModelIndex {
             None => Some(format!("version {name} is not there")),
         };
         settings.also_wanted().names.iter().find_map(not_ready)
+    }
+
+    /// What was there at the start has been loaded, or has failed: what comes from now on is new.
+    pub fn started(&self) {
+        self.starting.store(false, Relaxed);
+        for model in self.models.load().values() {
+            model.traffic.starting(false);
+        }
     }
 
     /// Applies a model's traffic and labels; versions stay as they are.
@@ -171,6 +182,7 @@ impl ModelIndex {
     fn new_model(&self, model: &str, settings: &ModelConfig) -> Model {
         let memory = self.decisions.remembered(model);
         let traffic = Traffic::new(model, settings.traffic.clone(), settings.labels.clone(), memory);
+        traffic.starting(self.starting.load(Relaxed));
         Model { versions: Vec::new(), traffic: Arc::new(traffic) }
     }
 

@@ -29,6 +29,8 @@ use crate::pipeline::Generation;
 
 /// Events come in bursts: what else comes within this time is one hint.
 const BURST: Duration = Duration::from_millis(50);
+/// From one look for a models folder that is gone to the next.
+const MISSING: Duration = Duration::from_millis(500);
 /// How long readiness waits at the start for versions whose files are not still.
 const STARTUP_PATIENCE: Duration = Duration::from_secs(30);
 /// Stages of loads that may wait to be told of; a load that has one more waits.
@@ -200,6 +202,7 @@ impl Keeper {
                 && let Some(on_loaded) = on_loaded.take()
             {
                 let failed = self.told.values().filter(|(state, _)| *state == "failed").count();
+                self.index.started();
                 on_loaded(self.generations.len(), failed);
             }
             let next = self.next_scan();
@@ -222,7 +225,8 @@ impl Keeper {
     fn next_scan(&self) -> Instant {
         let regular = self.last_scan + self.options.rescan;
         if self.unreadable.is_some() {
-            return regular;
+            // No event tells of a folder that comes back, and looking for it costs next to nothing.
+            return regular.min(self.last_scan + MISSING);
         }
         // Never in a closer row than a scan takes.
         let earliest = self.last_scan + self.scan_took.max(Duration::from_millis(1));
@@ -241,7 +245,8 @@ impl Keeper {
         self.scan_took = self.last_scan - began;
         self.loader.metrics.scanned(scanned.is_ok());
         match scanned {
-            Ok(scan) => {
+            Ok(mut scan) => {
+                scan.took = self.scan_took;
                 if self.unreadable.take().is_some() {
                     tracing::info!("the models folder can be read again");
                 }

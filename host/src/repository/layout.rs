@@ -65,7 +65,10 @@ pub(super) fn list(models: &Path, listed: &[ModelEntry], decisions: &Decisions) 
     let mut listing = Listing::default();
     let mut by_model: BTreeMap<String, Vec<VersionSource>> = BTreeMap::new();
     for (name, path) in folders(models, &mut listing.passed_over)? {
-        let sources = model_folder(&name, &path, decisions, &mut listing);
+        let sources = match files::real_path_within(models, Path::new(&name)) {
+            Ok(_) => model_folder(&name, &path, decisions, &mut listing),
+            Err(reason) => vec![refused(&name, path, reason)],
+        };
         if !sources.is_empty() {
             by_model.insert(name, sources);
         }
@@ -110,6 +113,11 @@ pub(super) fn folders(
     }
     found.sort();
     Ok(found)
+}
+
+/// A model of which nothing can be said but why.
+fn refused(name: &str, path: PathBuf, reason: String) -> VersionSource {
+    VersionSource { model: name.to_owned(), version: NO_VERSION.to_owned(), path, settings: Err(reason) }
 }
 
 fn model_folder(name: &str, path: &Path, decisions: &Decisions, listing: &mut Listing) -> Vec<VersionSource> {

@@ -44,7 +44,7 @@ impl Reconciler {
         }
     }
 
-    /// Takes in a scan; returns what to do.
+    /// Takes in a scan that began `now`; returns what to do.
     pub(super) fn observe(&mut self, now: Instant, scan: &Scan) -> Vec<Work> {
         let first = !std::mem::replace(&mut self.has_scanned, true);
         let known: BTreeSet<String> = self.tracked.keys().map(|(model, _)| model.clone()).collect();
@@ -58,7 +58,7 @@ impl Reconciler {
                 old: (first || self.asked.contains(&key.0)) && scan.old.contains(key),
                 complete: scan.complete.contains(key),
             };
-            tracked.see(sighting, now, self.quiet, spared);
+            tracked.see(sighting, (now, now + scan.took), self.quiet, spared);
         }
         for (key, tracked) in &mut self.tracked {
             if is_blind(&key.0) {
@@ -66,7 +66,7 @@ impl Reconciler {
             } else if !scan.wanted.contains_key(key) && !scan.missing.contains_key(key) {
                 let superseded = scan.superseded.contains(key);
                 let sighting = if superseded { Sighting::Superseded } else { Sighting::Absent };
-                tracked.see(sighting, now, self.quiet, Spared::default());
+                tracked.see(sighting, (now, now + scan.took), self.quiet, Spared::default());
             }
         }
         let models: BTreeSet<String> = self.tracked.keys().map(|(model, _)| model.clone()).collect();

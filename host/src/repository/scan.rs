@@ -53,6 +53,8 @@ pub(super) struct Scan {
     pub(super) old: BTreeSet<Key>,
     /// Of `wanted`, what has a manifest and all the files that it names, in the sizes that it names.
     pub(super) complete: BTreeSet<Key>,
+    /// How long it took.
+    pub(super) took: Duration,
     /// Folders whose names do not fit, with what is wrong.
     pub(super) passed_over: BTreeMap<PathBuf, &'static str>,
 }

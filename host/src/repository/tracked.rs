@@ -114,16 +114,23 @@ impl Tracked {
         }
     }
 
-    /// Takes in what a scan saw.
-    pub(super) fn see(&mut self, sighting: Sighting, now: Instant, quiet: Duration, spared: Spared) {
+    /// Takes in what a scan saw that began and ended at these times: what is new is at least as old as its end,
+    /// what is still the same was so at its beginning.
+    pub(super) fn see(
+        &mut self,
+        sighting: Sighting,
+        (began, ended): (Instant, Instant),
+        quiet: Duration,
+        spared: Spared,
+    ) {
         self.blind = false;
         if self.scans == 0 || self.sighting != sighting {
             let settled = spared.old || (spared.complete && self.has_still_settings(&sighting));
-            (self.sighting, self.since, self.scans, self.settled) = (sighting, now, 1, settled);
+            (self.sighting, self.since, self.scans, self.settled) = (sighting, ended, 1, settled);
             return;
         }
         self.scans = self.scans.saturating_add(1);
-        self.settled |= spared.old || now.saturating_duration_since(self.since) >= quiet;
+        self.settled |= spared.old || began.saturating_duration_since(self.since) >= quiet;
     }
 
     /// A manifest says nothing of `model.yaml`: that has to be readable, and as it was if it was known.

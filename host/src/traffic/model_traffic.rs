@@ -35,6 +35,8 @@ pub(super) struct State {
     pub(super) policy: TrafficPolicy,
     pub(super) labels: Labels,
     pub(super) ready: Vec<ReadyVersion>,
+    /// Versions that were there when the host started are still being loaded.
+    starting: bool,
     pub(super) wanted: Vec<Wanted>,
     pub(super) arms: Vec<Arc<Arm>>,
     pub(super) mirror: Option<Arc<Mirror>>,
@@ -71,6 +73,7 @@ impl Traffic {
             policy,
             labels,
             ready: Vec::new(),
+            starting: false,
             wanted: Vec::new(),
             arms: Vec::new(),
             mirror: None,
@@ -93,6 +96,13 @@ impl Traffic {
     /// If no version that traffic goes to is ready.
     pub fn choose(&self, key: Option<&[u8]>, random: u64) -> Result<Choice, NoVersion> {
         self.plan.load().choose(key, random)
+    }
+
+    /// Versions that were there at the host's start are still being loaded, or are no longer.
+    pub fn starting(&self, starting: bool) {
+        let mut state = self.lock();
+        state.starting = starting;
+        state.rollout.guessed &= starting;
     }
 
     /// The version that gets most of the requests.
@@ -251,7 +261,7 @@ impl State {
         };
         let names = self.source().pair_names(policy);
         let names = names.as_ref().map(|(stable, canary)| (stable.as_str(), canary.as_str()));
-        self.rollout.observe(policy, names, &self.ready, now)
+        self.rollout.observe(policy, names, &self.ready, self.starting, now)
     }
 
     fn tick(&mut self, now: u64) -> Option<Event> {

@@ -34,6 +34,9 @@ pub(super) struct Rollout {
     /// One for each canary, the present one last.
     #[serde(default)]
     pub(super) attempts: Vec<Attempt>,
+    /// `promoted` is but what was ready first, and others that were there at the start may be still to come.
+    #[serde(skip)]
+    pub(super) guessed: bool,
     /// Since when the canary serves alone for want of a stable version.
     #[serde(skip)]
     alone_since: Option<u64>,
@@ -150,12 +153,14 @@ impl Rollout {
         self.attempts.iter_mut().find(|attempt| attempt.is_of(canary))
     }
 
-    /// Takes note of who is ready: begins an attempt, or interrupts one.
+    /// Takes note of who is ready: begins an attempt, or interrupts one. While the host is `starting`, and
+    /// nothing is remembered, the latest version that is there counts as promoted.
     pub(super) fn observe(
         &mut self,
         policy: &RolloutPolicy,
         names: Option<(&str, &str)>,
         ready: &[ReadyVersion],
+        starting: bool,
         now: u64,
     ) -> Vec<Event> {
         self.fit(policy);
@@ -163,7 +168,10 @@ impl Rollout {
             Some((stable, canary)) => {
                 self.attempts.retain(|attempt| attempt.stable == stable && attempt.canary == canary);
             }
-            None if self.promoted.is_none() => self.promoted = ready.last().map(|last| last.name.clone()),
+            None if self.promoted.is_none() || self.guessed => {
+                self.promoted = ready.last().map(|last| last.name.clone());
+                self.guessed = starting && self.promoted.is_some();
+            }
             None => {}
         }
         let pair = self.pair(names, ready);
