@@ -121,7 +121,9 @@ pub(super) fn app_state(
             .map_err(|_| Failure::config(format!("predict.headers: '{name}' is no header name")))
     };
     let admin = match &config.server.admin {
-        Some(address) => AdminAccess::Own(address.to_string()),
+        Some(address) => {
+            AdminAccess::Own { address: address.to_string(), is_loopback: address.is_loopback() }
+        }
         None if config.server.http.is_loopback() => AdminAccess::Shared,
         None => AdminAccess::Off,
     };

@@ -43,7 +43,7 @@ const ALIASES: &[(&str, &str)] = &[
 /// that was not filled in; the other names belong to the tests, the set-up and the
 /// client.
 pub(super) fn is_setting((name, value): &(String, String)) -> bool {
-    let foreign = matches!(name.as_str(), "NUKE_URL" | "NUKE_WASM_TOOLCHAIN")
+    let foreign = matches!(name.as_str(), "NUKE_URL" | "NUKE_ADMIN_URL" | "NUKE_WASM_TOOLCHAIN")
         || name.starts_with("NUKE_TEST_")
         || (name.starts_with("NUKE_CACHE") && !name.starts_with("NUKE_CACHE__"));
     name.starts_with(PREFIX) && name != CONFIG_VARIABLE && !value.is_empty() && !foreign
@@ -150,7 +150,8 @@ mod tests {
         assert_eq!(long_name("server.max_body"), "NUKE_SERVER__MAX_BODY");
         let setting = |name: &str, value: &str| is_setting(&(name.to_owned(), value.to_owned()));
         assert!(setting("NUKE_HTTP", "x") && setting("NUKE_CACHE__MEMORY", "x"));
-        let ignored = ["NUKE_CONFIG", "NUKE_TEST_X", "NUKE_CACHE", "NUKE_CACHE_DIR", "HOME"];
+        let ignored =
+            ["NUKE_CONFIG", "NUKE_ADMIN_URL", "NUKE_TEST_X", "NUKE_CACHE", "NUKE_CACHE_DIR", "HOME"];
         assert!(!ignored.into_iter().any(|name| setting(name, "x")));
         assert!(!setting("NUKE_HTTP", ""));
     }

@@ -125,6 +125,8 @@ pub struct Gates {
     pub max_error_rate: Option<Share>,
     /// `error_ratio`, default 2: how many times as often as the stable version it may fail.
     pub error_ratio: Option<Number>,
+    /// `refusal_ratio`, default 2: how many times as often as the stable version it may refuse requests as wrong.
+    pub refusal_ratio: Option<Number>,
     /// `latency_ratio`, default 1.2: how many times as long as the stable version it may take.
     pub latency_ratio: Option<Number>,
     /// `latency_quantile`, default p95: at which quantile.
@@ -138,6 +140,7 @@ impl Default for Gates {
         Self {
             max_error_rate: Some(Share(1.0)),
             error_ratio: Some(Number(2.0)),
+            refusal_ratio: Some(Number(2.0)),
             latency_ratio: Some(Number(1.2)),
             latency_quantile: Quantile(95.0),
             min_requests: 100,

@@ -37,7 +37,8 @@ pub(super) fn policy(section: &mut Section<'_>, labels: &Labels) -> TrafficPolic
         Strategy::Latest => TrafficPolicy::Latest,
         Strategy::Pinned => TrafficPolicy::Pinned { version: version(section, "version", labels) },
         Strategy::Split => {
-            let check = |name: &str, _: &Number| is_version(name, labels);
+            let check =
+                |name: &str, weight: &Number| is_version(name, labels).and_then(|()| is_weight(weight));
             TrafficPolicy::Split {
                 weights: section.named_values("weights", 1..=MAX_ARMS, check),
                 sticky: section.take("sticky", Sticky::None),
@@ -46,7 +47,7 @@ pub(super) fn policy(section: &mut Section<'_>, labels: &Labels) -> TrafficPolic
         Strategy::Ab => {
             let arm = |section: &mut Section<'_>| WeightedArm {
                 version: version(section, "version", labels),
-                weight: section.take("weight", Number::new(1.0)),
+                weight: section.take_if("weight", Number::new(1.0), is_weight),
             };
             TrafficPolicy::Ab {
                 arms: section.named_sections("arms", 1..=MAX_ARMS, is_word, arm),
@@ -61,6 +62,14 @@ pub(super) fn policy(section: &mut Section<'_>, labels: &Labels) -> TrafficPolic
         },
         Strategy::Bandit => bandit(section, labels),
         Strategy::Rollout => rollout(section, labels),
+    }
+}
+
+/// Weights are summed up, and divided by the sum.
+fn is_weight(weight: &Number) -> Result<(), String> {
+    match (1e-6..=1e9).contains(&weight.get()) {
+        true => Ok(()),
+        false => Err(format!("expected a weight from 0.000001 to 1000000000, got {weight}")),
     }
 }
 
@@ -133,6 +142,7 @@ fn gates(section: &mut Section<'_>) -> Gates {
     Gates {
         max_error_rate: section.take("max_error_rate", default.max_error_rate),
         error_ratio: section.take_if("error_ratio", default.error_ratio, above_one),
+        refusal_ratio: section.take_if("refusal_ratio", default.refusal_ratio, above_one),
         latency_ratio: section.take_if("latency_ratio", default.latency_ratio, above_one),
         latency_quantile: section.take("latency_quantile", default.latency_quantile),
         min_requests: section.take_in("min_requests", default.min_requests, 1..=1_000_000_000),

@@ -4,7 +4,7 @@
 
 use axum::Router;
 use axum::extract::Request;
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 
 use super::admin::access::{at_own_listener, at_shared_listener};
@@ -27,7 +27,7 @@ pub fn router(state: AppState) -> Router {
 /// The routes of the listener for operators.
 pub fn admin_router(state: AppState) -> Router {
     let routes = Router::new()
-        .merge(admin::routes().route_layer(from_fn(at_own_listener)))
+        .merge(admin::routes().route_layer(from_fn_with_state(state.clone(), at_own_listener)))
         .merge(v2::health_routes())
         .route("/metrics", get(status::metrics));
     finish(routes, state)

@@ -42,6 +42,8 @@ pub(super) struct Serving {
     /// When the body was there: how long a client takes to send it is no version's doing.
     read: Instant,
     outcome: Result<(), ErrorCode>,
+    /// The request itself asks for less time than the server would give.
+    pub(super) hurried: bool,
     _in_flight: InFlight,
 }
 
@@ -73,6 +75,7 @@ impl Serving {
             started,
             read: started,
             outcome: Err(ErrorCode::Cancelled),
+            hurried: false,
             _in_flight: route.generation.metrics().enter(),
             generation: route.generation,
         })
@@ -136,7 +139,12 @@ impl Serving {
 impl Drop for Serving {
     fn drop(&mut self) {
         if let Some(arm) = &self.arm {
-            arm.finished(judged(self.outcome), self.read.elapsed());
+            let outcome = match self.outcome {
+                // Its own client left it no more time.
+                Err(ErrorCode::DeadlineExceeded) if self.hurried => Outcome::Neither,
+                outcome => judged(outcome),
+            };
+            arm.finished(outcome, self.read.elapsed());
         }
         self.generation.metrics().finished(self.endpoint, self.outcome, self.started.elapsed(), &self.times);
     }
@@ -161,7 +169,7 @@ async fn route(
     state.index().route(&target.model, sticky::key(&sticky, headers))
 }
 
-/// Who is to blame for an outcome: a request that is wrong is nobody's fault but its sender's.
+/// Who is to blame for an outcome.
 fn judged(outcome: Result<(), ErrorCode>) -> Outcome {
     match outcome {
         Ok(()) => Outcome::Answered,
@@ -172,6 +180,12 @@ fn judged(outcome: Result<(), ErrorCode>) -> Outcome {
             | ErrorCode::Unavailable
             | ErrorCode::Internal,
         ) => Outcome::Failed,
+        Err(
+            ErrorCode::InvalidArgument
+            | ErrorCode::NotFound
+            | ErrorCode::PayloadTooLarge
+            | ErrorCode::UnsupportedMediaType,
+        ) => Outcome::Refused,
         Err(_) => Outcome::Neither,
     }
 }

@@ -15,6 +15,24 @@ pub(super) struct Target {
     pub(super) version: Option<String>,
 }
 
+/// A model as a whole, for requests that are about no single version of it.
+#[derive(Debug)]
+pub(super) struct WholeModel {
+    pub(super) model: String,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for WholeModel {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
+        let Target { model, version } = Target::from_request_parts(parts, state).await?;
+        match version {
+            None => Ok(Self { model }),
+            Some(_) => Err(Error::invalid("this is about a whole model; name it without '@' and version")),
+        }
+    }
+}
+
 impl<S: Send + Sync> FromRequestParts<S> for Target {
     type Rejection = Error;
 

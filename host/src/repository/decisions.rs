@@ -24,6 +24,8 @@ const DEFAULT_FOLDER: &str = ".nuke";
 pub struct Decisions {
     folder: PathBuf,
     models: Mutex<BTreeMap<String, Decided>>,
+    /// One writer at a time; nobody who only asks waits for the disk.
+    disk: Mutex<()>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -51,7 +53,7 @@ impl Decisions {
                     told(&folder.join(&name), remembered);
             }
         }
-        Self { folder, models: Mutex::new(decided) }
+        Self { folder, models: Mutex::new(decided), disk: Mutex::default() }
     }
 
     /// The text of the traffic that was set for a model over its `model.yaml`.
@@ -97,8 +99,9 @@ impl Decisions {
     /// # Errors
     /// Why it cannot be written; nothing has changed then.
     pub fn set_traffic(&self, model: &str, text: &str) -> Result<(), String> {
-        let mut models = self.lock();
+        let _disk = self.disk.lock().unwrap_or_else(PoisonError::into_inner);
         self.write(&format!("{model}{SET}"), text.as_bytes())?;
+        let mut models = self.lock();
         let decided = models.entry(model.to_owned()).or_default();
         (decided.set, decided.told) = (Some(text.to_owned()), false);
         Ok(())
@@ -109,29 +112,31 @@ impl Decisions {
     /// # Errors
     /// Why the file cannot be removed; nothing has changed then.
     pub fn clear_traffic(&self, model: &str) -> Result<bool, String> {
-        let mut models = self.lock();
+        let _disk = self.disk.lock().unwrap_or_else(PoisonError::into_inner);
         let path = self.folder.join(format!("{model}{SET}"));
         match std::fs::remove_file(&path) {
             Ok(()) => sync_folder(&self.folder)?,
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(unwritable(&path, &error.to_string())),
         }
-        Ok(models.get_mut(model).is_some_and(|decided| decided.set.take().is_some()))
+        Ok(self.lock().get_mut(model).is_some_and(|decided| decided.set.take().is_some()))
     }
 
-    /// Keeps what is to be remembered of a model's traffic. Blocks on the disk.
+    /// Keeps what is to be remembered of a model's traffic, if it is anything new. Blocks on the disk.
     ///
     /// # Errors
-    /// Why it cannot be written; it is kept for this process all the same.
+    /// Why it cannot be written; it is tried again the next time.
     pub fn remember(&self, model: &str, remembered: &Remembered) -> Result<(), String> {
-        let mut models = self.lock();
-        let decided = models.entry(model.to_owned()).or_default();
-        if decided.remembered.as_ref() == Some(remembered) {
+        let _disk = self.disk.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.remembered(model);
+        // Most models have nothing to remember.
+        if before.as_ref().unwrap_or(&Remembered::default()) == remembered {
             return Ok(());
         }
-        decided.remembered = Some(remembered.clone());
         let text = serde_json::to_string_pretty(remembered).map_err(|error| error.to_string())?;
-        self.write(&format!("{model}{REMEMBERED}"), text.as_bytes())
+        self.write(&format!("{model}{REMEMBERED}"), text.as_bytes())?;
+        self.lock().entry(model.to_owned()).or_default().remembered = Some(remembered.clone());
+        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Decided>> {

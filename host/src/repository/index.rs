@@ -14,11 +14,11 @@ use arc_swap::ArcSwap;
 
 use super::decisions::Decisions;
 use super::status::VersionStatus;
-use super::{steering, version};
+use super::version;
 use crate::config::ModelConfig;
 use crate::error::{Error, ErrorCode};
 use crate::pipeline::Generation;
-use crate::traffic::{Arm, MirrorSlot, ReadyVersion, Traffic};
+use crate::traffic::{Arm, Event, MirrorSlot, ReadyVersion, Traffic};
 
 /// A model's versions, the earliest first, and its traffic.
 #[derive(Clone, Debug)]
@@ -69,6 +69,8 @@ pub struct ModelIndex {
     decisions: Arc<Decisions>,
     /// One change at a time.
     changing: Mutex<()>,
+    /// What nobody has been told of yet.
+    events: Mutex<Vec<(String, Event)>>,
     /// Each draw has another number.
     draws: AtomicU64,
     /// What was there at the start is still being loaded.
@@ -80,7 +82,14 @@ impl ModelIndex {
     pub fn new(decisions: Arc<Decisions>) -> Self {
         let draws = AtomicU64::new(RandomState::new().hash_one("draws"));
         let starting = AtomicBool::new(true);
-        Self { models: ArcSwap::default(), decisions, changing: Mutex::default(), draws, starting }
+        Self {
+            models: ArcSwap::default(),
+            decisions,
+            changing: Mutex::default(),
+            events: Mutex::default(),
+            draws,
+            starting,
+        }
     }
 
     /// Whether a model's traffic and labels are these.
@@ -121,7 +130,7 @@ impl ModelIndex {
             if let Some(known) = models.get(model) {
                 let (traffic, labels) = (settings.traffic.clone(), settings.labels.clone());
                 let events = known.traffic.reconfigure(traffic, labels, SystemTime::now());
-                steering::tell(model, &events);
+                self.note(model, events);
                 return false;
             }
             models.insert(model.to_owned(), Arc::new(self.new_model(model, settings)));
@@ -167,7 +176,17 @@ impl ModelIndex {
             events.extend(after.traffic.versions_changed(&ready, SystemTime::now()));
             false
         });
-        steering::tell(model, &events);
+        self.note(model, events);
+    }
+
+    /// What has taken place in traffic since this was asked last.
+    pub fn take_events(&self) -> Vec<(String, Event)> {
+        std::mem::take(&mut *self.events.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn note(&self, model: &str, events: Vec<Event>) {
+        let mut noted = self.events.lock().unwrap_or_else(PoisonError::into_inner);
+        noted.extend(events.into_iter().map(|event| (model.to_owned(), event)));
     }
 
     /// Lets `change` work on a copy, which is published if it says so.

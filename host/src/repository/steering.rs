@@ -11,7 +11,7 @@ use super::decisions::{Decisions, policy};
 use super::index::ModelIndex;
 use crate::config::ModelConfig;
 use crate::telemetry::{ArmCount, Metrics};
-use crate::traffic::{Command, Event, EventKind, Status, Traffic};
+use crate::traffic::{ArmStatus, Command, Event, EventKind, Traffic};
 
 /// From one look at all models' traffic to the next.
 const BEAT: Duration = Duration::from_millis(250);
@@ -50,12 +50,7 @@ impl Steering {
         let mut refused = false;
         loop {
             tokio::time::sleep(BEAT).await;
-            let mut moved = false;
-            for (name, model) in self.index.all().iter() {
-                let events = model.traffic.tick(SystemTime::now());
-                moved |= !events.is_empty();
-                self.took_place(name, &events);
-            }
+            let moved = self.beat();
             if !moved && saved.elapsed() < SAVE {
                 continue;
             }
@@ -70,14 +65,30 @@ impl Steering {
         }
     }
 
+    /// Moves all models' traffic, and tells of what has taken place; returns whether anything has.
+    fn beat(&self) -> bool {
+        let mut events = self.index.take_events();
+        for (name, model) in self.index.all().iter() {
+            let moves = model.traffic.tick(SystemTime::now());
+            events.extend(moves.into_iter().map(|event| (name.clone(), event)));
+            for retired in model.traffic.take_retired() {
+                self.metrics.traffic().retire(name, count(&retired));
+            }
+        }
+        for (model, event) in &events {
+            self.took_place(model, event);
+        }
+        !events.is_empty()
+    }
+
     /// Takes in what has been counted, and keeps what all models' traffic must remember. Blocks on the disk.
     ///
     /// # Errors
     /// Why the first one that could not be kept was not.
     pub fn save(&self) -> Result<(), String> {
+        self.beat();
         let mut failed = Ok(());
         for (name, model) in self.index.all().iter() {
-            self.took_place(name, &model.traffic.tick(SystemTime::now()));
             let kept = self.decisions.remember(name, &model.traffic.remembered());
             failed = failed.and(kept);
         }
@@ -90,7 +101,7 @@ impl Steering {
     /// Why it cannot be carried out.
     pub fn command(&self, model: &str, traffic: &Traffic, command: Command) -> Result<Event, String> {
         let event = traffic.command(command, SystemTime::now())?;
-        self.took_place(model, std::slice::from_ref(&event));
+        self.took_place(model, &event);
         if let Err(reason) = self.decisions.remember(model, &traffic.remembered()) {
             tracing::warn!(model, %reason, "the command holds until the host ends, and no longer");
         }
@@ -143,12 +154,10 @@ impl Steering {
         kept.map_err(SetError::NotKept)
     }
 
-    fn took_place(&self, model: &str, events: &[Event]) {
-        tell(model, events);
-        for event in events {
-            if matches!(event.kind, EventKind::Promoted | EventKind::RolledBack | EventKind::Superseded) {
-                self.metrics.traffic().rollout_ended(model, &event.version, event.kind.as_str());
-            }
+    fn took_place(&self, model: &str, event: &Event) {
+        tell(model, event);
+        if matches!(event.kind, EventKind::Promoted | EventKind::RolledBack | EventKind::Superseded) {
+            self.metrics.traffic().rollout_ended(model, &event.version, event.kind.as_str());
         }
     }
 
@@ -156,7 +165,7 @@ impl Steering {
     pub fn observe(index: &ModelIndex, metrics: &Metrics) {
         for (name, model) in index.all().iter() {
             let status = model.traffic.status();
-            metrics.traffic().observe(name, counts(&status));
+            metrics.traffic().observe(name, status.arms.iter().map(count).collect());
             let mirror = status.arms.iter().find(|arm| arm.name == "mirror");
             if let (Some(shadow), Some(mirror)) = (status.shadow, mirror) {
                 metrics.traffic().skipped(name, &mirror.version, shadow.skipped);
@@ -165,34 +174,30 @@ impl Steering {
     }
 }
 
-fn counts(status: &Status) -> Vec<ArmCount> {
-    let counts = status.arms.iter().map(|arm| {
-        let (rewards, reward) = arm.rewards.map_or((0, 0.0), |all| (all.count, all.mean * all.count as f64));
-        ArmCount {
-            arm: arm.name.clone(),
-            version: arm.version.clone(),
-            share: arm.share,
-            ok: arm.answered,
-            failed: arm.failed,
-            rewards,
-            reward,
-        }
-    });
-    counts.collect()
+fn count(arm: &ArmStatus) -> ArmCount {
+    let (rewards, reward) = arm.rewards.map_or((0, 0.0), |all| (all.count, all.mean * all.count as f64));
+    ArmCount {
+        arm: arm.name.clone(),
+        version: arm.version.clone(),
+        share: arm.share,
+        ok: arm.answered,
+        failed: arm.failed,
+        refused: arm.refused,
+        rewards,
+        reward,
+    }
 }
 
 /// One line in the log for each event.
-pub(super) fn tell(model: &str, events: &[Event]) {
-    for event in events {
-        let (version, reason) = (event.version.as_str(), event.reason.as_str());
-        match event.kind {
-            EventKind::RolledBack => tracing::error!(model, version, reason, "the canary was rolled back"),
-            EventKind::Promoted => tracing::info!(model, version, reason, "the canary was promoted"),
-            EventKind::Started => tracing::info!(model, version, reason, "a rollout began"),
-            EventKind::SteppedUp => tracing::info!(model, version, reason, "the canary gets more requests"),
-            EventKind::Superseded => tracing::warn!(model, version, reason, "the canary was superseded"),
-            EventKind::Switched => tracing::info!(model, version, reason, "traffic was switched"),
-            EventKind::Leading => tracing::info!(model, version, reason, "another arm leads"),
-        }
+fn tell(model: &str, event: &Event) {
+    let (version, reason) = (event.version.as_str(), event.reason.as_str());
+    match event.kind {
+        EventKind::RolledBack => tracing::error!(model, version, reason, "the canary was rolled back"),
+        EventKind::Promoted => tracing::info!(model, version, reason, "the canary was promoted"),
+        EventKind::Started => tracing::info!(model, version, reason, "a rollout began"),
+        EventKind::SteppedUp => tracing::info!(model, version, reason, "the canary gets more requests"),
+        EventKind::Superseded => tracing::warn!(model, version, reason, "the canary was superseded"),
+        EventKind::Switched => tracing::info!(model, version, reason, "traffic was switched"),
+        EventKind::Leading => tracing::info!(model, version, reason, "another arm leads"),
     }
 }

@@ -27,6 +27,12 @@ struct ArmLabels {
     version: String,
 }
 
+impl ArmLabels {
+    fn of(model: &str, arm: &ArmCount) -> Self {
+        Self { model: model.to_owned(), arm: arm.arm.clone(), version: arm.version.clone() }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ArmOutcomeLabels {
     model: String,
@@ -88,6 +94,8 @@ pub struct ArmCount {
     pub ok: u64,
     /// Requests that failed by its fault.
     pub failed: u64,
+    /// Requests that it refused as wrong.
+    pub refused: u64,
     /// Rewards that it was given.
     pub rewards: u64,
     /// Their sum.
@@ -134,7 +142,7 @@ impl TrafficMetrics {
     pub(super) fn register(&self, registry: &mut Registry) {
         registry.register(
             "traffic_requests",
-            "Requests that traffic gave to an arm, by outcome: ok or failed",
+            "Requests that traffic gave to an arm, by outcome: ok, failed or refused",
             self.requests.clone(),
         );
         registry.register("traffic_share", "The part of the requests that an arm gets", self.share.clone());
@@ -142,7 +150,7 @@ impl TrafficMetrics {
         registry.register("traffic_reward", "The sum of an arm's rewards", self.reward.clone());
         registry.register(
             "rollouts",
-            "Rollouts that ended: promoted, rolled_back or aborted",
+            "Rollouts that ended: promoted, rolled_back or superseded",
             self.rollouts.clone(),
         );
         registry.register(
@@ -171,26 +179,42 @@ impl TrafficMetrics {
             self.share.remove(labels);
         }
         for arm in arms {
-            let labels =
-                ArmLabels { model: model.to_owned(), arm: arm.arm.clone(), version: arm.version.clone() };
+            let labels = ArmLabels::of(model, &arm);
             self.share.get_or_create(&labels).set(arm.share);
-            let before = seen.entry(labels.clone()).or_default();
-            for (outcome, now, then) in [("ok", arm.ok, before.ok), ("failed", arm.failed, before.failed)] {
-                let labels = ArmOutcomeLabels {
-                    model: labels.model.clone(),
-                    arm: labels.arm.clone(),
-                    version: labels.version.clone(),
-                    outcome,
-                };
-                // Fewer than before: it is another arm of that name.
-                self.requests.get_or_create(&labels).inc_by(now.checked_sub(then).unwrap_or(now));
-            }
-            let anew = arm.rewards < before.rewards;
-            let (rewards, reward) = if anew { (0, 0.0) } else { (before.rewards, before.reward) };
-            self.rewards.get_or_create(&labels).inc_by(arm.rewards - rewards);
-            self.reward.get_or_create(&labels).inc_by((arm.reward - reward).max(0.0));
-            *before = arm;
+            self.count(&labels, seen.entry(labels.clone()).or_default(), &arm);
         }
+    }
+
+    /// Counts the last of an arm that has gone.
+    pub fn retire(&self, model: &str, arm: ArmCount) {
+        let labels = ArmLabels::of(model, &arm);
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut before = seen.remove(&labels).unwrap_or_default();
+        self.count(&labels, &mut before, &arm);
+        self.share.remove(&labels);
+    }
+
+    fn count(&self, labels: &ArmLabels, before: &mut ArmCount, arm: &ArmCount) {
+        let counts = [
+            ("ok", arm.ok, before.ok),
+            ("failed", arm.failed, before.failed),
+            ("refused", arm.refused, before.refused),
+        ];
+        for (outcome, now, then) in counts {
+            let labels = ArmOutcomeLabels {
+                model: labels.model.clone(),
+                arm: labels.arm.clone(),
+                version: labels.version.clone(),
+                outcome,
+            };
+            // Fewer than before: it is another arm of that name.
+            self.requests.get_or_create(&labels).inc_by(now.checked_sub(then).unwrap_or(now));
+        }
+        let anew = arm.rewards < before.rewards;
+        let (rewards, reward) = if anew { (0, 0.0) } else { (before.rewards, before.reward) };
+        self.rewards.get_or_create(labels).inc_by(arm.rewards - rewards);
+        self.reward.get_or_create(labels).inc_by((arm.reward - reward).max(0.0));
+        *before = arm.clone();
     }
 
     /// Brings the count of requests that a mirror was not given up to what it says.

@@ -17,7 +17,10 @@ pub enum Outcome {
     Answered,
     /// It did not, and it is to blame: a fault of the plugin, the model or the host, or no time left.
     Failed,
-    /// Somebody else is to blame: the request was wrong, or the client went away. Counts for nothing.
+    /// It refused the request as wrong. One version gets no more wrong requests than another, so that one which
+    /// refuses more is to blame all the same.
+    Refused,
+    /// Somebody else is to blame: the client went away, or left no time. Counts for nothing.
     Neither,
 }
 
@@ -30,6 +33,7 @@ pub struct Arm {
     seed: u64,
     answered: AtomicU64,
     failed: AtomicU64,
+    refused: AtomicU64,
     neither: AtomicU64,
     latency: Histogram,
     micros: AtomicU64,
@@ -51,19 +55,21 @@ pub(super) struct Rewards {
 pub(super) struct Sample {
     pub(super) answered: u64,
     pub(super) failed: u64,
+    pub(super) refused: u64,
     pub(super) latency: Snapshot,
 }
 
 impl Sample {
     /// The requests for which the version itself is to be judged.
     pub(super) fn requests(&self) -> u64 {
-        self.answered + self.failed
+        self.answered + self.failed + self.refused
     }
 
     pub(super) fn since(&self, earlier: &Self) -> Self {
         Self {
             answered: self.answered.saturating_sub(earlier.answered),
             failed: self.failed.saturating_sub(earlier.failed),
+            refused: self.refused.saturating_sub(earlier.refused),
             latency: self.latency.since(&earlier.latency),
         }
     }
@@ -72,6 +78,7 @@ impl Sample {
         Self {
             answered: self.answered + other.answered,
             failed: self.failed + other.failed,
+            refused: self.refused + other.refused,
             latency: self.latency.plus(&other.latency),
         }
     }
@@ -82,6 +89,7 @@ impl Sample {
 pub(super) struct Sums {
     pub(super) answered: u64,
     pub(super) failed: u64,
+    pub(super) refused: u64,
     pub(super) micros: u64,
     pub(super) squared_micros: u64,
     pub(super) rewards: Rewards,
@@ -96,6 +104,7 @@ impl Arm {
             seed: xxh3_64(seed.as_bytes()),
             answered: AtomicU64::new(0),
             failed: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
             neither: AtomicU64::new(0),
             latency: Histogram::new(),
             micros: AtomicU64::new(0),
@@ -122,6 +131,9 @@ impl Arm {
             }
             Outcome::Failed => {
                 self.failed.fetch_add(1, Ordering::Relaxed);
+            }
+            Outcome::Refused => {
+                self.refused.fetch_add(1, Ordering::Relaxed);
             }
             Outcome::Answered => {
                 let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
@@ -160,6 +172,7 @@ impl Arm {
         Sample {
             answered: self.answered.load(Ordering::Relaxed),
             failed: self.failed.load(Ordering::Relaxed),
+            refused: self.refused.load(Ordering::Relaxed),
             latency: self.latency.snapshot(),
         }
     }
@@ -168,6 +181,7 @@ impl Arm {
         Sums {
             answered: self.answered.load(Ordering::Relaxed),
             failed: self.failed.load(Ordering::Relaxed),
+            refused: self.refused.load(Ordering::Relaxed),
             micros: self.micros.load(Ordering::Relaxed),
             squared_micros: self.squared_micros.load(Ordering::Relaxed),
             rewards: self.rewards(),

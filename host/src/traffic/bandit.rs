@@ -87,7 +87,8 @@ impl Belief {
             }
             Reward::Errors | Reward::Latency => {
                 self.good += answered;
-                self.bad += now.failed.wrapping_sub(seen.failed) as f64;
+                let failed = now.failed.wrapping_sub(seen.failed);
+                self.bad += failed.wrapping_add(now.refused.wrapping_sub(seen.refused)) as f64;
             }
         }
         if reward == Reward::Latency && answered > 0.0 {

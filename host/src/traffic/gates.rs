@@ -1,6 +1,6 @@
 //! Whether a canary does worse than it may.
 //!
-//! Owns the three gates and their statistics, which are pure: two samples and limits in, a judgement out.
+//! Owns the four gates and their statistics, which are pure: two samples and limits in, a judgement out.
 //! There are three answers for each gate, not two. What is measured is within the limit, or it is above
 //! it by more than chance explains (then the canary is rolled back at once), or it is above it and may be
 //! chance (then the step waits for more requests). Chance is bounded by Chernoff's inequality for the
@@ -47,7 +47,12 @@ pub(super) fn judge(gates: &Gates, canary: &Sample, stable: &Sample, log_chance:
         readings.push(error_rate(limit.fraction(), canary, log_chance));
     }
     if let Some(limit) = gates.error_ratio {
-        readings.push(error_ratio(limit.get(), canary, stable, log_chance));
+        let (canary, stable) = (hits(canary.failed, canary), hits(stable.failed, stable));
+        readings.push(ratio("error_ratio", limit.get(), canary, stable, log_chance));
+    }
+    if let Some(limit) = gates.refusal_ratio {
+        let (canary, stable) = (hits(canary.refused, canary), hits(stable.refused, stable));
+        readings.push(ratio("refusal_ratio", limit.get(), canary, stable, log_chance));
     }
     if let Some(limit) = gates.latency_ratio {
         let quantile = gates.latency_quantile.fraction();
@@ -63,16 +68,25 @@ fn error_rate(limit: f64, canary: &Sample, log_chance: f64) -> GateReading {
     reading("max_error_rate", limit, measured, certain)
 }
 
-/// The stable version counts as if it had failed once more: a single failure of the canary is none of
-/// ratio infinity. For the test, given all failures of both, the canary's part of them is binomial.
-fn error_ratio(limit: f64, canary: &Sample, stable: &Sample, log_chance: f64) -> GateReading {
-    let (requests, stable_requests) = (canary.requests() as f64, stable.requests() as f64);
-    let (failed, stable_failed) = (canary.failed as f64, stable.failed as f64);
+/// So many of so many requests.
+fn hits(hits: u64, of: &Sample) -> (f64, f64) {
+    (hits as f64, of.requests() as f64)
+}
+
+/// The stable version counts as if it had one hit more: a single one of the canary is none of ratio infinity.
+/// For the test, given all hits of both, the canary's part of them is binomial.
+fn ratio(
+    gate: &'static str,
+    limit: f64,
+    (hits, requests): (f64, f64),
+    (stable_hits, stable_requests): (f64, f64),
+    log_chance: f64,
+) -> GateReading {
     let both = requests > 0.0 && stable_requests > 0.0;
-    let measured = both.then(|| (failed / requests) / ((stable_failed + 1.0) / (stable_requests + 1.0)));
+    let measured = both.then(|| (hits / requests) / ((stable_hits + 1.0) / (stable_requests + 1.0)));
     let expected = requests * limit / (requests * limit + stable_requests);
-    let certain = both && log_tail(failed, failed + stable_failed, expected) < log_chance;
-    reading("error_ratio", limit, measured, certain)
+    let certain = both && log_tail(hits, hits + stable_hits, expected) < log_chance;
+    reading(gate, limit, measured, certain)
 }
 
 /// For the test, the stable version's quantile is taken as high as chance allows; the canary may exceed

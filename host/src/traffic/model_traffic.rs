@@ -28,6 +28,9 @@ pub struct Traffic {
     state: Mutex<State>,
 }
 
+/// Arms that may wait for somebody to take their counts.
+const MOST_RETIRED: usize = 64;
+
 /// What changes, under the lock.
 #[derive(Debug)]
 pub(super) struct State {
@@ -39,6 +42,8 @@ pub(super) struct State {
     starting: bool,
     pub(super) wanted: Vec<Wanted>,
     pub(super) arms: Vec<Arc<Arm>>,
+    /// Arms that are no longer, and whose counts nobody has taken yet.
+    pub(super) retired: Vec<Arc<Arm>>,
     pub(super) mirror: Option<Arc<Mirror>>,
     pub(super) active: Colour,
     pub(super) rollout: Rollout,
@@ -76,6 +81,7 @@ impl Traffic {
             starting: false,
             wanted: Vec::new(),
             arms: Vec::new(),
+            retired: Vec::new(),
             mirror: None,
             rollout,
             bandit: memory.bandit,
@@ -366,6 +372,10 @@ impl State {
                 (None, None) => {}
             }
         }
+        let stays = |arm: &Arc<Arm>| arms.iter().any(|other| Arc::ptr_eq(arm, other));
+        self.retired.extend(self.arms.iter().filter(|arm| !stays(arm)).map(Arc::clone));
+        let excess = self.retired.len().saturating_sub(MOST_RETIRED);
+        self.retired.drain(..excess);
         self.arms = arms;
     }
 

@@ -1,5 +1,6 @@
 //! How a model's traffic stands, put into words and numbers.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::arm::{Arm, Rewards};
@@ -17,6 +18,28 @@ impl Traffic {
             TrafficPolicy::Rollout(policy) => Some(rollout(&state, policy)),
             _ => None,
         }
+    }
+
+    /// The arms that have gone since this was asked last, with all that they counted.
+    pub fn take_retired(&self) -> Vec<ArmStatus> {
+        let mut state = self.lock();
+        let counted = |arm: Arc<Arm>| {
+            let sample = arm.sample();
+            ArmStatus {
+                name: arm.name().to_string(),
+                version: arm.version().to_string(),
+                ready: false,
+                share: 0.0,
+                answered: sample.answered,
+                failed: sample.failed,
+                refused: sample.refused,
+                neither: arm.not_its_fault(),
+                latency: quantiles(&arm),
+                rewards: rewards(&arm.rewards()),
+                belief: None,
+            }
+        };
+        std::mem::take(&mut state.retired).into_iter().map(counted).collect()
     }
 
     /// How it stands.
@@ -49,6 +72,7 @@ fn arm(state: &State, wanted: &Wanted, share: f64) -> ArmStatus {
         share,
         answered: sample.answered,
         failed: sample.failed,
+        refused: sample.refused,
         neither: arm.map_or(0, |arm| arm.not_its_fault()),
         latency: arm.and_then(|arm| quantiles(arm)),
         rewards: arm.and_then(|arm| rewards(&arm.rewards())),

@@ -40,6 +40,8 @@ pub struct ArmStatus {
     pub answered: u64,
     /// Requests that failed by its fault.
     pub failed: u64,
+    /// Requests that it refused as wrong.
+    pub refused: u64,
     /// Requests that failed by somebody else's.
     pub neither: u64,
     /// Latencies of answered requests in seconds: p50, p95, p99.

@@ -12,7 +12,7 @@ use crate::config::RolloutPolicy;
 /// The chance that a canary which keeps to each limit exactly is taken for a bad one, in a whole rollout.
 const CHANCE: f64 = 0.005;
 /// The most gates.
-const GATES: f64 = 3.0;
+const GATES: f64 = 4.0;
 /// A step that is above a limit, yet not clearly so, waits for this many holds; then it failed.
 const MOST_HOLDS: u64 = 10;
 
@@ -154,6 +154,9 @@ fn reason(policy: &RolloutPolicy, reading: &GateReading, (canary, stable): (u64,
         }
         "error_ratio" => {
             format!("errors are {measured:.2} times those of stable, above error_ratio {}", reading.limit)
+        }
+        "refusal_ratio" => {
+            format!("refusals are {measured:.2} times those of stable, above refusal_ratio {}", reading.limit)
         }
         _ => format!(
             "latency at {} is {measured:.2} times that of stable, above latency_ratio {}",

@@ -19,7 +19,12 @@ pub enum AdminAccess {
     /// The one of all requests: only this machine can reach it.
     Shared,
     /// One of its own, at this address.
-    Own(String),
+    Own {
+        /// As the configuration has it.
+        address: String,
+        /// Only this machine can reach it.
+        is_loopback: bool,
+    },
     /// None: others can reach the one listener that there is.
     Off,
 }
@@ -28,7 +33,7 @@ impl fmt::Display for AdminAccess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Shared => f.write_str("shared"),
-            Self::Own(address) => f.write_str(address),
+            Self::Own { address, .. } => f.write_str(address),
             Self::Off => f.write_str("off"),
         }
     }
@@ -41,8 +46,8 @@ pub(in crate::http) async fn at_shared_listener(
     next: Next,
 ) -> Response {
     let remedy = match state.admin() {
-        AdminAccess::Shared => return at_own_listener(request, next).await,
-        AdminAccess::Own(address) => format!("ask at {address} (server.admin)"),
+        AdminAccess::Shared => return guarded(true, request, next).await,
+        AdminAccess::Own { address, .. } => format!("ask at {address} (server.admin)"),
         AdminAccess::Off => "set server.admin to an address that only operators reach".to_owned(),
     };
     let path: String = request.uri().path().chars().take(200).collect();
@@ -51,12 +56,40 @@ pub(in crate::http) async fn at_shared_listener(
 }
 
 /// In front of the operator's routes at their own listener.
-pub(in crate::http) async fn at_own_listener(request: Request, next: Next) -> Response {
+pub(in crate::http) async fn at_own_listener(
+    State(state): State<AppState>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let is_loopback = matches!(state.admin(), AdminAccess::Own { is_loopback: true, .. });
+    guarded(is_loopback, request, next).await
+}
+
+async fn guarded(is_loopback: bool, request: Request, next: Next) -> Response {
+    let refused = |message: &'static str| Error::new(ErrorCode::PermissionDenied, message).into_response();
+    if is_loopback && !is_asked_by_its_own_name(request.headers(), request.uri()) {
+        return refused("operators ask this machine by its address or as localhost; 'host' has another name");
+    }
     if is_of_another_origin(request.headers(), request.uri()) {
-        let message = "a web page of another origin cannot ask for this; send the request without 'origin'";
-        return Error::new(ErrorCode::PermissionDenied, message).into_response();
+        return refused(
+            "a web page of another origin cannot ask for this; send the request without 'origin'",
+        );
     }
     next.run(request).await
+}
+
+/// A page whose name was made to lead to this machine asks under that name: its origin is its own then, and only
+/// the name tells.
+fn is_asked_by_its_own_name(headers: &HeaderMap, uri: &Uri) -> bool {
+    let header = headers.get(header::HOST).map(|host| host.to_str().unwrap_or("?"));
+    let Some(host) = uri.authority().map(http::uri::Authority::as_str).or(header) else {
+        return true;
+    };
+    let Ok(authority) = host.parse::<http::uri::Authority>() else {
+        return false;
+    };
+    let name = authority.host().trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost") || name.parse::<std::net::IpAddr>().is_ok()
 }
 
 /// Browsers send `origin` with what a page asks for; anything but the host's own is a stranger's page.
@@ -81,6 +114,23 @@ mod tests {
             headers.insert(header::ORIGIN, origin.parse().unwrap());
         }
         !is_of_another_origin(&headers, &Uri::from_static("/admin/models"))
+    }
+
+    #[test]
+    fn a_name_that_was_made_to_lead_here_does_not_pass() {
+        let asks = |host: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, host.parse().unwrap());
+            is_asked_by_its_own_name(&headers, &Uri::from_static("/admin/models"))
+        };
+        for own in ["127.0.0.1:8080", "localhost", "LOCALHOST:1", "[::1]:8080", "10.0.0.1"] {
+            assert!(asks(own), "{own}");
+        }
+        for stranger in
+            ["evil.example:8080", "localhost.evil.example", "", "127.0.0.1.nip.example", "a b", "user@x"]
+        {
+            assert!(!asks(stranger), "{stranger}");
+        }
     }
 
     #[test]

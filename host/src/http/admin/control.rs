@@ -15,7 +15,7 @@ use super::models::unknown;
 use super::object;
 use crate::error::{Error, ErrorCode};
 use crate::http::state::AppState;
-use crate::http::target::Target;
+use crate::http::target::WholeModel;
 use crate::http::{body, reply};
 
 /// Bytes that a body may have.
@@ -33,7 +33,7 @@ struct Control {
 
 pub(super) async fn load(
     State(state): State<AppState>,
-    target: Target,
+    target: WholeModel,
     request: Request,
 ) -> Result<Response, Error> {
     let parameters = read(&state, request).await?;
@@ -60,7 +60,7 @@ pub(super) async fn load(
 
 pub(super) async fn unload(
     State(state): State<AppState>,
-    target: Target,
+    target: WholeModel,
     request: Request,
 ) -> Result<Response, Error> {
     let parameters = read(&state, request).await?;

@@ -14,7 +14,6 @@ use axum::Router;
 use axum::routing::{get, post};
 
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
 
 use super::state::AppState;
 use crate::error::Error;
@@ -32,9 +31,11 @@ pub(super) fn routes() -> Router<AppState> {
         .route("/v2/repository/models/{model}/unload", post(control::unload))
 }
 
-/// A body that is a JSON object of this form; lists do not pass for one.
+/// A body that is a JSON object of this form; lists do not pass for one, and no key comes twice.
 fn object<T: DeserializeOwned>(body: &[u8], form: &str) -> Result<T, Error> {
-    let read = serde_json::from_slice::<Map<String, Value>>(body).map(Value::Object);
-    let read = read.and_then(serde_json::from_value);
-    read.map_err(|error| Error::invalid(format!("the body is no JSON of the form {form}: {error}")))
+    let wrong = |reason: String| Error::invalid(format!("the body is no JSON of the form {form}: {reason}"));
+    if !body.trim_ascii_start().starts_with(b"{") {
+        return Err(wrong("it is no object".to_owned()));
+    }
+    serde_json::from_slice(body).map_err(|error| wrong(error.to_string()))
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::error::{Error, ErrorCode};
 use crate::http::reply;
 use crate::http::state::AppState;
-use crate::http::target::Target;
+use crate::http::target::WholeModel;
 use crate::http::timestamp::timestamp;
 use crate::repository::{Model, VersionStatus};
 
@@ -20,7 +20,7 @@ pub(super) async fn all(State(state): State<AppState>) -> Response {
     reply::json(StatusCode::OK, &json!({"models": models}))
 }
 
-pub(super) async fn one(State(state): State<AppState>, target: Target) -> Result<Response, Error> {
+pub(super) async fn one(State(state): State<AppState>, target: WholeModel) -> Result<Response, Error> {
     let all = state.index().all();
     let (name, found) = all.get_key_value(&target.model).ok_or_else(|| unknown(&target.model))?;
     Ok(reply::json(StatusCode::OK, &model(name, found)))

@@ -16,7 +16,7 @@ use super::object;
 use crate::config::Colour;
 use crate::error::{Error, ErrorCode};
 use crate::http::state::AppState;
-use crate::http::target::Target;
+use crate::http::target::WholeModel;
 use crate::http::{body, reply};
 use crate::repository::{SetError, traffic_policy};
 use crate::traffic::{Command, FeedbackError};
@@ -26,7 +26,7 @@ const BODY: usize = 1 << 20;
 /// The name that problems of a body are told under.
 const BODY_NAME: &str = "body";
 
-pub(super) async fn show(State(state): State<AppState>, target: Target) -> Result<Response, Error> {
+pub(super) async fn show(State(state): State<AppState>, target: WholeModel) -> Result<Response, Error> {
     let traffic = state.index().traffic(&target.model)?;
     let set = state.steering().set(&target.model);
     let source = if set.is_some() { "admin" } else { "model.yaml" };
@@ -37,13 +37,15 @@ pub(super) async fn show(State(state): State<AppState>, target: Target) -> Resul
 /// Kept and in effect, or neither.
 pub(super) async fn set(
     State(state): State<AppState>,
-    target: Target,
+    target: WholeModel,
     request: Request,
 ) -> Result<Response, Error> {
     let traffic = state.index().traffic(&target.model)?;
     let body = read(&state, request).await?;
     let text = std::str::from_utf8(&body).map_err(|_| Error::invalid("the body is not UTF-8"))?;
-    if text.trim().is_empty() {
+    let says_nothing =
+        |line: &str| matches!(line.trim(), "" | "null" | "~" | "---") || line.trim().starts_with('#');
+    if text.lines().all(says_nothing) {
         let message =
             "the body is empty; expected what 'traffic' is in model.yaml, such as {strategy: latest}";
         return Err(Error::invalid(message));
@@ -54,7 +56,7 @@ pub(super) async fn set(
 }
 
 /// Back to `model.yaml`.
-pub(super) async fn clear(State(state): State<AppState>, target: Target) -> Result<Response, Error> {
+pub(super) async fn clear(State(state): State<AppState>, target: WholeModel) -> Result<Response, Error> {
     state.index().traffic(&target.model)?;
     change(&state, &target.model, None).await?;
     show(State(state), target).await
@@ -83,7 +85,7 @@ struct Switch {
 /// Blue to green and back.
 pub(super) async fn switch(
     State(state): State<AppState>,
-    target: Target,
+    target: WholeModel,
     request: Request,
 ) -> Result<Response, Error> {
     let body = read(&state, request).await?;
@@ -98,7 +100,7 @@ pub(super) async fn switch(
 pub(super) async fn rollout(
     State(state): State<AppState>,
     Path((_, action)): Path<(String, String)>,
-    target: Target,
+    target: WholeModel,
 ) -> Result<Response, Error> {
     let wanted = match action.as_str() {
         "promote" => Command::Promote,
@@ -112,7 +114,7 @@ pub(super) async fn rollout(
     command(state, target, wanted).await
 }
 
-async fn command(state: AppState, target: Target, command: Command) -> Result<Response, Error> {
+async fn command(state: AppState, target: WholeModel, command: Command) -> Result<Response, Error> {
     let traffic = state.index().traffic(&target.model)?;
     let (steering, model) = (state.steering().clone(), target.model.clone());
     let commanding = tokio::task::spawn_blocking(move || steering.command(&model, &traffic, command));
@@ -135,7 +137,7 @@ struct Feedback {
 /// A reward for an arm, or for the version behind one.
 pub(super) async fn feedback(
     State(state): State<AppState>,
-    target: Target,
+    target: WholeModel,
     request: Request,
 ) -> Result<Response, Error> {
     let traffic = state.index().traffic(&target.model)?;

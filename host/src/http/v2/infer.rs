@@ -43,6 +43,7 @@ pub(in crate::http) async fn answer(
     refuse_unserved(&request)?;
     let patience = request.timeout_us()?.map_or(Duration::MAX, Duration::from_micros);
     let deadline = serving.deadline(patience.min(state.request_timeout()));
+    serving.hurried = patience < state.request_timeout();
     let inputs = std::mem::take(&mut request.inputs);
     let wanted = request.outputs.iter().map(|output| output.name.as_str());
     let kept = serving.keep(|| Asked::Infer(inputs.clone(), wanted.clone().map(str::to_owned).collect()));
