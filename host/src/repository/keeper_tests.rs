@@ -9,6 +9,7 @@ use super::super::status::VersionStatus;
 use super::*;
 use crate::model::{Runtime, RuntimeOptions};
 use crate::plugin::{EngineOptions, PluginEngine, PluginLimits};
+use crate::scheduler::Budget;
 use crate::telemetry::Metrics;
 
 const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/models/tiny/1/model.onnx");
@@ -32,6 +33,7 @@ fn loader() -> Arc<Loader> {
         runtime: Arc::clone(runtime),
         engine: Arc::new(PluginEngine::new(&engine).unwrap()),
         metrics: Metrics::new("test"),
+        budget: Budget::new(2),
         options: LoaderOptions {
             plugins: PathBuf::from("no-such-folder"),
             limits: PluginLimits::default(),
@@ -115,8 +117,11 @@ fn drop_in(folder: &Path, place: &str, model: &[u8]) {
 async fn settings_are_applied_to_the_generation_that_serves() {
     let host = Host::start().await;
     let before = host.generation();
-    fs::write(host.path("models/tiny/model.yaml"), "queue: {size: 3, timeout: 1s}\nworkers: {max: 3}\n")
-        .unwrap();
+    fs::write(
+        host.path("models/tiny/model.yaml"),
+        "queue: {size: 3, timeout: 1s}\nworkers: {min: 3, max: 3}\n",
+    )
+    .unwrap();
     assert_eq!(host.handle.refresh("tiny").await, Ok(vec!["1".to_owned()]));
     let after = host.generation();
     assert!(Arc::ptr_eq(&before, &after), "it was loaded anew");

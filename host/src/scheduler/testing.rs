@@ -1,0 +1,31 @@
+//! What the compute layer's tests share: one ONNX Runtime, the fixtures' models, a place to count.
+
+use std::path::Path;
+use std::sync::{Arc, LazyLock};
+
+use super::ticket::Running;
+use crate::model::{ModelSession, ModelSource, Runtime, RuntimeOptions};
+use crate::telemetry::{ComputeSeries, Metrics};
+
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
+    let library = std::env::var_os("NUKE_ORT_LIB").map(Into::into);
+    Runtime::start(RuntimeOptions { library, intra_threads: 1, arena: true }).unwrap()
+});
+
+/// A session of a model in `tests/fixtures/models`.
+pub(super) fn session(model: &str) -> ModelSession {
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/models");
+    let bytes = std::fs::read(models.join(model).join("1/model.onnx")).unwrap();
+    let source = ModelSource::new(bytes.into(), |_| Err("there are no other files".to_owned())).unwrap();
+    ModelSession::open(&RUNTIME, &source).unwrap()
+}
+
+pub(super) fn series() -> Arc<ComputeSeries> {
+    Metrics::new("test").compute().generation("m", "1")
+}
+
+/// A run that has not begun.
+pub(super) fn running() -> Arc<Running> {
+    LazyLock::force(&RUNTIME);
+    Running::new(&series()).unwrap()
+}
