@@ -24,7 +24,7 @@ mod scale;
 #[expect(clippy::module_inception, reason = "it is what the folder is about")]
 mod scheduler;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod ticket;
