@@ -13,6 +13,7 @@ use crate::plugin::{EngineOptions, PluginEngine, PluginLimits};
 use crate::repository::{
     Decisions, KeeperOptions, Loader, LoaderOptions, ModelIndex, TrustedKeys, ValidationOptions,
 };
+use crate::scheduler::Budget;
 use crate::telemetry::{LogOptions, Metrics};
 
 /// What loads and runs versions.
@@ -39,6 +40,7 @@ pub(super) fn loader(config: &ServerConfig) -> Result<Loader, Failure> {
         runtime: Arc::new(runtime.map_err(Failure::unavailable)?),
         engine: Arc::new(engine.map_err(Failure::unavailable)?),
         metrics: Metrics::new(Runtime::build_info()),
+        budget: Budget::of_this_machine(config.runtime.intra_threads),
         options: LoaderOptions {
             plugins: config.repository.plugins.clone(),
             limits: plugin_limits(config),

@@ -34,9 +34,7 @@ pub(super) const SERVER: &[Later] = &[
 
 /// In `model.yaml`.
 pub(super) const MODEL: &[Later] = &[
-    Later::new("batching", "dynamic batching"),
     Later::new("cache", "an answer cache"),
-    Later::new("workers.min", "scaling of workers"),
     Later::new("workers.device", "the choice of a device"),
     Later::new("workers.isolation", "workers in processes of their own"),
 ];

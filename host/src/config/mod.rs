@@ -11,6 +11,7 @@
 //! are in `docs/configuration.md`, held complete by a test.
 
 mod address;
+mod batching;
 mod bundle;
 mod exposure;
 mod file;
@@ -39,6 +40,7 @@ mod yaml_text;
 mod tests;
 
 pub use address::ListenAddress;
+pub use batching::{BatchingSettings, Oversize};
 pub use bundle::{BundleConfig, BundlePath, PluginRef};
 pub use file::MAX_FILE as MAX_CONFIG;
 pub use load::{Loaded, environment};

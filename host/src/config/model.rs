@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::batching::{self, BatchingSettings};
 use super::names::Name;
 use super::section::Section;
 use super::traffic::{AlsoWanted, Labels, TrafficPolicy};
@@ -23,6 +24,8 @@ pub struct ModelConfig {
     pub workers: WorkerSettings,
     /// `queue`: who waits for a worker.
     pub queue: QueueSettings,
+    /// `batching`: which requests run together.
+    pub batching: BatchingSettings,
     /// `labels`, default none: names for versions.
     pub labels: Labels,
     /// `traffic`, default latest: which version answers a request that names none.
@@ -36,7 +39,8 @@ impl ModelConfig {
     /// named here is hot: it is applied to what serves.
     pub fn needs_reload(&self, before: &Self) -> bool {
         // Each session was warmed up, and none is taken from its worker to be warmed up again.
-        self.warmup != before.warmup
+        // What a model makes of batches is found out before it serves.
+        self.warmup != before.warmup || self.batching.tolerance != before.batching.tolerance
     }
 
     /// What has to be loaded for labels and traffic, whatever `versions` says.
@@ -64,6 +68,14 @@ pub struct WorkerSettings {
     /// asked for; raise it up to the number of cores (divided by `runtime.intra_threads`) for a
     /// model that has to answer many requests at a time.
     pub max: usize,
+    /// `min`, default 1: sessions that are there from the start and always; more are opened, up to `max`,
+    /// while requests wait too long.
+    pub min: usize,
+    /// `queue_wait`, default 10 ms: how long requests may wait in the queue, for a quarter of a second,
+    /// before another worker is opened.
+    pub queue_wait: Duration,
+    /// `idle`, default 60 s: how long a worker must not have been needed before it ends.
+    pub idle: Duration,
 }
 
 /// `queue`: who waits for a worker.
@@ -75,6 +87,10 @@ pub struct QueueSettings {
     /// `timeout`, default 2 s: how long one may wait before it is refused (503). Keep it under the
     /// patience of the clients.
     pub timeout: Duration,
+    /// `priorities`, default 1: levels of the request parameter `priority`, 1 the first to be served; a
+    /// request that says nothing is of the middle one. With one level the parameter means nothing, so that
+    /// no client can push itself forward unless the operator wants it.
+    pub priorities: u32,
 }
 
 /// `warmup`: what is run before a version serves.
@@ -92,8 +108,14 @@ impl Default for ModelConfig {
     fn default() -> Self {
         Self {
             versions: VersionPolicy::Latest(1),
-            workers: WorkerSettings { max: 1 },
-            queue: QueueSettings { size: 1024, timeout: Duration::from_secs(2) },
+            workers: WorkerSettings {
+                max: 1,
+                min: 1,
+                queue_wait: Duration::from_millis(10),
+                idle: Duration::from_secs(60),
+            },
+            queue: QueueSettings { size: 1024, timeout: Duration::from_secs(2), priorities: 1 },
+            batching: BatchingSettings::default(),
             labels: Labels::new(),
             traffic: TrafficPolicy::Latest,
             warmup: WarmupSettings { batch_sizes: vec![1] },
@@ -111,13 +133,13 @@ pub(super) fn decode(section: &mut Section<'_>) -> ModelConfig {
         versions,
         traffic: section.section("traffic", |section| traffic_decode::policy(section, &labels)),
         labels,
-        workers: section.section("workers", |section| WorkerSettings {
-            max: section.take_in("max", default.workers.max, 1..=4096),
-        }),
+        workers: section.section("workers", |section| workers(section, default.workers)),
         queue: section.section("queue", |section| QueueSettings {
             size: section.take_in("size", default.queue.size, 0..=1_000_000),
             timeout: section.take_in("timeout", default.queue.timeout, Duration::from_millis(1)..=day),
+            priorities: section.take_in("priorities", default.queue.priorities, 1..=1000),
         }),
+        batching: section.section("batching", batching::decode),
         warmup: section.section("warmup", |section| WarmupSettings {
             batch_sizes: section
                 .take_if("batch_sizes", default.warmup.batch_sizes, |sizes| check_batch_sizes(sizes)),
@@ -132,6 +154,21 @@ fn check_batch_sizes(sizes: &[usize]) -> Result<(), String> {
     match sizes.iter().find(|size| !(1..=LARGEST_BATCH).contains(*size)) {
         Some(size) => Err(format!("expected sizes of 1 to {LARGEST_BATCH}, got {size}")),
         None => Ok(()),
+    }
+}
+
+fn workers(section: &mut Section<'_>, default: WorkerSettings) -> WorkerSettings {
+    let max = section.take_in("max", default.max, 1..=4096);
+    let within = |min: &usize| match (1..=max).contains(min) {
+        true => Ok(()),
+        false => Err(format!("expected 1 to {max}, which is workers.max, got {min}")),
+    };
+    let (milli, day) = (Duration::from_millis(1), Duration::from_secs(24 * 3600));
+    WorkerSettings {
+        max,
+        min: section.take_if("min", default.min, within),
+        queue_wait: section.take_in("queue_wait", default.queue_wait, milli..=Duration::from_secs(60)),
+        idle: section.take_in("idle", default.idle, Duration::from_secs(1)..=day),
     }
 }
 

@@ -5,15 +5,19 @@
 //! Invariants: one ONNX Runtime environment per process; a session is used by one thread at a time;
 //! what leaves a session is the host's own bytes, so no output keeps an old model alive.
 
+mod batch;
 mod external;
 mod runtime;
 mod session;
 mod signature;
+mod stop;
 mod strings;
 pub mod tensor;
 mod values;
 
+pub use batch::{DoesNotFollow, split};
 pub use external::external_files;
 pub use runtime::{Runtime, RuntimeError, RuntimeOptions};
 pub use session::{ModelError, ModelSession, ModelSource};
 pub use signature::{Signature, TensorSpec};
+pub use stop::RunStop;

@@ -1,4 +1,4 @@
-//! One ONNX Runtime session: a model that can run one request at a time.
+//! One ONNX Runtime session: a model that can run one request, or one batch of them, at a time.
 //!
 //! Owns opening a model from bytes that were read once, and running it. It never reads a file.
 
@@ -12,9 +12,11 @@ use ort::session::Session;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::value::{Outlet, ValueType};
 
+use super::batch::GatherBuffer;
 use super::external;
 use super::runtime::Runtime;
 use super::signature::{Signature, TensorSpec};
+use super::stop::RunStop;
 use super::values;
 use crate::error::{Error, ErrorCode};
 use crate::model::tensor::Tensor;
@@ -109,6 +111,9 @@ impl ModelSource {
 pub struct ModelSession {
     session: Session,
     signature: Arc<Signature>,
+    /// One for each input.
+    gather: Vec<GatherBuffer>,
+    threads: usize,
 }
 
 impl ModelSession {
@@ -129,7 +134,13 @@ impl ModelSession {
             inputs: specs("input", session.inputs())?,
             outputs: specs("output", session.outputs())?,
         };
-        Ok(Self { session, signature: Arc::new(signature) })
+        let gather = signature.inputs.iter().map(|_| GatherBuffer::default()).collect();
+        Ok(Self {
+            session,
+            signature: Arc::new(signature),
+            gather,
+            threads: runtime.options.intra_threads.max(1),
+        })
     }
 
     /// What it takes and gives.
@@ -137,13 +148,47 @@ impl ModelSession {
         &self.signature
     }
 
+    /// Threads that share one run.
+    pub fn threads(&self) -> usize {
+        self.threads
+    }
+
     /// Runs the model on inputs in its own order, and copies out the outputs at the positions asked for.
     ///
     /// # Errors
     /// `InvalidArgument` if ONNX Runtime refuses the inputs, `Internal` if it fails otherwise.
     pub fn run(&mut self, inputs: &[Tensor], wanted: &[usize]) -> Result<Vec<Tensor>, Error> {
-        let values = inputs.iter().map(values::to_ort).collect::<Result<Vec<_>, _>>().map_err(run_failed)?;
-        let outputs = self.session.run(values.as_slice()).map_err(run_failed)?;
+        self.run_batch(&[inputs], wanted, None)
+    }
+
+    /// Runs the model once for several requests, whose inputs are alike but for the first dimension, and
+    /// copies out the outputs of all of them at the positions asked for; [`split`](super::split) takes them
+    /// apart. The inputs of several requests are copied into memory that the session keeps; those of a
+    /// single one are used where they lie. `stop` ends the run from another thread.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run); for all requests, whichever of them is at fault.
+    pub fn run_batch(
+        &mut self,
+        requests: &[&[Tensor]],
+        wanted: &[usize],
+        stop: Option<&RunStop>,
+    ) -> Result<Vec<Tensor>, Error> {
+        let values: Result<Vec<_>, ort::Error> = match requests {
+            [inputs] => inputs.iter().map(|tensor| values::to_ort(tensor.into())).collect(),
+            _ => {
+                let gathered = self.gather.iter_mut().enumerate();
+                let gathered = gathered.map(|(position, buffer)| buffer.gather(requests, position));
+                let gathered = gathered.collect::<Result<Vec<_>, _>>()?;
+                gathered.into_iter().map(values::to_ort).collect()
+            }
+        };
+        let values = values.map_err(run_failed)?;
+        let outputs = match stop {
+            Some(stop) => self.session.run_with_options(values.as_slice(), stop.options()),
+            None => self.session.run(values.as_slice()),
+        };
+        let outputs = outputs.map_err(run_failed)?;
         wanted
             .iter()
             .map(|&position| {

@@ -39,6 +39,22 @@ pub struct Signature {
 }
 
 impl Signature {
+    /// Why requests for this model can never share a run: the first tensor whose first dimension the request
+    /// does not choose. `None` if they might.
+    pub fn why_unbatchable(&self) -> Option<String> {
+        let closed = |spec: &&TensorSpec| spec.shape.first().is_none_or(|&dimension| dimension >= 0);
+        let told = |place: &str, spec: &TensorSpec| {
+            format!("the first dimension of {place} '{}' of shape {:?} is not open", spec.name, spec.shape)
+        };
+        if let Some(spec) = self.inputs.iter().find(closed) {
+            return Some(told("input", spec));
+        }
+        if let Some(spec) = self.outputs.iter().find(closed) {
+            return Some(told("output", spec));
+        }
+        self.inputs.is_empty().then(|| "it has no inputs".to_owned())
+    }
+
     /// Puts a request's tensors into the model's order, if they fit.
     ///
     /// # Errors
@@ -174,6 +190,17 @@ mod tests {
         assert!(text.starts_with("unexpected inference input 'C'") && text.contains("'A', 'B'"), "{text}");
         let text = refuse(vec![tensor("A", &[3, 2]), tensor("B", &[1]), tensor("B", &[1])]);
         assert_eq!(text, "input 'B' is given more than once");
+    }
+
+    #[test]
+    fn only_models_whose_first_dimensions_are_all_open_share_runs() {
+        let mut signature = signature();
+        let told = signature.why_unbatchable().unwrap();
+        assert_eq!(told, "the first dimension of input 'B' of shape [1] is not open");
+        signature.inputs.pop();
+        assert_eq!(signature.why_unbatchable(), None);
+        signature.outputs[0].shape.clear();
+        assert!(signature.why_unbatchable().unwrap().contains("output 'Y'"));
     }
 
     #[test]

@@ -13,16 +13,16 @@ use ort::memory::Allocator;
 use ort::value::{DynTensor, DynValue, TensorElementType};
 
 use crate::error::Error;
-use crate::model::tensor::{BytesElements, Tensor, push_bytes_element};
+use crate::model::tensor::{BytesElements, push_bytes_element};
 
-/// Copies a BYTES tensor into one of ONNX Runtime's.
-pub(super) fn to_ort(tensor: &Tensor) -> Result<DynTensor, ort::Error> {
+/// Copies a BYTES tensor into one of ONNX Runtime's. `data` has been checked to hold the elements of `shape`.
+pub(super) fn to_ort(shape: &[usize], data: &[u8]) -> Result<DynTensor, ort::Error> {
     let allocator = Allocator::default();
-    let mut value = DynTensor::new(&allocator, TensorElementType::String, tensor.shape.as_slice())?;
-    for (index, element) in BytesElements::new(&tensor.data).enumerate() {
+    let mut value = DynTensor::new(&allocator, TensorElementType::String, shape)?;
+    for (index, element) in BytesElements::new(data).enumerate() {
         let element = element.map_err(|error| ort::Error::new(error.to_string()))?;
         let mut buffer: *mut c_char = ptr::null_mut();
-        // SAFETY: `value` is a live string tensor of as many elements as the checked `tensor` has, so
+        // SAFETY: `value` is a live string tensor of as many elements as the checked `data` has, so
         // `index` is within it. On success ONNX Runtime has resized that element to `element.len()`
         // bytes and stored a pointer to them, which stays valid until the element is touched again.
         unsafe {

@@ -36,43 +36,57 @@ pub(super) const fn datatype_of(element: TensorElementType) -> Option<DataType> 
     })
 }
 
-/// Lends a tensor to ONNX Runtime.
-pub(super) fn to_ort(tensor: &Tensor) -> Result<SessionInputValue<'_>, ort::Error> {
-    match tensor.datatype {
-        // A BOOL's bytes have been checked to be 0 or 1.
-        DataType::Bool => {
-            let bools: Vec<bool> = tensor.data.iter().map(|&byte| byte != 0).collect();
-            Ok(OrtTensor::from_array((tensor.shape.as_slice(), bools))?.into())
-        }
-        DataType::Uint8 => lend::<u8>(tensor),
-        DataType::Uint16 => lend::<u16>(tensor),
-        DataType::Uint32 => lend::<u32>(tensor),
-        DataType::Uint64 => lend::<u64>(tensor),
-        DataType::Int8 => lend::<i8>(tensor),
-        DataType::Int16 => lend::<i16>(tensor),
-        DataType::Int32 => lend::<i32>(tensor),
-        DataType::Int64 => lend::<i64>(tensor),
-        DataType::Fp16 => lend::<f16>(tensor),
-        DataType::Fp32 => lend::<f32>(tensor),
-        DataType::Fp64 => lend::<f64>(tensor),
-        DataType::Bf16 => lend::<bf16>(tensor),
-        DataType::Bytes => Ok(strings::to_ort(tensor)?.into()),
+/// An input's elements where they lie: in a request, or gathered from several.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Elements<'a> {
+    pub(super) datatype: DataType,
+    pub(super) shape: &'a [usize],
+    pub(super) data: &'a [u8],
+}
+
+impl<'a> From<&'a Tensor> for Elements<'a> {
+    fn from(tensor: &'a Tensor) -> Self {
+        Self { datatype: tensor.datatype, shape: &tensor.shape, data: &tensor.data }
     }
 }
 
-fn lend<T>(tensor: &Tensor) -> Result<SessionInputValue<'_>, ort::Error>
+/// Lends elements to ONNX Runtime.
+pub(super) fn to_ort(elements: Elements<'_>) -> Result<SessionInputValue<'_>, ort::Error> {
+    match elements.datatype {
+        // A BOOL's bytes have been checked to be 0 or 1.
+        DataType::Bool => {
+            let bools: Vec<bool> = elements.data.iter().map(|&byte| byte != 0).collect();
+            Ok(OrtTensor::from_array((elements.shape, bools))?.into())
+        }
+        DataType::Uint8 => lend::<u8>(elements),
+        DataType::Uint16 => lend::<u16>(elements),
+        DataType::Uint32 => lend::<u32>(elements),
+        DataType::Uint64 => lend::<u64>(elements),
+        DataType::Int8 => lend::<i8>(elements),
+        DataType::Int16 => lend::<i16>(elements),
+        DataType::Int32 => lend::<i32>(elements),
+        DataType::Int64 => lend::<i64>(elements),
+        DataType::Fp16 => lend::<f16>(elements),
+        DataType::Fp32 => lend::<f32>(elements),
+        DataType::Fp64 => lend::<f64>(elements),
+        DataType::Bf16 => lend::<bf16>(elements),
+        DataType::Bytes => Ok(strings::to_ort(elements.shape, elements.data)?.into()),
+    }
+}
+
+fn lend<T>(elements: Elements<'_>) -> Result<SessionInputValue<'_>, ort::Error>
 where
     T: Pod + PrimitiveTensorElementType + std::fmt::Debug + 'static,
 {
-    let shape = tensor.shape.as_slice();
+    let shape = elements.shape;
     if shape.contains(&0) {
         return Ok(OrtTensor::<T>::new(&ort::memory::Allocator::default(), shape)?.into());
     }
-    match bytemuck::try_cast_slice::<u8, T>(&tensor.data) {
-        Ok(elements) => Ok(TensorRef::from_array_view((shape, elements))?.into()),
+    match bytemuck::try_cast_slice::<u8, T>(elements.data) {
+        Ok(slice) => Ok(TensorRef::from_array_view((shape, slice))?.into()),
         Err(_) => {
-            let elements: Vec<T> = bytemuck::pod_collect_to_vec(&tensor.data);
-            Ok(OrtTensor::from_array((shape, elements))?.into())
+            let copied: Vec<T> = bytemuck::pod_collect_to_vec(elements.data);
+            Ok(OrtTensor::from_array((shape, copied))?.into())
         }
     }
 }

@@ -8,11 +8,13 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use crate::config::ModelConfig;
+use crate::config::{self, ModelConfig};
 use crate::model::{ModelSession, Signature};
 use crate::plugin::Plugin;
-use crate::scheduler::{QueueLimits, Scheduler};
-use crate::telemetry::GenerationMetrics;
+use crate::scheduler::{
+    BatchLimits, Budget, Oversize, Scheduler, SchedulerLimits, SchedulerOptions, SessionOpener, WorkerRange,
+};
+use crate::telemetry::{ComputeSeries, GenerationMetrics};
 
 /// What a generation is made of.
 #[derive(Debug)]
@@ -33,6 +35,12 @@ pub struct GenerationParts {
     pub plugin: Option<Plugin>,
     /// Where it counts.
     pub metrics: GenerationMetrics,
+    /// Where its batches and workers count.
+    pub compute: Arc<ComputeSeries>,
+    /// What opens more sessions, if there may be more.
+    pub opener: Option<SessionOpener>,
+    /// The cores, shared with the other models.
+    pub budget: Arc<Budget>,
 }
 
 /// See the module.
@@ -48,9 +56,31 @@ pub struct Generation {
     settings: ArcSwap<ModelConfig>,
 }
 
-/// The queue's part of a model's settings.
-fn queue_limits(settings: &ModelConfig) -> QueueLimits {
-    QueueLimits { size: settings.queue.size, timeout: settings.queue.timeout }
+/// How many workers a model may have.
+pub(crate) fn worker_range(settings: &ModelConfig) -> WorkerRange {
+    let workers = &settings.workers;
+    let min = workers.min.min(workers.max);
+    WorkerRange { min, max: workers.max, wait: workers.queue_wait, idle: workers.idle }
+}
+
+/// What of a model's settings its scheduler may be told anew while it serves.
+fn scheduler_limits(settings: &ModelConfig) -> SchedulerLimits {
+    let (queue, batching) = (&settings.queue, &settings.batching);
+    SchedulerLimits {
+        queue_size: queue.size,
+        queue_timeout: queue.timeout,
+        priorities: queue.priorities,
+        batching: BatchLimits {
+            max_size: batching.max_batch_size,
+            max_delay: batching.max_queue_delay,
+            preferred: batching.preferred.clone(),
+            oversize: match batching.oversize {
+                config::Oversize::Run => Oversize::Run,
+                config::Oversize::Split => Oversize::Split,
+                config::Oversize::Refuse => Oversize::Refuse,
+            },
+        },
+    }
 }
 
 impl Generation {
@@ -59,9 +89,17 @@ impl Generation {
     /// # Errors
     /// When a worker's thread cannot be started.
     pub fn start(parts: GenerationParts) -> std::io::Result<Self> {
-        let limits = queue_limits(&parts.settings);
+        let options = SchedulerOptions {
+            model: parts.model.clone(),
+            limits: scheduler_limits(&parts.settings),
+            tolerance: parts.settings.batching.tolerance,
+            metrics: parts.compute,
+            workers: worker_range(&parts.settings),
+            opener: parts.opener,
+            budget: parts.budget,
+        };
         Ok(Self {
-            scheduler: Scheduler::start(parts.model.clone(), parts.sessions, limits)?,
+            scheduler: Scheduler::start(parts.sessions, options)?,
             model: parts.model,
             version: parts.version,
             digest: parts.digest,
@@ -83,18 +121,22 @@ impl Generation {
     }
 
     /// Serves on with other settings. `more` are sessions of the same content, one for each worker that is
-    /// to be added; workers that are too many end after the request that they run.
+    /// to be added, and `opener` opens those that may be needed later, if it has none yet; workers that are
+    /// too many end after what they run.
     ///
     /// # Errors
     /// When a worker's thread cannot be started; all else is in effect then.
-    pub fn apply(&self, settings: ModelConfig, more: Vec<ModelSession>) -> std::io::Result<()> {
-        self.scheduler.apply(queue_limits(&settings));
-        let wanted = settings.workers.max;
+    pub fn apply(
+        &self,
+        settings: ModelConfig,
+        more: Vec<ModelSession>,
+        opener: Option<SessionOpener>,
+    ) -> std::io::Result<()> {
+        self.scheduler.apply(scheduler_limits(&settings));
+        let range = worker_range(&settings);
         self.settings.store(Arc::new(settings));
         more.into_iter().try_for_each(|session| self.scheduler.add_worker(session))?;
-        for _ in wanted..self.scheduler.workers().0 {
-            self.scheduler.remove_worker();
-        }
+        self.scheduler.scale_within(range, opener);
         Ok(())
     }
 

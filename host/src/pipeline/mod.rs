@@ -13,6 +13,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Instant;
 
+pub(crate) use generation::worker_range;
 pub use generation::{Generation, GenerationParts};
 pub use mirror::Asked;
 pub use stages::{Stage, StageTimes};
@@ -20,6 +21,7 @@ pub use stages::{Stage, StageTimes};
 use crate::error::{Error, ErrorCode};
 use crate::model::tensor::Tensor;
 use crate::plugin::{Called, Plugin, PluginRequest, Response};
+use crate::scheduler::Terms;
 
 /// What a client sent to be predicted from.
 #[derive(Clone, Debug)]
@@ -68,7 +70,7 @@ pub async fn predict(
         }
     };
     let wanted = (0..generation.signature().outputs.len()).collect();
-    let outputs = run(generation, tensors, wanted, deadline, times).await?;
+    let outputs = run(generation, tensors, wanted, deadline.into(), times).await?;
     let Some(plugin) = plugin.filter(|plugin| plugin.contract().postprocessor) else {
         return Ok(PredictOutput::Tensors(outputs));
     };
@@ -84,22 +86,22 @@ pub async fn infer<'a>(
     generation: &Generation,
     inputs: Vec<Tensor>,
     wanted: impl ExactSizeIterator<Item = &'a str>,
-    deadline: Instant,
+    terms: impl Into<Terms>,
     times: &mut StageTimes,
 ) -> Result<Vec<Tensor>, Error> {
     let inputs = generation.signature().arrange(generation.model(), inputs)?;
     let wanted = generation.signature().select_outputs(generation.model(), wanted)?;
-    run(generation, inputs, wanted, deadline, times).await
+    run(generation, inputs, wanted, terms.into(), times).await
 }
 
 async fn run(
     generation: &Generation,
     inputs: Vec<Tensor>,
     wanted: Vec<usize>,
-    deadline: Instant,
+    terms: Terms,
     times: &mut StageTimes,
 ) -> Result<Vec<Tensor>, Error> {
-    let outcome = generation.scheduler().infer(inputs, wanted, deadline).await?;
+    let outcome = generation.scheduler().infer(inputs, wanted, terms).await?;
     times.set(Stage::Queue, outcome.queued);
     times.set(Stage::Infer, outcome.compute);
     Ok(outcome.outputs)

@@ -18,13 +18,12 @@ use super::drain::{drain, free};
 use super::fingerprint::Fingerprint;
 use super::hints::Hints;
 use super::index::ModelIndex;
-use super::load::Loader;
+use super::load::{Loader, More};
 use super::memory::Trim;
 use super::reconcile::{Outcome, Reconciler, Work};
 use super::scan::{Key, Scan, Scanner};
 use super::status::{Draining, LoadStage};
 use crate::config::{ModelConfig, ModelEntry, Watch};
-use crate::model::ModelSession;
 use crate::pipeline::Generation;
 
 /// Events come in bursts: what else comes within this time is one hint.
@@ -116,7 +115,7 @@ type Progress = (Key, u64, LoadStage);
 enum Made {
     Generation(Box<Generation>),
     /// For workers that are to be added to what serves.
-    Sessions(Vec<ModelSession>),
+    Sessions(More),
 }
 
 #[derive(Debug)]
@@ -416,12 +415,12 @@ impl Keeper {
     }
 
     /// The generation stays; how it is served changes.
-    fn apply(&mut self, key: &Key, work: &Work, more: Vec<ModelSession>) {
+    fn apply(&mut self, key: &Key, work: &Work, more: More) {
         let (Some(generation), Ok(settings)) = (self.generations.get(key), &work.candidate.source.settings)
         else {
             return;
         };
-        if let Err(error) = generation.apply(settings.clone(), more) {
+        if let Err(error) = generation.apply(settings.clone(), more.sessions, more.opener) {
             tracing::error!(model = key.0, version = key.1, %error, "a worker cannot be started");
         }
         let (workers, _) = generation.scheduler().workers();

@@ -7,20 +7,13 @@ use super::super::load::LoaderOptions;
 use super::super::signature::TrustedKeys;
 use super::super::status::VersionStatus;
 use super::*;
-use crate::model::{Runtime, RuntimeOptions};
 use crate::plugin::{EngineOptions, PluginEngine, PluginLimits};
+use crate::scheduler::Budget;
 use crate::telemetry::Metrics;
 
 const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/models/tiny/1/model.onnx");
 
-/// One for the process, as in a host.
 fn loader() -> Arc<Loader> {
-    static RUNTIME: std::sync::OnceLock<Arc<Runtime>> = std::sync::OnceLock::new();
-    let runtime = RUNTIME.get_or_init(|| {
-        let library = std::env::var_os("NUKE_ORT_LIB").map(PathBuf::from);
-        let options = RuntimeOptions { library, intra_threads: 1, arena: true };
-        Arc::new(Runtime::start(options).unwrap_or_else(|error| panic!("{error}")))
-    });
     let engine = EngineOptions {
         threads: 1,
         pooling: Some(false),
@@ -29,9 +22,10 @@ fn loader() -> Arc<Loader> {
         image_files: true,
     };
     Arc::new(Loader {
-        runtime: Arc::clone(runtime),
+        runtime: crate::scheduler::testing::runtime(),
         engine: Arc::new(PluginEngine::new(&engine).unwrap()),
         metrics: Metrics::new("test"),
+        budget: Budget::new(2),
         options: LoaderOptions {
             plugins: PathBuf::from("no-such-folder"),
             limits: PluginLimits::default(),
@@ -115,8 +109,11 @@ fn drop_in(folder: &Path, place: &str, model: &[u8]) {
 async fn settings_are_applied_to_the_generation_that_serves() {
     let host = Host::start().await;
     let before = host.generation();
-    fs::write(host.path("models/tiny/model.yaml"), "queue: {size: 3, timeout: 1s}\nworkers: {max: 3}\n")
-        .unwrap();
+    fs::write(
+        host.path("models/tiny/model.yaml"),
+        "queue: {size: 3, timeout: 1s}\nworkers: {min: 3, max: 3}\n",
+    )
+    .unwrap();
     assert_eq!(host.handle.refresh("tiny").await, Ok(vec!["1".to_owned()]));
     let after = host.generation();
     assert!(Arc::ptr_eq(&before, &after), "it was loaded anew");

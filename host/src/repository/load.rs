@@ -15,8 +15,9 @@ use super::validation::{self, ValidationOptions};
 use super::warmup;
 use crate::config::{Capability, ModelConfig};
 use crate::model::{ModelError, ModelSession, Runtime};
-use crate::pipeline::{Generation, GenerationParts};
+use crate::pipeline::{Generation, GenerationParts, worker_range};
 use crate::plugin::{BundleContext, Plugin, PluginEngine, PluginLimits, PluginSource};
+use crate::scheduler::{Budget, SessionOpener};
 use crate::telemetry::Metrics;
 
 /// What holds for every version.
@@ -45,6 +46,8 @@ pub struct Loader {
     pub engine: Arc<PluginEngine>,
     /// Where generations count.
     pub metrics: Arc<Metrics>,
+    /// The cores, shared between all models.
+    pub budget: Arc<Budget>,
     /// What holds for every version.
     pub options: LoaderOptions,
 }
@@ -60,7 +63,7 @@ impl Loader {
         progress(LoadStage::Validating);
         let content = self.read_validated(source, &settings)?;
         progress(LoadStage::Loading);
-        let (sessions, plugin) = self.open(&content, settings.workers.max)?;
+        let (sessions, plugin) = self.open(&content, worker_range(&settings).min)?;
         progress(LoadStage::Warming);
         self.start(&content, sessions, plugin, settings)
     }
@@ -98,6 +101,7 @@ impl Loader {
         warmup::warm_up_sessions(&mut sessions, &settings.warmup.batch_sizes, &samples)?;
         let metrics =
             self.metrics.generation(&content.model, &content.version, plugin.as_ref().map(Plugin::name));
+        let opener = self.opener(content, &settings);
         let generation = Generation::start(GenerationParts {
             model: content.model.clone(),
             version: content.version.clone(),
@@ -107,6 +111,9 @@ impl Loader {
             settings,
             metrics,
             plugin,
+            compute: self.metrics.compute().generation(&content.model, &content.version),
+            opener,
+            budget: Arc::clone(&self.budget),
         });
         let generation = generation.map_err(cannot_start)?;
         match warmup::warm_up(&generation, &samples) {
@@ -118,27 +125,38 @@ impl Loader {
         }
     }
 
-    /// Opens and warms up the sessions that `serving` lacks for the settings of `source`. Whether the files
-    /// are still those that serve is the caller's to find out. Takes seconds, as [`Loader::load`].
+    /// Opens and warms up the sessions that `serving` lacks for the settings of `source`, and with them what
+    /// opens those that may be needed later. Whether the files are still those that serve is the caller's to
+    /// find out. Takes seconds, as [`Loader::load`].
     ///
     /// # Errors
     /// The reason, for the operator.
-    pub fn open_more(
-        &self,
-        source: &VersionSource,
-        serving: &Generation,
-    ) -> Result<Vec<ModelSession>, String> {
+    pub fn open_more(&self, source: &VersionSource, serving: &Generation) -> Result<More, String> {
         let settings = source.settings.as_ref().map_err(String::clone)?;
-        let count = settings.workers.max.saturating_sub(serving.scheduler().workers().0);
-        if count == 0 {
-            return Ok(Vec::new());
+        let range = worker_range(settings);
+        let count = range.min.saturating_sub(serving.scheduler().workers().0);
+        if count == 0 && (range.max == range.min || serving.scheduler().can_open()) {
+            return Ok(More::default());
         }
         let content = self.read_validated(source, settings)?;
         let mut sessions = self.open_sessions(&content, count)?;
         let samples =
             warmup::read_samples(&content.samples, serving.plugin(), serving.signature(), &source.model)?;
         warmup::warm_up_sessions(&mut sessions, &settings.warmup.batch_sizes, &samples)?;
-        Ok(sessions)
+        Ok(More { sessions, opener: self.opener(&content, settings) })
+    }
+
+    /// What opens further sessions, if there may be any. It keeps the model's bytes in memory, once.
+    fn opener(&self, content: &Content, settings: &ModelConfig) -> Option<SessionOpener> {
+        let range = worker_range(settings);
+        if range.max <= range.min {
+            return None;
+        }
+        let (runtime, source) = (Arc::clone(&self.runtime), content.source.clone());
+        let path = content.model_path.clone();
+        Some(SessionOpener::new(move || {
+            ModelSession::open(&runtime, &source).map_err(|error| format!("{path}: {error}"))
+        }))
     }
 
     fn open_sessions(&self, content: &Content, count: usize) -> Result<Vec<ModelSession>, String> {
@@ -165,6 +183,15 @@ impl Loader {
         };
         Plugin::load(&self.engine, source).map(Some).map_err(|error| error.to_string())
     }
+}
+
+/// What a generation needs to serve on with more workers.
+#[derive(Debug, Default)]
+pub struct More {
+    /// For workers that are to be added at once.
+    pub sessions: Vec<ModelSession>,
+    /// Opens those that may be needed later.
+    pub opener: Option<SessionOpener>,
 }
 
 pub(super) fn cannot_start(error: std::io::Error) -> String {

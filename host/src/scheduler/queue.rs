@@ -1,17 +1,61 @@
-//! A bounded queue between many askers and a few worker threads.
+//! A bounded queue between many askers and a few worker threads, which take batches out of it.
 //!
-//! Owns the order (first come, first served) and the bound. It never blocks the one who pushes.
+//! Owns the order (by priority, then first come, first served), the bound, and which requests leave
+//! together. It never blocks the one who pushes, and never runs anything.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
-/// Why a push failed; the item is dropped.
+use super::limits::{BatchRules, Decision};
+
+/// What waits in the queue.
+pub(super) trait Waiting {
+    /// Whether anybody still waits for it.
+    fn is_wanted(&self) -> bool;
+    /// How much of a batch it takes; 0 if it can share none.
+    fn items(&self) -> usize;
+    /// Whether the two may share a batch.
+    fn joins(&self, other: &Self) -> bool;
+    /// Its priority, 1 the first.
+    fn level(&self) -> u32;
+    /// Since when it waits.
+    fn arrived(&self) -> Instant;
+    /// Until when it has to be started.
+    fn expires(&self) -> Instant;
+}
+
+/// Why a push failed; the items are dropped.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum PushError {
-    Full,
+    /// The queue's size is this.
+    Full(usize),
     Closed,
 }
 
+/// Why a worker is woken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Signal {
+    /// There is something to take.
+    Work,
+    /// There has been nothing to take for as long as it wanted to wait.
+    Idle,
+    /// It is to end, others go on.
+    Retire,
+    /// It is to end, since nothing comes any more.
+    Closed,
+}
+
+/// What a worker takes.
+#[derive(Debug)]
+pub(super) struct Taken<T> {
+    /// To be run together; may be empty.
+    pub(super) batch: Vec<T>,
+    /// Those whose time ran out while they waited.
+    pub(super) expired: Vec<T>,
+}
+
+/// See the module.
 #[derive(Debug)]
 pub(super) struct Queue<T> {
     state: Mutex<State<T>>,
@@ -21,83 +65,134 @@ pub(super) struct Queue<T> {
 #[derive(Debug)]
 struct State<T> {
     items: VecDeque<T>,
+    size: usize,
+    rules: BatchRules,
     /// Workers that wait for an item: what goes to them does not wait.
     pullers: usize,
-    /// Of those who pull, how many are to be sent away.
-    leaving: usize,
-    size: usize,
+    /// Workers that are to end.
+    retiring: usize,
     closed: bool,
 }
 
-impl<T> Queue<T> {
+impl<T: Waiting> Queue<T> {
     /// A queue in which `size` items may wait, beside those that a waiting worker is about to take.
-    pub(super) fn new(size: usize) -> Self {
-        let state = State { items: VecDeque::new(), pullers: 0, leaving: 0, size, closed: false };
+    pub(super) fn new(size: usize, rules: BatchRules) -> Self {
+        let state = State { items: VecDeque::new(), size, rules, pullers: 0, retiring: 0, closed: false };
         Self { state: Mutex::new(state), arrived: Condvar::new() }
-    }
-
-    /// How many items may wait from now on. Those that wait already stay.
-    pub(super) fn resize(&self, size: usize) {
-        self.state().size = size;
-    }
-
-    /// Sends one of those away who pull: the next one that asks for an item gets none.
-    pub(super) fn dismiss_one(&self) {
-        self.state().leaving += 1;
-        self.arrived.notify_all();
     }
 
     fn state(&self) -> MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Appends an item, or says at once why it cannot. Items that `is_wanted` denies take no place.
-    pub(super) fn push(&self, item: T, is_wanted: impl Fn(&T) -> bool) -> Result<(), PushError> {
+    /// Changes the bounds. What waits already stays.
+    pub(super) fn set(&self, size: usize, rules: BatchRules) {
+        let mut state = self.state();
+        (state.size, state.rules) = (size, rules);
+        drop(state);
+        self.arrived.notify_all();
+    }
+
+    /// Appends items, all or none, or says at once why it cannot. Items that nobody wants take no place.
+    pub(super) fn push(&self, items: impl ExactSizeIterator<Item = T>) -> Result<(), PushError> {
         let mut state = self.state();
         if state.closed {
             return Err(PushError::Closed);
         }
-        let room = state.size + state.pullers.saturating_sub(state.leaving);
-        if state.items.len() >= room {
-            state.items.retain(is_wanted);
+        let (count, room) = (items.len(), state.size + state.pullers);
+        if state.items.len() + count > room {
+            state.items.retain(Waiting::is_wanted);
         }
-        if state.items.len() >= room {
-            return Err(PushError::Full);
+        if state.items.len() + count > room {
+            return Err(PushError::Full(state.size));
         }
-        state.items.push_back(item);
-        let wake = state.pullers > 0;
+        for item in items {
+            let ahead = state.items.iter().rev().take_while(|other| other.level() > item.level()).count();
+            let at = state.items.len() - ahead;
+            state.items.insert(at, item);
+        }
+        let wake = state.pullers.min(count);
         drop(state);
-        if wake {
+        for _ in 0..wake {
             self.arrived.notify_one();
         }
         Ok(())
     }
 
-    /// Waits for the oldest item; `None` once the queue is closed and empty, or to be sent away.
-    pub(super) fn pull(&self) -> Option<T> {
+    /// Waits until there is something to take, the worker is to end, or `patience` is over.
+    pub(super) fn ready(&self, patience: Option<Instant>) -> Signal {
         let mut state = self.state();
         loop {
-            if state.leaving > 0 && !state.closed {
-                state.leaving -= 1;
-                // An arrival may have woken this one alone.
-                self.arrived.notify_one();
-                return None;
+            if state.retiring > 0 {
+                state.retiring -= 1;
+                return Signal::Retire;
             }
-            if let Some(item) = state.items.pop_front() {
-                return Some(item);
+            let mut until = patience;
+            while state.items.front().is_some_and(|item| !item.is_wanted()) {
+                state.items.pop_front();
             }
-            if state.closed {
-                return None;
+            if !state.items.is_empty() {
+                match state.decide(Instant::now()) {
+                    Decision::Take(_) => return Signal::Work,
+                    Decision::WaitUntil(due) => until = Some(due),
+                }
+            } else if state.closed {
+                return Signal::Closed;
+            } else if patience.is_some_and(|until| until <= Instant::now()) {
+                return Signal::Idle;
             }
             state.pullers += 1;
-            state = self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = match until {
+                None => self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(due) => {
+                    let wait = due.saturating_duration_since(Instant::now());
+                    self.arrived.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
             state.pullers -= 1;
         }
     }
 
-    /// Items that wait now and that `is_wanted` confirms.
-    pub(super) fn count(&self, is_wanted: impl Fn(&T) -> bool) -> usize {
-        self.state().items.iter().filter(|item| is_wanted(item)).count()
+    /// Takes the next batch, without waiting.
+    pub(super) fn take(&self) -> Taken<T> {
+        let mut state = self.state();
+        let now = Instant::now();
+        let mut taken = Taken { batch: Vec::new(), expired: Vec::new() };
+        while let Some(front) = state.items.front() {
+            if front.is_wanted() && front.expires() > now {
+                break;
+            }
+            let passed = state.items.pop_front();
+            taken.expired.extend(passed.filter(Waiting::is_wanted));
+        }
+        if let Decision::Take(most) = state.decide(now) {
+            state.take(most, now, &mut taken);
+        }
+        let wake = !state.items.is_empty() && state.pullers > 0;
+        drop(state);
+        if wake {
+            self.arrived.notify_one();
+        }
+        taken
+    }
+
+    /// Items that wait now and that somebody wants, and since when the first of them has waited.
+    pub(super) fn waiting(&self) -> (usize, Option<Instant>) {
+        let state = self.state();
+        let wanted = || state.items.iter().filter(|item| item.is_wanted());
+        (wanted().count(), wanted().map(Waiting::arrived).min())
+    }
+
+    /// Since when the next one to be taken has waited.
+    pub(super) fn front_arrived(&self) -> Option<Instant> {
+        self.state().items.front().map(Waiting::arrived)
+    }
+
+    /// Asks one worker to end.
+    pub(super) fn retire_one(&self) {
+        self.state().retiring += 1;
+        // Whoever is woken by an item passes it on with `take`.
+        self.arrived.notify_all();
     }
 
     /// Refuses what comes from now on; what waits is still handed out.
@@ -107,83 +202,47 @@ impl<T> Queue<T> {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::Arc;
-
-    #[test]
-    fn it_is_bounded_and_in_order() {
-        let queue = Queue::new(2);
-        let push = |item| queue.push(item, |_| true);
-        assert_eq!((push(1), push(2), push(3)), (Ok(()), Ok(()), Err(PushError::Full)));
-        assert_eq!((queue.count(|_| true), queue.pull(), queue.pull()), (2, Some(1), Some(2)));
-    }
-
-    #[test]
-    fn a_queue_of_none_hands_over_to_a_worker_that_waits() {
-        let queue = Arc::new(Queue::new(0));
-        assert_eq!(queue.push(1, |_| true), Err(PushError::Full));
-        let puller = std::thread::spawn({
-            let queue = Arc::clone(&queue);
-            move || queue.pull()
-        });
-        while queue.push(2, |_| true).is_err() {
-            std::thread::yield_now();
+impl<T: Waiting> State<T> {
+    fn decide(&self, now: Instant) -> Decision {
+        let Some(front) = self.items.front() else {
+            return Decision::Take(self.rules.max_size);
+        };
+        let alone = self.closed || front.items() == 0 || self.rules.max_size <= 1;
+        if alone || (self.rules.max_delay.is_zero() && self.rules.preferred.is_empty()) {
+            return Decision::Take(self.rules.max_size);
         }
-        assert_eq!(puller.join().unwrap(), Some(2));
+        let joining = self.items.iter().filter(|item| item.is_wanted() && item.joins(front));
+        let items = joining.map(Waiting::items).fold(0, usize::saturating_add);
+        let oldest = self.items.iter().map(Waiting::arrived).min().unwrap_or(now);
+        self.rules.decide(items, oldest, now)
     }
 
-    #[test]
-    fn what_nobody_waits_for_takes_no_place() {
-        let queue = Queue::new(2);
-        for item in [1, 2] {
-            queue.push(item, |_| true).unwrap();
+    /// The front, and those behind it that may join it, up to `most` items.
+    fn take(&mut self, most: usize, now: Instant, taken: &mut Taken<T>) {
+        let Some(front) = self.items.pop_front() else {
+            return;
+        };
+        let mut items = front.items();
+        taken.batch.push(front);
+        let mut at = 0;
+        while items > 0 && items < most && at < self.items.len() {
+            let (Some(item), Some(front)) = (self.items.get(at), taken.batch.first()) else {
+                break;
+            };
+            if !item.is_wanted() {
+                self.items.remove(at);
+            } else if item.expires() <= now {
+                taken.expired.extend(self.items.remove(at));
+            } else if item.joins(front) && items.saturating_add(item.items()) <= most {
+                items += item.items();
+                taken.batch.extend(self.items.remove(at));
+            } else {
+                at += 1;
+            }
         }
-        assert_eq!(queue.push(3, |&item| item != 1), Ok(()));
-        assert_eq!((queue.pull(), queue.pull()), (Some(2), Some(3)));
-    }
-
-    #[test]
-    fn one_is_sent_away_and_the_bound_changes() {
-        let queue = Queue::new(1);
-        let push = |item| queue.push(item, |_| true);
-        assert_eq!((push(1), push(2)), (Ok(()), Err(PushError::Full)));
-        queue.resize(2);
-        assert_eq!((push(2), push(3)), (Ok(()), Err(PushError::Full)));
-        queue.dismiss_one();
-        assert_eq!((queue.pull(), queue.pull(), queue.pull()), (None, Some(1), Some(2)));
-        // Of two who wait one goes, and the other one gets what comes.
-        let queue = Arc::new(Queue::new(8));
-        let pullers: Vec<_> = (0..2)
-            .map(|_| {
-                let queue = Arc::clone(&queue);
-                std::thread::spawn(move || std::iter::from_fn(|| queue.pull()).count())
-            })
-            .collect();
-        queue.dismiss_one();
-        queue.push(1, |_| true).unwrap();
-        while queue.count(|_| true) > 0 {
-            std::thread::yield_now();
-        }
-        queue.close();
-        let pulled: usize = pullers.into_iter().map(|puller| puller.join().unwrap()).sum();
-        assert_eq!(pulled, 1);
-    }
-
-    #[test]
-    fn closing_hands_out_what_waits_and_wakes_the_rest() {
-        let queue = Arc::new(Queue::new(8));
-        queue.push(1, |_| true).unwrap();
-        let pullers: Vec<_> = (0..3)
-            .map(|_| {
-                let queue = Arc::clone(&queue);
-                std::thread::spawn(move || std::iter::from_fn(|| queue.pull()).count())
-            })
-            .collect();
-        queue.close();
-        let pulled: usize = pullers.into_iter().map(|puller| puller.join().unwrap()).sum();
-        assert_eq!(pulled, 1);
-        assert_eq!(queue.push(2, |_| true), Err(PushError::Closed));
     }
 }
+
+#[cfg(test)]
+#[path = "queue_tests.rs"]
+mod tests;

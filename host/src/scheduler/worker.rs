@@ -1,257 +1,178 @@
-//! The worker threads of one generation.
+//! A worker: a thread with a session of its own, which takes batches out of the queue.
 //!
-//! Owns the sessions, one for each thread, and the way of a request from the queue to an answer.
-//! Stopping or dropping the scheduler closes the queue; each worker ends after what still waits, and drops
-//! its session on its own thread. Limits and workers may change while it serves.
+//! Owns what the workers of a generation share, and a worker's life. It drops its session on its own thread.
+//! Which workers there are is decided in `scale` and done in `workers`.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use arc_swap::ArcSwap;
-use tokio::sync::oneshot;
-
-use super::queue::{PushError, Queue};
-use super::ticket::Ticket;
-use crate::error::{Error, ErrorCode};
+use super::budget::Member;
+use super::examine::{Examined, Verdict};
+use super::job::Job;
+use super::limits::{BatchRules, SchedulerLimits};
+use super::queue::{Queue, Signal, Waiting as _};
+use super::run;
+use super::scheduler::SchedulerOptions;
+use super::workers::Scaling;
 use crate::model::ModelSession;
-use crate::model::tensor::Tensor;
+use crate::telemetry::ComputeSeries;
 
-/// The bounds of a generation's queue, which may change while it serves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct QueueLimits {
-    /// Requests that may wait.
-    pub size: usize,
-    /// How long a request may wait before a worker starts it.
-    pub timeout: Duration,
-}
-
-/// The answer to one request, with where its time went.
+/// What the workers of a generation share.
 #[derive(Debug)]
-pub struct InferOutcome {
-    /// The outputs asked for, in that order.
-    pub outputs: Vec<Tensor>,
-    /// From arriving to being started.
-    pub queued: Duration,
-    /// From being started to being answered.
-    pub compute: Duration,
+pub(super) struct Shared {
+    pub(super) model: String,
+    pub(super) queue: Queue<Job>,
+    pub(super) examined: Examined,
+    /// The model's outputs turned out not to follow its batches.
+    diverged: AtomicBool,
+    limits: Mutex<Arc<SchedulerLimits>>,
+    /// Threads that have a session.
+    pub(super) workers: AtomicUsize,
+    pub(super) busy: AtomicUsize,
+    /// Numbers the threads.
+    started: AtomicUsize,
+    /// Workers, and what opens some, that may still run.
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    pub(super) metrics: Arc<ComputeSeries>,
+    /// The model's part of the cores.
+    member: Member,
+    pub(super) scaling: Scaling,
 }
 
-struct Job {
-    inputs: Vec<Tensor>,
-    wanted: Vec<usize>,
-    ticket: Ticket,
-    arrived: Instant,
-    answer: oneshot::Sender<Result<InferOutcome, Error>>,
-}
-
-/// A generation's queue and workers.
-#[derive(Debug)]
-pub struct Scheduler {
-    queue: Arc<Queue<Job>>,
-    model: String,
-    limits: ArcSwap<QueueLimits>,
-    workers: Mutex<Workers>,
-    busy: Arc<AtomicUsize>,
-}
-
-#[derive(Debug, Default)]
-struct Workers {
-    /// Those that have not been sent away.
-    count: usize,
-    /// How many there ever were: each one's name has a number of its own.
-    started: usize,
-    threads: Vec<JoinHandle<()>>,
-}
-
-impl std::fmt::Debug for Job {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Job").field("arrived", &self.arrived).finish_non_exhaustive()
-    }
-}
-
-impl Scheduler {
-    /// Starts one worker thread for each session. `model` is for thread names and errors.
-    ///
-    /// # Errors
-    /// When a thread cannot be started.
-    pub fn start(model: String, sessions: Vec<ModelSession>, limits: QueueLimits) -> std::io::Result<Self> {
-        let scheduler = Self {
-            queue: Arc::new(Queue::new(limits.size)),
-            model,
-            limits: ArcSwap::from_pointee(limits),
-            workers: Mutex::default(),
-            busy: Arc::default(),
+impl Shared {
+    pub(super) fn new(options: SchedulerOptions, examined: Examined) -> Arc<Self> {
+        let rules = BatchRules { max_size: 1, max_delay: Duration::ZERO, preferred: Vec::new() };
+        let shared = Self {
+            model: options.model,
+            queue: Queue::new(options.limits.queue_size, rules),
+            examined,
+            diverged: AtomicBool::new(false),
+            limits: Mutex::new(Arc::new(options.limits)),
+            workers: AtomicUsize::new(0),
+            busy: AtomicUsize::new(0),
+            started: AtomicUsize::new(0),
+            threads: Mutex::default(),
+            metrics: options.metrics,
+            member: options.budget.member(),
+            scaling: Scaling::new(options.workers, options.opener, &options.budget),
         };
-        sessions.into_iter().try_for_each(|session| scheduler.add_worker(session))?;
-        Ok(scheduler)
+        shared.renew();
+        Arc::new(shared)
     }
 
-    /// Changes the limits. A request that waits already keeps those that it came under.
-    pub fn apply(&self, limits: QueueLimits) {
-        self.queue.resize(limits.size);
-        self.limits.store(Arc::new(limits));
+    fn limits_now(&self) -> MutexGuard<'_, Arc<SchedulerLimits>> {
+        self.limits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts one more worker.
-    ///
-    /// # Errors
-    /// When the thread cannot be started.
-    pub fn add_worker(&self, session: ModelSession) -> std::io::Result<()> {
-        let mut workers = self.lock_workers();
-        let (queue, busy) = (Arc::clone(&self.queue), Arc::clone(&self.busy));
-        // Linux cuts thread names at 15 bytes: the number goes first.
-        let name = format!("w{}-{}", workers.started, self.model);
-        let thread = std::thread::Builder::new().name(name).spawn(move || work(session, &queue, &busy))?;
-        workers.threads.retain(|thread| !thread.is_finished());
-        workers.threads.push(thread);
-        (workers.count, workers.started) = (workers.count + 1, workers.started + 1);
-        Ok(())
+    pub(super) fn limits(&self) -> Arc<SchedulerLimits> {
+        Arc::clone(&self.limits_now())
     }
 
-    /// Sends one worker away: one ends, with its session, after the request that it runs. The last one stays.
-    pub fn remove_worker(&self) {
-        let mut workers = self.lock_workers();
-        if workers.count > 1 {
-            workers.count -= 1;
-            self.queue.dismiss_one();
+    /// Puts other limits into effect, for what comes and what waits.
+    pub(super) fn apply(&self, limits: SchedulerLimits) {
+        *self.limits_now() = Arc::new(limits);
+        self.renew();
+    }
+
+    /// Items that a run may have.
+    pub(super) fn batch_limit(&self) -> usize {
+        if self.diverged.load(Relaxed) {
+            return 1;
+        }
+        let limits = self.limits();
+        match (&self.examined.verdict, limits.batching.max_size) {
+            (Verdict::Proven, None) => self.examined.best,
+            (Verdict::Proven | Verdict::Unknown(_), Some(size)) => size.get(),
+            (Verdict::Never(_), _) | (Verdict::Unknown(_), None) => 1,
         }
     }
 
-    /// Answers what waits, ends all workers and waits until their sessions are freed. Takes as long as what
-    /// they run: call it on a blocking thread.
-    pub fn stop(self) {
+    fn renew(&self) {
+        let (limits, max_size) = (self.limits(), self.batch_limit());
+        self.metrics.limit.set(i64::try_from(max_size).unwrap_or(i64::MAX));
+        let (max_delay, preferred) = (limits.batching.max_delay, limits.batching.preferred.clone());
+        self.queue.set(limits.queue_size, BatchRules { max_size, max_delay, preferred });
+    }
+
+    /// Starts a worker.
+    ///
+    /// # Errors
+    /// When there can be no more threads.
+    pub(super) fn start_worker(self: &Arc<Self>, session: ModelSession) -> std::io::Result<()> {
+        // Linux cuts thread names at 15 bytes: the number goes first.
+        let name = format!("w{}-{}", self.started.fetch_add(1, Relaxed), self.model);
+        let shared = Arc::clone(self);
+        self.workers.fetch_add(1, Relaxed);
+        let thread = std::thread::Builder::new().name(name).spawn(move || shared.work(session));
+        let thread = thread.inspect_err(|_| {
+            self.workers.fetch_sub(1, Relaxed);
+        })?;
+        self.keep(thread);
+        Ok(())
+    }
+
+    /// Remembers a thread that is to be waited for.
+    pub(super) fn keep(&self, thread: JoinHandle<()>) {
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        threads.retain(|thread| !thread.is_finished());
+        threads.push(thread);
+    }
+
+    /// Answers what waits, and waits until all threads have ended.
+    pub(super) fn stop(&self) {
         self.queue.close();
-        for thread in std::mem::take(&mut self.lock_workers().threads) {
+        // What opens workers may add to them meanwhile.
+        while let Some(thread) = self.next_thread() {
             // A worker catches its panics.
             let _ended = thread.join();
         }
     }
 
-    fn lock_workers(&self) -> std::sync::MutexGuard<'_, Workers> {
-        self.workers.lock().unwrap_or_else(PoisonError::into_inner)
+    fn next_thread(&self) -> Option<JoinHandle<()>> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).pop()
     }
 
-    /// Worker threads, and how many of them run a model now.
-    pub fn workers(&self) -> (usize, usize) {
-        (self.lock_workers().count, self.busy.load(Relaxed))
-    }
-
-    /// Requests that wait now.
-    pub fn waiting(&self) -> usize {
-        self.queue.count(is_wanted)
-    }
-
-    /// Queues one request and waits for its answer. The inputs are in the model's order and fit it.
-    /// Dropped before a worker started it, the request costs no compute.
-    ///
-    /// # Errors
-    /// `ResourceExhausted` at once if the queue is full, `Unavailable` if no worker became free within
-    /// the queue's timeout, `DeadlineExceeded`, or how the model failed.
-    pub async fn infer(
-        &self,
-        inputs: Vec<Tensor>,
-        wanted: Vec<usize>,
-        deadline: Instant,
-    ) -> Result<InferOutcome, Error> {
-        let (ticket, asker) = Ticket::new();
-        let (answer, mut answered) = oneshot::channel();
-        let arrived = Instant::now();
-        let job = Job { inputs, wanted, ticket, arrived, answer };
-        let limits = **self.limits.load();
-        self.queue.push(job, is_wanted).map_err(|error| self.refused(&error, limits))?;
-
-        let queue_deadline = arrived + limits.timeout;
-        let first = queue_deadline.min(deadline);
-        if let Ok(outcome) = tokio::time::timeout_at(first.into(), &mut answered).await {
-            return self.unwrap(outcome);
+    /// Asks one worker to end; false if there are but `least` of them, or one.
+    pub(super) fn retire_worker(&self, least: usize) -> bool {
+        let fewer = |workers: usize| (workers > least.max(1)).then(|| workers - 1);
+        let retires = self.workers.fetch_update(Relaxed, Relaxed, fewer).is_ok();
+        if retires {
+            self.queue.retire_one();
         }
-        if asker.give_up() {
-            return Err(if deadline <= queue_deadline {
-                self.expired()
-            } else {
-                self.waited_too_long(limits)
-            });
-        }
-        match tokio::time::timeout_at(deadline.into(), &mut answered).await {
-            Ok(outcome) => self.unwrap(outcome),
-            Err(_) => Err(self.expired()),
-        }
+        retires
     }
 
-    fn unwrap(
-        &self,
-        outcome: Result<Result<InferOutcome, Error>, oneshot::error::RecvError>,
-    ) -> Result<InferOutcome, Error> {
-        outcome.unwrap_or_else(|_| {
-            Err(Error::internal(format!("the worker of model '{}' ended without an answer", self.model)))
-        })
-    }
-
-    fn refused(&self, error: &PushError, limits: QueueLimits) -> Error {
-        let model = &self.model;
-        match error {
-            PushError::Full => Error::new(
-                ErrorCode::ResourceExhausted,
-                format!(
-                    "Exceeds maximum queue size: {} requests wait for model '{model}' already (queue.size); \
-                     try again later",
-                    limits.size
-                ),
-            ),
-            PushError::Closed => {
-                Error::new(ErrorCode::Unavailable, format!("model '{model}' is being unloaded"))
+    fn work(self: &Arc<Self>, mut session: ModelSession) {
+        loop {
+            match self.queue.ready(self.look_due()) {
+                Signal::Work => {}
+                Signal::Idle => {
+                    self.look(Duration::ZERO);
+                    continue;
+                }
+                Signal::Retire | Signal::Closed => return,
+            }
+            // What arrives while it waits for a core joins the batch.
+            let permit = self.member.enter();
+            let taken = self.queue.take();
+            // Dropped unanswered: their askers know by themselves that the time is over.
+            self.metrics.expired.inc_by(taken.expired.len() as u64);
+            drop(taken.expired);
+            let Some(waited) = taken.batch.iter().map(|job| job.arrived().elapsed()).max() else {
+                continue;
+            };
+            self.busy.fetch_add(1, Relaxed);
+            self.look(waited);
+            let served = run::serve(&mut session, taken.batch, &self.metrics);
+            self.busy.fetch_sub(1, Relaxed);
+            drop(permit);
+            if let Err(reason) = served {
+                self.diverged.store(true, Relaxed);
+                self.renew();
+                tracing::warn!(model = self.model, %reason, "requests share no runs any more");
             }
         }
-    }
-
-    fn waited_too_long(&self, limits: QueueLimits) -> Error {
-        Error::new(
-            ErrorCode::Unavailable,
-            format!(
-                "Request timeout expired: no worker of model '{}' became free within {} ms (queue.timeout)",
-                self.model,
-                limits.timeout.as_millis()
-            ),
-        )
-    }
-
-    fn expired(&self) -> Error {
-        let model = &self.model;
-        Error::new(ErrorCode::DeadlineExceeded, format!("the request's time ran out at model '{model}'"))
-    }
-}
-
-impl Drop for Scheduler {
-    fn drop(&mut self) {
-        self.queue.close();
-    }
-}
-
-fn is_wanted(job: &Job) -> bool {
-    job.ticket.is_wanted()
-}
-
-fn work(mut session: ModelSession, queue: &Queue<Job>, busy: &AtomicUsize) {
-    while let Some(job) = queue.pull() {
-        if !job.ticket.start() {
-            continue;
-        }
-        let started = Instant::now();
-        busy.fetch_add(1, Relaxed);
-        // A panic in here is a bug; it must cost one request, not the worker.
-        let run = catch_unwind(AssertUnwindSafe(|| session.run(&job.inputs, &job.wanted)));
-        busy.fetch_sub(1, Relaxed);
-        let outputs =
-            run.unwrap_or_else(|_| Err(Error::internal("the worker panicked while it ran the model")));
-        let outcome = outputs.map(|outputs| InferOutcome {
-            outputs,
-            queued: started.duration_since(job.arrived),
-            compute: started.elapsed(),
-        });
-        // Nobody may be waiting any more: that is their right.
-        let _gone = job.answer.send(outcome);
     }
 }

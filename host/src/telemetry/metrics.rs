@@ -15,6 +15,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::compute::ComputeMetrics;
 use super::traffic::TrafficMetrics;
 use crate::error::ErrorCode;
 use crate::pipeline::{Stage, StageTimes};
@@ -130,6 +131,7 @@ pub struct Metrics {
     instances_created: Family<ModelLabels, Counter>,
     instances_broken: Family<ModelLabels, Counter>,
     traffic: TrafficMetrics,
+    compute: ComputeMetrics,
 }
 
 impl Metrics {
@@ -160,6 +162,7 @@ impl Metrics {
             instances_created: Family::default(),
             instances_broken: Family::default(),
             traffic: TrafficMetrics::default(),
+            compute: ComputeMetrics::default(),
             registry: Mutex::new(registry),
         };
         metrics.register();
@@ -170,6 +173,7 @@ impl Metrics {
         let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         let seconds = Unit::Seconds;
         self.traffic.register(&mut registry);
+        self.compute.register(&mut registry);
         registry.register(
             "requests",
             "Inference requests by outcome: ok, or the error's code",
@@ -257,6 +261,11 @@ impl Metrics {
         }
     }
 
+    /// The series of batches and workers.
+    pub fn compute(&self) -> &ComputeMetrics {
+        &self.compute
+    }
+
     /// The series of traffic between versions.
     pub fn traffic(&self) -> &TrafficMetrics {
         &self.traffic
@@ -287,6 +296,7 @@ impl Metrics {
     /// Notes that a version is gone: what it uses is no longer told. What it has counted stays.
     pub fn unloaded(&self, model: &str, version: &str) {
         let labels = ModelLabels { model: model.to_owned(), version: version.to_owned() };
+        self.compute.unloaded(model, version);
         for gauges in [&self.waiting, &self.workers, &self.workers_busy, &self.instances, &self.in_flight] {
             gauges.remove(&labels);
         }

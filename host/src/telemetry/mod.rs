@@ -2,11 +2,13 @@
 //!
 //! Owns every metric's name and the set-up of the log. It never decides anything.
 
+mod compute;
 mod logging;
 mod metrics;
 mod traffic;
 mod writer;
 
+pub use compute::{ComputeMetrics, ComputeSeries};
 pub use logging::{LogGuard, LogOptions, start_logging};
 pub use metrics::{Endpoint, GenerationMetrics, InFlight, Metrics};
 pub use traffic::{ArmCount, MirrorOutcome, ShadowMetrics, TrafficMetrics};

@@ -16,6 +16,7 @@ use crate::http::serving::Serving;
 use crate::http::state::AppState;
 use crate::http::target::Target;
 use crate::pipeline::{self, Asked, PredictOutput};
+use crate::scheduler::Terms;
 use crate::telemetry::Endpoint;
 
 pub(super) async fn infer(
@@ -44,10 +45,11 @@ pub(in crate::http) async fn answer(
     let patience = request.timeout_us()?.map_or(Duration::MAX, Duration::from_micros);
     let deadline = serving.deadline(patience.min(state.request_timeout()));
     serving.hurried = patience < state.request_timeout();
+    let terms = Terms { deadline, priority: request.priority()? };
     let inputs = std::mem::take(&mut request.inputs);
     let wanted = request.outputs.iter().map(|output| output.name.as_str());
     let kept = serving.keep(|| Asked::Infer(inputs.clone(), wanted.clone().map(str::to_owned).collect()));
-    let outputs = pipeline::infer(&serving.generation, inputs, wanted, deadline, &mut serving.times).await;
+    let outputs = pipeline::infer(&serving.generation, inputs, wanted, terms, &mut serving.times).await;
     if kept.is_some() {
         let primary = outputs.clone().map(PredictOutput::Tensors).map_err(|error| error.code);
         serving.mirror(state, kept, primary);

@@ -14,6 +14,7 @@ use crate::model::{Runtime, RuntimeOptions};
 use crate::plugin::{EngineOptions, PluginEngine, PluginLimits};
 use crate::repository::load::{Loader, LoaderOptions};
 use crate::repository::signature::TrustedKeys;
+use crate::scheduler::Budget;
 use crate::telemetry::Metrics;
 
 /// The subcommand that a child is started with.
@@ -97,6 +98,7 @@ fn loader(runtime: Runtime, limits: PluginLimits, allow: Vec<Capability>) -> Res
         runtime: Arc::new(runtime),
         engine: Arc::new(engine.map_err(|error| error.to_string())?),
         metrics: Metrics::new(Runtime::build_info()),
+        budget: Budget::new(1),
         options: LoaderOptions {
             plugins: PathBuf::new(),
             limits,

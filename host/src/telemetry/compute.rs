@@ -1,0 +1,120 @@
+//! The metrics of the compute layer: batches, what was dropped from queues, workers that come and go.
+//!
+//! Owns their names and labels. A generation resolves its series once.
+
+use std::sync::Arc;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+/// Upper bounds of the items of a run.
+const ITEMS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Labels {
+    model: String,
+    version: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DirectionLabels {
+    model: String,
+    version: String,
+    direction: &'static str,
+}
+
+/// The families of all generations.
+#[derive(Debug)]
+pub struct ComputeMetrics {
+    runs: Family<Labels, Histogram, fn() -> Histogram>,
+    limits: Family<Labels, Gauge>,
+    expired: Family<Labels, Counter>,
+    stopped: Family<Labels, Counter>,
+    retried: Family<Labels, Counter>,
+    steps: Family<DirectionLabels, Counter>,
+}
+
+impl Default for ComputeMetrics {
+    fn default() -> Self {
+        Self {
+            runs: Family::new_with_constructor(|| Histogram::new(ITEMS)),
+            limits: Family::default(),
+            expired: Family::default(),
+            stopped: Family::default(),
+            retried: Family::default(),
+            steps: Family::default(),
+        }
+    }
+}
+
+impl ComputeMetrics {
+    pub(super) fn register(&self, registry: &mut Registry) {
+        registry.register("run_items", "Items of each run of a model: a batch's size", self.runs.clone());
+        registry.register(
+            "batch_limit_items",
+            "Items that a run may have; 1 if requests share no runs",
+            self.limits.clone(),
+        );
+        registry.register(
+            "queue_expired_requests",
+            "Requests whose time ran out in the queue, found when a worker came to them",
+            self.expired.clone(),
+        );
+        registry.register(
+            "runs_stopped",
+            "Runs that were ended because nobody waited for them any more",
+            self.stopped.clone(),
+        );
+        registry.register(
+            "batches_retried",
+            "Batches that failed and were run again request by request",
+            self.retried.clone(),
+        );
+        registry.register("worker_steps", "Workers that were added (out) or ended (in)", self.steps.clone());
+    }
+
+    /// The series of one generation.
+    pub fn generation(&self, model: &str, version: &str) -> Arc<ComputeSeries> {
+        let labels = Labels { model: model.to_owned(), version: version.to_owned() };
+        let step = |direction: &'static str| {
+            let (model, version) = (model.to_owned(), version.to_owned());
+            self.steps.get_or_create_owned(&DirectionLabels { model, version, direction })
+        };
+        Arc::new(ComputeSeries {
+            runs: self.runs.get_or_create_owned(&labels),
+            limit: self.limits.get_or_create_owned(&labels),
+            expired: self.expired.get_or_create_owned(&labels),
+            stopped: self.stopped.get_or_create_owned(&labels),
+            retried: self.retried.get_or_create_owned(&labels),
+            added: step("out"),
+            ended: step("in"),
+        })
+    }
+
+    pub(super) fn unloaded(&self, model: &str, version: &str) {
+        self.limits.remove(&Labels { model: model.to_owned(), version: version.to_owned() });
+    }
+}
+
+/// Where one generation's compute layer counts.
+#[derive(Debug)]
+pub struct ComputeSeries {
+    /// Items of each run.
+    pub runs: Histogram,
+    /// Items that a run may have.
+    pub limit: Gauge,
+    /// Requests whose time ran out in the queue.
+    pub expired: Counter,
+    /// Runs that nobody waited for any more.
+    pub stopped: Counter,
+    /// Batches that failed as a whole.
+    pub retried: Counter,
+    /// Workers that came since the generation started.
+    pub added: Counter,
+    /// Workers that went while it served.
+    pub ended: Counter,
+}
