@@ -75,7 +75,7 @@ fn every_bad_model_is_listed_with_its_file_and_a_reason_and_the_others_serve() {
     for (name, needles) in bad {
         failed(&server, name, "1", &["model.onnx"]);
         failed(&server, name, "1", needles);
-        let lines = server.log_lines("nuke_host::repository::keeper");
+        let lines = server.log_lines("nuke_host::repository::announce");
         assert!(
             lines.iter().any(|line| line["model"] == name && line["level"] == "ERROR"),
             "{name}: {lines:?}"

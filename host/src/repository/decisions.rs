@@ -145,7 +145,11 @@ impl Decisions {
 
     fn write(&self, name: &str, bytes: &[u8]) -> Result<(), String> {
         let refused = |error: std::io::Error| unwritable(&self.folder, &error.to_string());
-        std::fs::create_dir_all(&self.folder).map_err(refused)?;
+        // Not those above it: a models folder that is away must not come back as an empty one.
+        match std::fs::create_dir(&self.folder) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(refused(error)),
+            _ => {}
+        }
         let (path, fresh) = (self.folder.join(name), self.folder.join(format!(".{name}.tmp")));
         // What a process that was killed while writing has left.
         match std::fs::remove_file(&fresh) {
@@ -201,4 +205,51 @@ fn told<T>(path: &Path, read: Result<T, String>) -> Option<T> {
         tracing::error!(path = %path.display(), %reason, "what was decided cannot be read and does not count");
     })
     .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_set_is_read_again_and_what_cannot_be_written_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let decisions = Decisions::open(folder.path(), None);
+        decisions.set_traffic("m", "{strategy: pinned, version: '1'}").unwrap();
+        let again = Decisions::open(folder.path(), None);
+        assert_eq!(again.traffic("m").as_deref(), Some("{strategy: pinned, version: '1'}"));
+        assert!(again.clear_traffic("m").unwrap() && !again.clear_traffic("m").unwrap());
+        assert_eq!(Decisions::open(folder.path(), None).traffic("m"), None);
+
+        std::fs::write(folder.path().join("file"), "").unwrap();
+        let refused = Decisions::open(folder.path(), Some(&folder.path().join("file")));
+        let reason = refused.set_traffic("m", "{strategy: latest}").unwrap_err();
+        assert!(reason.contains("repository.state"), "{reason}");
+        assert_eq!(refused.traffic("m"), None);
+    }
+
+    #[test]
+    fn a_models_folder_that_is_away_is_not_made_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let models = folder.path().join("models");
+        let decisions = Decisions::open(&models, None);
+        assert!(decisions.set_traffic("m", "{strategy: latest}").is_err());
+        assert!(!models.exists());
+    }
+
+    #[test]
+    fn what_could_not_be_remembered_is_tried_again_and_nothing_is_not_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("state");
+        let decisions = Decisions::open(folder.path(), Some(&state));
+        decisions.remember("m", &Remembered::default()).unwrap();
+        assert!(!state.exists(), "there is nothing to remember");
+        let text = r#"{"rollout": {"promoted": "2", "attempts": []}}"#;
+        let remembered: Remembered = serde_json::from_str(text).unwrap();
+        std::fs::write(&state, "in the way").unwrap();
+        assert!(decisions.remember("m", &remembered).is_err());
+        std::fs::remove_file(&state).unwrap();
+        decisions.remember("m", &remembered).unwrap();
+        assert_eq!(Decisions::open(folder.path(), Some(&state)).remembered("m"), Some(remembered));
+    }
 }
