@@ -45,7 +45,7 @@ impl ModelConfig {
 
     /// What has to be loaded for labels and traffic, whatever `versions` says.
     pub fn also_wanted(&self) -> AlsoWanted {
-        self.traffic.also_wanted(&self.labels)
+        self.traffic.also_wanted(&self.labels, true)
     }
 }
 

@@ -188,10 +188,11 @@ impl TrafficPolicy {
         }
     }
 
-    /// What has to be loaded for it whatever `versions` says.
-    pub fn also_wanted(&self, labels: &Labels) -> AlsoWanted {
+    /// What has to be loaded for it whatever `versions` says, and `with_labels` for all labels too.
+    pub fn also_wanted(&self, labels: &Labels, with_labels: bool) -> AlsoWanted {
         let resolve = |name: &str| labels.get(name).map_or(name, String::as_str).to_owned();
-        let names = self.names().into_iter().map(resolve).chain(labels.values().cloned()).collect();
+        let labelled = labels.values().filter(|_| with_labels).cloned();
+        let names = self.names().into_iter().map(resolve).chain(labelled).collect();
         // Without names, a rollout takes the latest version and the one before.
         let by_itself = matches!(self, Self::Rollout(rollout) if rollout.pair.is_none());
         AlsoWanted { names, latest: if by_itself { 2 } else { 0 } }

@@ -25,7 +25,8 @@ const HALF_LIFE: Duration = Duration::from_secs(3600);
 
 /// Decodes `labels`.
 pub(super) fn labels(section: &mut Section<'_>) -> Labels {
-    let check = |label: &str, _: &Name| is_word(label);
+    let check =
+        |label: &str, version: &Name| is_word(label).and_then(|()| is_version(&version.0, &Labels::new()));
     let named = section.named_values::<Name>("labels", 0..=MAX_LABELS, check);
     let labels: Labels = named.into_iter().map(|(label, version)| (label, version.0)).collect();
     labels

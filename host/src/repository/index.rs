@@ -113,7 +113,8 @@ impl ModelIndex {
             }
             None => Some(format!("version {name} is not there")),
         };
-        settings.also_wanted().names.iter().find_map(not_ready)
+        // A label that leads nowhere is its own fault.
+        settings.traffic.also_wanted(&settings.labels, false).names.iter().find_map(not_ready)
     }
 
     /// What was there at the start has been loaded, or has failed: what comes from now on is new.

@@ -89,6 +89,7 @@ pub struct Keeper {
     passed_over: BTreeMap<PathBuf, &'static str>,
     works: JoinSet<Done>,
     slots: Arc<Semaphore>,
+    slot_of_retries: Arc<Semaphore>,
     work_count: u64,
     drains: JoinSet<Key>,
     pub(super) trim: Trim,
@@ -151,7 +152,8 @@ impl Keeper {
         );
         let scan = scanner.scan().map_err(KeeperError::Unreadable)?;
         loader.metrics.scanned(true);
-        let at_once = std::thread::available_parallelism().map_or(1, usize::from);
+        // More than cores: one that hangs while it is validated costs a place until its time is over.
+        let at_once = 2 + std::thread::available_parallelism().map_or(1, usize::from);
         let now = Instant::now();
         let mut keeper = Self {
             loader,
@@ -169,6 +171,7 @@ impl Keeper {
             passed_over: BTreeMap::new(),
             works: JoinSet::new(),
             slots: Arc::new(Semaphore::new(at_once)),
+            slot_of_retries: Arc::new(Semaphore::new(1)),
             work_count: 0,
             drains: JoinSet::new(),
             trim: Trim::default(),
@@ -342,7 +345,10 @@ impl Keeper {
             let (key, number) = (work.candidate.key(), self.work_count);
             self.stages.insert(key.clone(), (number, None));
             let serving = if work.apply { self.generations.get(&key).map(Arc::clone) } else { None };
-            let (loader, slots) = (Arc::clone(&self.loader), Arc::clone(&self.slots));
+            // What failed before must not keep others waiting: all of it has one place.
+            let again = self.reconciler.has_failed(&work.candidate);
+            let slots = Arc::clone(if again { &self.slot_of_retries } else { &self.slots });
+            let loader = Arc::clone(&self.loader);
             let progress = self.progress.0.clone();
             self.works.spawn(async move {
                 let _slot = slots.acquire_owned().await;

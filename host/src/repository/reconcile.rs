@@ -153,6 +153,12 @@ impl Reconciler {
         })
     }
 
+    /// Whether just this content has failed before.
+    pub(super) fn has_failed(&self, candidate: &Candidate) -> bool {
+        let failed = self.tracked.get(&candidate.key()).and_then(Tracked::present_failure);
+        failed.is_some_and(|failed| *failed.content == *candidate)
+    }
+
     /// Whether anything is known of a model.
     pub(super) fn knows(&self, model: &str) -> bool {
         self.tracked.keys().any(|(name, _)| name == model)
@@ -191,7 +197,7 @@ impl Reconciler {
                 tracked.failed = None;
             }
             if let Some(due) = tracked.due(now).filter(|_| !is_held) {
-                tracked.loading = Some(due.clone());
+                (tracked.loading, tracked.loading_since) = (Some(due.clone()), now);
                 work.push(due);
             }
             let is_left = matches!(tracked.sighting, Sighting::Superseded | Sighting::Absent);

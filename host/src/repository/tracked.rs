@@ -10,6 +10,8 @@ use super::scan::Candidate;
 
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
+/// The longest pause after a load that took long to fail.
+const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 
 /// What is to be done to have a content served.
 #[derive(Clone, Debug, PartialEq)]
@@ -76,7 +78,7 @@ pub(super) struct Spared {
 
 #[derive(Debug)]
 pub(super) struct Failed {
-    content: Arc<Candidate>,
+    pub(super) content: Arc<Candidate>,
     pub(super) failure: Failure,
     tries: u32,
     /// It is to be tried at once, because somebody asked for it.
@@ -95,6 +97,8 @@ pub(super) struct Tracked {
     pub(super) blind: bool,
     pub(super) serving: Option<Arc<Candidate>>,
     pub(super) loading: Option<Work>,
+    /// When the present load, or the last one, was asked for.
+    pub(super) loading_since: Instant,
     pub(super) failed: Option<Failed>,
     pub(super) shown: Option<Standing>,
 }
@@ -109,6 +113,7 @@ impl Tracked {
             blind: false,
             serving: None,
             loading: None,
+            loading_since: now,
             failed: None,
             shown: None,
         }
@@ -220,6 +225,9 @@ impl Tracked {
         let tries = before.as_ref().map_or(1, |failed| failed.tries.saturating_add(1));
         let since = before.map_or(now, |failed| failed.failure.since);
         let wait = FIRST_RETRY.saturating_mul(1 << (tries - 1).min(10)).min(LONGEST_RETRY);
+        // What took long to fail takes no more than a tenth of the time.
+        let cost = now.saturating_duration_since(self.loading_since);
+        let wait = wait.max(cost.saturating_mul(9).min(LONGEST_PAUSE));
         let failure = Failure { reason, since, retry: Some(now + wait) };
         self.failed = Some(Failed { content, failure, tries, asked: false });
     }

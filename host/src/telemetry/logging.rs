@@ -9,7 +9,7 @@ use tracing_subscriber::EnvFilter;
 use super::writer::{self, WriterGuard};
 
 /// What libraries say at level info is for their own authors; a filter that names them overrides this.
-const QUIET: &str = "ort=warn,wasmtime=warn,cranelift=warn";
+const QUIET: &str = "ort=off,wasmtime=warn,cranelift=warn";
 
 /// How to log.
 #[derive(Clone, Debug)]

@@ -27,6 +27,8 @@ pub enum Outcome {
 /// See the module.
 #[derive(Debug)]
 pub struct Arm {
+    /// No other arm of this process has it.
+    serial: u64,
     name: Arc<str>,
     version: Arc<str>,
     digest: String,
@@ -97,7 +99,9 @@ pub(super) struct Sums {
 
 impl Arm {
     pub(super) fn new(name: &str, version: &str, digest: &str, seed: &str) -> Self {
+        static ARMS: AtomicU64 = AtomicU64::new(1);
         Self {
+            serial: ARMS.fetch_add(1, Ordering::Relaxed),
             name: name.into(),
             version: version.into(),
             digest: digest.to_owned(),
@@ -143,6 +147,10 @@ impl Arm {
                 self.squared_micros.fetch_add(micros.wrapping_mul(micros), Ordering::Relaxed);
             }
         }
+    }
+
+    pub(super) fn serial(&self) -> u64 {
+        self.serial
     }
 
     pub(super) fn digest(&self) -> &str {

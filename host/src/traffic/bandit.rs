@@ -49,6 +49,9 @@ pub(super) struct Belief {
     pub(super) squares: f64,
     #[serde(skip)]
     seen: Sums,
+    /// Of which arm that was: one of the same name that came later counts from 0.
+    #[serde(skip)]
+    seen_of: u64,
     /// The share that follows.
     #[serde(skip)]
     pub(super) share: f64,
@@ -61,6 +64,7 @@ impl Belief {
             version: arm.version().to_string(),
             digest: arm.digest().to_owned(),
             seen: arm.sums(),
+            seen_of: arm.serial(),
             ..Self::default()
         }
     }
@@ -125,6 +129,9 @@ impl Bandit {
         for belief in &mut self.beliefs {
             belief.forget(kept);
             if let Some(arm) = arms.iter().find(|arm| belief.is_of(arm)) {
+                if std::mem::replace(&mut belief.seen_of, arm.serial()) != arm.serial() {
+                    belief.seen = Sums::default();
+                }
                 belief.learn(policy.reward, arm.sums());
             }
         }

@@ -179,21 +179,29 @@ mod tests {
         use GateState::{Exceeded, Failed, Kept};
         let even = |at| 1000 + at % 50;
         let stable = sample(1000, 2, even);
-        assert_eq!(states(&sample(100, 0, even), &stable), [Kept, Kept, Kept]);
-        assert_eq!(states(&sample(80, 20, even), &stable), [Failed, Failed, Kept]);
+        assert_eq!(states(&sample(100, 0, even), &stable), [Kept, Kept, Kept, Kept]);
+        assert_eq!(states(&sample(80, 20, even), &stable), [Failed, Failed, Kept, Kept]);
         assert_eq!(states(&sample(98, 2, even), &stable)[0], Exceeded);
-        assert_eq!(states(&sample(100, 0, |at| 2 * even(at)), &stable), [Kept, Kept, Failed]);
+        assert_eq!(states(&sample(100, 0, |at| 2 * even(at)), &stable), [Kept, Kept, Kept, Failed]);
         // One slow request of ten.
         let tail = |at| if at % 10 == 0 { 9000 } else { 1000 };
-        assert_eq!(states(&sample(1000, 0, tail), &stable)[2], Failed);
-        assert_eq!(states(&sample(19, 0, tail), &stable)[2], Exceeded);
+        assert_eq!(states(&sample(1000, 0, tail), &stable)[3], Failed);
+        assert_eq!(states(&sample(19, 0, tail), &stable)[3], Exceeded);
+    }
+
+    #[test]
+    fn a_canary_that_refuses_more_than_the_stable_version_fails() {
+        let refusing = |refused: u64| Sample { refused, ..sample(100, 0, |_| 1000) };
+        assert_eq!(states(&refusing(25), &refusing(25))[2], GateState::Kept);
+        assert_eq!(states(&refusing(80), &refusing(0))[2], GateState::Failed);
+        assert_eq!(states(&refusing(3), &refusing(0))[2], GateState::Exceeded);
     }
 
     #[test]
     fn without_anything_to_compare_with_a_gate_stays_open() {
         use GateState::{Kept, Open};
         let (none, some) = (Sample::default(), sample(100, 0, |_| 1000));
-        assert_eq!(states(&none, &some), [Open, Open, Open]);
-        assert_eq!(states(&some, &none), [Kept, Open, Open]);
+        assert_eq!(states(&none, &some), [Open, Open, Open, Open]);
+        assert_eq!(states(&some, &none), [Kept, Open, Open, Open]);
     }
 }

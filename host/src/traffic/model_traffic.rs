@@ -160,7 +160,13 @@ impl Traffic {
     /// Applies another policy or other labels. Arms keep their statistics, and a rollout its progress, as
     /// far as they stay the same.
     pub fn reconfigure(&self, policy: TrafficPolicy, labels: Labels, now: SystemTime) -> Vec<Event> {
+        let answers = self.main_version().ok();
         self.change(now, |state, now| {
+            if kind_of_rollout(&state.policy) != kind_of_rollout(&policy) {
+                // What was promoted under another policy, perhaps long ago, says nothing: what answers now is stable.
+                let promoted = answers.filter(|_| kind_of_rollout(&policy) == Some(false));
+                state.rollout = Rollout::beginning_with(promoted.as_deref());
+            }
             if configured_colour(&state.policy) != configured_colour(&policy)
                 || state.policy.strategy() != policy.strategy()
             {
@@ -208,7 +214,7 @@ impl Traffic {
     /// What has to be loaded whatever the model's `versions` say.
     pub fn also_wanted(&self) -> AlsoWanted {
         let state = self.lock();
-        let mut wanted = state.policy.also_wanted(&state.labels);
+        let mut wanted = state.policy.also_wanted(&state.labels, true);
         if let TrafficPolicy::Rollout(RolloutPolicy { pair: None, .. }) = &state.policy {
             wanted.names.extend(state.rollout.promoted.clone());
         }
@@ -222,7 +228,11 @@ impl Traffic {
             TrafficPolicy::BlueGreen { active, .. } => Some((state.active, active)),
             _ => None,
         };
-        Remembered { rollout: state.rollout.clone(), bandit: state.bandit.clone(), colour }
+        let rollout = match kind_of_rollout(&state.policy) {
+            Some(_) => state.rollout.clone(),
+            None => Rollout::default(),
+        };
+        Remembered { rollout, bandit: state.bandit.clone(), colour }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -237,6 +247,14 @@ impl Traffic {
         let plan = state.rebuild();
         self.plan.store(Arc::new(plan));
         result
+    }
+}
+
+/// `Some(true)` for a rollout that names its versions, `Some(false)` for one that takes those that come.
+fn kind_of_rollout(policy: &TrafficPolicy) -> Option<bool> {
+    match policy {
+        TrafficPolicy::Rollout(rollout) => Some(rollout.pair.is_some()),
+        _ => None,
     }
 }
 

@@ -92,6 +92,11 @@ pub(super) struct Pair {
 }
 
 impl Rollout {
+    /// Nothing is rolled out, and this version is stable.
+    pub(super) fn beginning_with(promoted: Option<&str>) -> Self {
+        Self { promoted: promoted.map(str::to_owned), ..Self::default() }
+    }
+
     /// After a restart. The stable version gets nothing in the last step, so that there would be nothing to
     /// compare with: the one before is repeated.
     pub(super) fn restored(mut self, policy: &RolloutPolicy) -> Self {

@@ -138,7 +138,12 @@ fn rollout(state: &State, policy: &RolloutPolicy) -> RolloutStatus {
     let Some(attempt) = state.rollout.current(&pair).or_else(last) else {
         return status;
     };
-    status.canary = Some(attempt.canary.clone());
+    if status.stable.as_ref() == Some(&attempt.canary) && attempt.phase == Phase::Running {
+        // Of another time: it is stable now.
+        return status;
+    }
+    (status.stable, status.canary) = (Some(attempt.stable.clone()), Some(attempt.canary.clone()));
+    status.step = attempt.step + 1;
     let (phase, since, reason) = match &attempt.phase {
         Phase::Running => ("running", attempt.since, attempt.waits_for(&pair)),
         Phase::RolledBack { reason, at } => ("rolled_back", *at, reason.clone()),
@@ -146,7 +151,6 @@ fn rollout(state: &State, policy: &RolloutPolicy) -> RolloutStatus {
     };
     (status.phase, status.since, status.reason) = (phase, Some(since / 1000), reason);
     if attempt.phase == Phase::Running {
-        status.step = attempt.step + 1;
         status.next = Some(attempt.since.saturating_add(millis(policy.hold)) / 1000);
         status.gates = attempt.window.readings.clone();
     }

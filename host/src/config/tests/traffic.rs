@@ -133,7 +133,7 @@ fn a_policy_by_itself_may_be_json() {
     let read = |text: &str| TrafficPolicy::from_text("request", text, &labels);
     let policy = read("{\"strategy\": \"split\", \"weights\": {\"prod\": 9, \"2\": 1.5}}").unwrap().value;
     assert_eq!(policy.names(), ["prod", "2"]);
-    assert_eq!(policy.also_wanted(&labels).names.into_iter().collect::<Vec<_>>(), ["2", "3"]);
+    assert_eq!(policy.also_wanted(&labels, true).names.into_iter().collect::<Vec<_>>(), ["2", "3"]);
     assert!(lines(read("{\"strategy\": \"pinned\", \"version\": \"nobody\"}"))[0].starts_with("request:1:"));
     assert_eq!(read("").unwrap().value, TrafficPolicy::Latest);
     assert!(read("[").is_err() && read("{a: b}").is_err());

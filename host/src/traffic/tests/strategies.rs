@@ -171,7 +171,8 @@ fn names_of_arms_lead_to_versions_and_labels_come_first() {
 #[test]
 fn what_must_be_loaded() {
     let labels = labels(&[("old", "1"), ("new", "5")]);
-    let wanted = policy_with("{strategy: split, weights: {new: 1, '3': 1}}", &labels).also_wanted(&labels);
+    let wanted =
+        policy_with("{strategy: split, weights: {new: 1, '3': 1}}", &labels).also_wanted(&labels, true);
     assert_eq!(wanted.names.into_iter().collect::<Vec<_>>(), ["1", "3", "5"]);
     let traffic = traffic("{strategy: rollout}", &["4"]);
     let wanted = traffic.also_wanted();
@@ -250,4 +251,27 @@ fn choosing_is_cheap() {
     (0..5_000_000_u32)
         .for_each(|number| arm.finished(Outcome::Answered, Duration::from_nanos(u64::from(number))));
     eprintln!("finished: {:?}", start.elapsed() / 5_000_000);
+}
+
+#[test]
+fn a_bandit_that_is_left_and_come_back_to_goes_on_learning_from_nothing_twice() {
+    let bandit = "{strategy: bandit, arms: {a: {version: '1'}, b: {version: '2'}}, half_life: 744h}";
+    let traffic = traffic(bandit, &["1", "2"]);
+    let posted = 300.0;
+    for _ in 0..300 {
+        traffic.feedback("a", 1.0).unwrap();
+    }
+    traffic.tick(at(1));
+    traffic.reconfigure(policy("{strategy: pinned, version: '1'}"), Labels::new(), at(2));
+    traffic.reconfigure(policy(bandit), Labels::new(), at(3));
+    for _ in 0..20 {
+        traffic.feedback("a", 1.0).unwrap();
+        traffic.feedback("b", 0.0).unwrap();
+    }
+    traffic.tick(at(4));
+    let status = traffic.status();
+    let all: f64 =
+        status.arms.iter().filter_map(|arm| arm.belief).map(|belief| belief.good + belief.bad).sum();
+    assert!(all <= posted + 40.0 + 1e-6, "{status:?}");
+    assert!(status.arms[0].share > 0.9, "{status:?}");
 }
