@@ -73,12 +73,16 @@ fn a_request_that_takes_too_long_is_504_by_its_own_word_or_the_servers() {
     let repository = Repository::new().model("slow", "1", "slow").model_yaml("{queue: {timeout: 20s}}");
     let server = Server::builder().repository(&repository).set("server.request_timeout", "600ms").start();
     let path = "/v2/models/slow/infer";
-    let answer = server.post_json(path, &slow_request(2500));
-    refused(&answer, 504, &["slow", "time"]);
-    // The worker is still busy with it: this one's time runs out while it waits.
-    let mut impatient = slow_request(1);
-    impatient["parameters"] = json!({"timeout": 50_000});
-    refused(&server.post_json(path, &impatient), 504, &["slow", "time"]);
+    thread::scope(|scope| {
+        // Minutes of work: the model is stopped when nobody waits for it any more.
+        let long = scope.spawn(|| server.post_json(path, &slow_request(600_000)));
+        worker_is_busy(&server);
+        // This one's time runs out while it waits.
+        let mut impatient = slow_request(1);
+        impatient["parameters"] = json!({"timeout": 50_000});
+        refused(&server.post_json(path, &impatient), 504, &["slow", "time"]);
+        refused(&long.join().unwrap(), 504, &["slow", "time"]);
+    });
     eventually("the worker is free", || server.metrics().sum("nuke_workers_busy", &[]) == 0.0);
     for unlimited in [json!(0), json!(u64::MAX)] {
         let mut patient = slow_request(1);

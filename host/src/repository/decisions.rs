@@ -31,6 +31,8 @@ pub struct Decisions {
 #[derive(Clone, Debug, Default)]
 struct Decided {
     set: Option<String>,
+    /// What is being tried out, and is on no disk.
+    tried: Option<String>,
     /// That the text does not fit the model any more has been told.
     told: bool,
     remembered: Option<Remembered>,
@@ -68,7 +70,7 @@ impl Decisions {
         let Some(decided) = models.get_mut(model) else {
             return settings;
         };
-        let Some(text) = &decided.set else {
+        let Some(text) = decided.tried.as_ref().or(decided.set.as_ref()) else {
             return settings;
         };
         let read = policy(&format!("{model}{SET}"), text, &settings.labels);
@@ -81,6 +83,18 @@ impl Decisions {
                 }
                 settings
             }
+        }
+    }
+
+    /// Has this traffic stand over all else, until it is kept or the try ends.
+    pub(super) fn begin_try(&self, model: &str, text: &str) {
+        self.lock().entry(model.to_owned()).or_default().tried = Some(text.to_owned());
+    }
+
+    /// What was kept counts again.
+    pub(super) fn end_try(&self, model: &str) {
+        if let Some(decided) = self.lock().get_mut(model) {
+            decided.tried = None;
         }
     }
 

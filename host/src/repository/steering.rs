@@ -3,7 +3,8 @@
 //! Owns the clock of all models' traffic, what is told of their moves, and that what they must remember is
 //! kept. Requests do not wait for it.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::commands::KeeperHandle;
@@ -24,7 +25,8 @@ pub struct Steering {
     index: Arc<ModelIndex>,
     decisions: Arc<Decisions>,
     metrics: Arc<Metrics>,
-    setting: Arc<tokio::sync::Mutex<()>>,
+    /// One change of a model's traffic at a time.
+    setting: Arc<Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>>,
 }
 
 /// Why traffic was not set.
@@ -124,24 +126,46 @@ impl Steering {
         model: &str,
         text: Option<String>,
     ) -> Result<(), SetError> {
-        let _one_at_a_time = self.setting.lock().await;
-        let before = self.decisions.traffic(model);
-        self.keep(model, text.clone()).await?;
-        // Versions that failed are told below.
-        let _loaded = keeper.refresh(model).await;
+        let setting = self.setting(model);
+        let _one_at_a_time = setting.lock().await;
         let Some(text) = text else {
+            self.keep(model, None).await?;
+            let _loaded = keeper.refresh(model).await;
             return Ok(());
         };
+        let outcome = self.try_traffic(keeper, model, &text).await;
+        let kept = match outcome {
+            // On the disk only what is in effect: a crash before leaves what was there.
+            Ok(()) => self.keep(model, Some(text)).await,
+            refused => refused,
+        };
+        self.decisions.end_try(model);
+        if kept.is_err() {
+            let _loaded = keeper.refresh(model).await;
+        }
+        kept
+    }
+
+    /// Loads what a policy names, and moves traffic to it.
+    async fn try_traffic(&self, keeper: &KeeperHandle, model: &str, text: &str) -> Result<(), SetError> {
+        self.decisions.begin_try(model, text);
+        // Versions that failed are told below.
+        let _loaded = keeper.refresh(model).await;
         let labels = self.index.traffic(model).map(|traffic| traffic.labels()).unwrap_or_default();
-        let read = policy(model, &text, &labels).map_err(SetError::NotReady);
+        let read = policy(model, text, &labels).map_err(SetError::NotReady);
         let settings = read.map(|traffic| ModelConfig { traffic, labels, ..ModelConfig::default() })?;
         if self.index.is_configured(model, &settings) {
             return Ok(());
         }
         let missing = self.index.missing_for(model, &settings);
-        self.keep(model, before).await?;
-        let _loaded = keeper.refresh(model).await;
         Err(SetError::NotReady(missing.unwrap_or_else(|| "its versions were changing; try again".to_owned())))
+    }
+
+    fn setting(&self, model: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut all = self.setting.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those that nobody waits for any more.
+        all.retain(|_, one| Arc::strong_count(one) > 1);
+        Arc::clone(all.entry(model.to_owned()).or_default())
     }
 
     async fn keep(&self, model: &str, text: Option<String>) -> Result<(), SetError> {
@@ -164,6 +188,10 @@ impl Steering {
     /// Brings the metrics up to what all arms have counted.
     pub fn observe(index: &ModelIndex, metrics: &Metrics) {
         for (name, model) in index.all().iter() {
+            // First those that have gone: others may count under their names since.
+            for retired in model.traffic.take_retired() {
+                metrics.traffic().retire(name, count(&retired));
+            }
             let status = model.traffic.status();
             metrics.traffic().observe(name, status.arms.iter().map(count).collect());
             let mirror = status.arms.iter().find(|arm| arm.name == "mirror");
