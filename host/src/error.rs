@@ -40,6 +40,24 @@ pub enum ErrorCode {
 }
 
 impl ErrorCode {
+    /// All of them.
+    pub const ALL: [Self; 14] = [
+        Self::InvalidArgument,
+        Self::NotFound,
+        Self::PermissionDenied,
+        Self::Conflict,
+        Self::MethodNotAllowed,
+        Self::PayloadTooLarge,
+        Self::UnsupportedMediaType,
+        Self::ResourceExhausted,
+        Self::DeadlineExceeded,
+        Self::Cancelled,
+        Self::PluginFault,
+        Self::Unavailable,
+        Self::Unimplemented,
+        Self::Internal,
+    ];
+
     /// The code's name in logs, metrics and error details.
     pub const fn as_str(self) -> &'static str {
         match self {

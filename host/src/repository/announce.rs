@@ -11,6 +11,8 @@ use super::scan::Key;
 use super::status::{LoadFailure, LoadStage, VersionStatus};
 use crate::pipeline::Generation;
 
+/// How long what a version has counted is told after it has left the index: some scrapes.
+const REMEMBERED: Duration = Duration::from_secs(15 * 60);
 /// Why a model that an operator took out does not serve.
 const UNLOADED: &str = "it was unloaded; load it to serve it again";
 
@@ -22,6 +24,20 @@ impl Keeper {
                 self.let_go(&key, generation);
             }
             self.show(&key, standing);
+        }
+    }
+
+    /// Versions come and go for as long as the host lives: what those have counted that are long gone is told no
+    /// longer.
+    pub(super) fn forget_gone(&mut self, now: Instant) {
+        let told = &self.told;
+        let (long_gone, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.gone)
+            .into_iter()
+            .filter(|(key, _)| !told.contains_key(key))
+            .partition(|(_, since)| now.saturating_duration_since(*since) >= REMEMBERED);
+        self.gone = rest;
+        for ((model, version), _) in long_gone {
+            self.loader.metrics.forget(&model, &version);
         }
     }
 
@@ -113,6 +129,7 @@ impl Keeper {
         let (model, version) = (key.0.as_str(), key.1.as_str());
         let Some(status) = self.status(key, standing) else {
             self.loader.metrics.states(model, version, &[]);
+            self.gone.push((key.clone(), Instant::now()));
             self.index.remove(model, version);
             if self.told.remove(key).is_some_and(|(state, _)| state == "draining") {
                 self.loader.metrics.changed_state(model, "unloaded");

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 
 use super::commands::{Command, KeeperHandle, LoadAnswer};
 use super::decisions::Decisions;
-use super::drain::{drain, free};
+use super::drain::free;
 use super::fingerprint::Fingerprint;
 use super::hints::Hints;
 use super::index::ModelIndex;
@@ -81,9 +81,11 @@ pub struct Keeper {
     pub(super) asked: BTreeMap<String, ModelConfig>,
     /// Why a model's traffic is not what is asked for.
     pub(super) held_back: BTreeMap<String, String>,
+    /// Versions that have left the index, and when.
+    pub(super) gone: Vec<(Key, Instant)>,
     /// The state and reason that were last told of each version.
     pub(super) told: BTreeMap<Key, (&'static str, String)>,
-    options: KeeperOptions,
+    pub(super) options: KeeperOptions,
     due: Arc<Notify>,
     eyes: Arc<Mutex<Eyes>>,
     passed_over: BTreeMap<PathBuf, &'static str>,
@@ -91,7 +93,7 @@ pub struct Keeper {
     slots: Arc<Semaphore>,
     slot_of_retries: Arc<Semaphore>,
     work_count: u64,
-    drains: JoinSet<Key>,
+    pub(super) drains: JoinSet<Key>,
     pub(super) trim: Trim,
     progress: (mpsc::Sender<Progress>, mpsc::Receiver<Progress>),
     commands: (KeeperHandle, mpsc::Receiver<Command>),
@@ -167,6 +169,7 @@ impl Keeper {
             stages: BTreeMap::new(),
             asked: BTreeMap::new(),
             held_back: BTreeMap::new(),
+            gone: Vec::new(),
             told: BTreeMap::new(),
             passed_over: BTreeMap::new(),
             works: JoinSet::new(),
@@ -270,6 +273,7 @@ impl Keeper {
                 tracing::warn!(path = %path.display(), "passed over: {reason}");
             }
         }
+        self.forget_gone(now);
         self.ask_for_traffic(&scan);
         let works = self.reconciler.observe(now, &scan);
         self.passed_over = scan.passed_over;
@@ -406,44 +410,10 @@ impl Keeper {
             None => {}
         }
         self.start(works);
+        self.settle_traffic();
         self.show_changes();
+        self.settle_traffic();
         self.show_again(&key);
-    }
-
-    /// One pointer in the index: requests that come from now on get the new one.
-    fn publish(&mut self, key: &Key, generation: Generation, took: Duration) {
-        let generation = Arc::new(generation);
-        let before = self.generations.insert(key.clone(), Arc::clone(&generation));
-        self.show_published(key, &generation, before.is_some(), took);
-        if let Some(before) = before {
-            self.let_go(key, before);
-        }
-    }
-
-    /// The generation stays; how it is served changes.
-    fn apply(&mut self, key: &Key, work: &Work, more: More) {
-        let (Some(generation), Ok(settings)) = (self.generations.get(key), &work.candidate.source.settings)
-        else {
-            return;
-        };
-        if let Err(error) = generation.apply(settings.clone(), more.sessions, more.opener) {
-            tracing::error!(model = key.0, version = key.1, %error, "a worker cannot be started");
-        }
-        let (workers, _) = generation.scheduler().workers();
-        tracing::info!(
-            model = key.0,
-            version = key.1,
-            workers,
-            "new settings are in effect, without a reload"
-        );
-    }
-
-    /// Lets go of a generation that new requests no longer reach.
-    pub(super) fn let_go(&mut self, key: &Key, generation: Arc<Generation>) {
-        // What it has counted since the metrics were last asked for.
-        generation.observe();
-        self.draining.entry(key.clone()).or_default().push(Draining::new(&generation));
-        self.drains.spawn(drain(key.clone(), generation, self.options.drain));
     }
 }
 

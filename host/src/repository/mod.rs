@@ -27,6 +27,7 @@ mod signature;
 mod startup;
 mod status;
 mod steering;
+mod swap;
 mod tracked;
 mod validation;
 mod version;

@@ -95,6 +95,19 @@ impl ComputeMetrics {
         })
     }
 
+    pub(super) fn forget(&self, model: &str, version: &str) {
+        let labels = Labels { model: model.to_owned(), version: version.to_owned() };
+        self.runs.remove(&labels);
+        self.limits.remove(&labels);
+        for counters in [&self.expired, &self.stopped, &self.retried] {
+            counters.remove(&labels);
+        }
+        for direction in ["out", "in"] {
+            let (model, version) = (model.to_owned(), version.to_owned());
+            self.steps.remove(&DirectionLabels { model, version, direction });
+        }
+    }
+
     pub(super) fn unloaded(&self, model: &str, version: &str) {
         self.limits.remove(&Labels { model: model.to_owned(), version: version.to_owned() });
     }

@@ -4,6 +4,7 @@
 //! outcome`; never a request's id) and the registry. A generation resolves its series once, so that a
 //! request touches no map.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -33,7 +34,7 @@ const STATES: [&str; 9] =
     ["discovered", "validating", "loading", "warming", "ready", "outdated", "draining", "unloaded", "failed"];
 
 /// The outcome of a request that was answered.
-const OK: &str = "ok";
+pub(super) const OK: &str = "ok";
 
 /// Which door a request came through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -55,32 +56,32 @@ impl Endpoint {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ModelLabels {
-    model: String,
-    version: String,
+pub(super) struct ModelLabels {
+    pub(super) model: String,
+    pub(super) version: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RequestLabels {
-    model: String,
-    version: String,
-    endpoint: &'static str,
-    outcome: &'static str,
+pub(super) struct RequestLabels {
+    pub(super) model: String,
+    pub(super) version: String,
+    pub(super) endpoint: &'static str,
+    pub(super) outcome: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct StageLabels {
-    model: String,
-    version: String,
-    stage: &'static str,
+pub(super) struct StageLabels {
+    pub(super) model: String,
+    pub(super) version: String,
+    pub(super) stage: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct PluginLabels {
-    model: String,
-    version: String,
-    plugin: String,
-    stage: &'static str,
+pub(super) struct PluginLabels {
+    pub(super) model: String,
+    pub(super) version: String,
+    pub(super) plugin: String,
+    pub(super) stage: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -113,9 +114,9 @@ type Seconds = Counter<f64, std::sync::atomic::AtomicU64>;
 #[derive(Debug)]
 pub struct Metrics {
     registry: Mutex<Registry>,
-    requests: Family<RequestLabels, Counter>,
-    durations: Family<StageLabels, Histogram, fn() -> Histogram>,
-    plugin_cpu: Family<PluginLabels, Seconds>,
+    pub(super) requests: Family<RequestLabels, Counter>,
+    pub(super) durations: Family<StageLabels, Histogram, fn() -> Histogram>,
+    pub(super) plugin_cpu: Family<PluginLabels, Seconds>,
     in_flight: Family<ModelLabels, Gauge>,
     responses: Family<StatusLabels, Counter>,
     connections: Gauge,
@@ -128,10 +129,12 @@ pub struct Metrics {
     workers: Family<ModelLabels, Gauge>,
     workers_busy: Family<ModelLabels, Gauge>,
     instances: Family<ModelLabels, Gauge>,
-    instances_created: Family<ModelLabels, Counter>,
-    instances_broken: Family<ModelLabels, Counter>,
+    pub(super) instances_created: Family<ModelLabels, Counter>,
+    pub(super) instances_broken: Family<ModelLabels, Counter>,
     traffic: TrafficMetrics,
-    compute: ComputeMetrics,
+    pub(super) compute: ComputeMetrics,
+    /// Plugins that each version has counted for.
+    pub(super) plugins: Mutex<BTreeMap<(String, String), BTreeSet<String>>>,
 }
 
 impl Metrics {
@@ -164,6 +167,7 @@ impl Metrics {
             traffic: TrafficMetrics::default(),
             compute: ComputeMetrics::default(),
             registry: Mutex::new(registry),
+            plugins: Mutex::default(),
         };
         metrics.register();
         Arc::new(metrics)
@@ -226,6 +230,10 @@ impl Metrics {
         version: &str,
         plugin: Option<&str>,
     ) -> GenerationMetrics {
+        if let Some(plugin) = plugin {
+            let mut plugins = self.plugins.lock().unwrap_or_else(PoisonError::into_inner);
+            plugins.entry((model.to_owned(), version.to_owned())).or_default().insert(plugin.to_owned());
+        }
         let labels = ModelLabels { model: model.to_owned(), version: version.to_owned() };
         let stage = |stage: &'static str| {
             let labels = StageLabels { model: model.to_owned(), version: version.to_owned(), stage };
@@ -293,7 +301,7 @@ impl Metrics {
         }
     }
 
-    /// Notes that a version is gone: what it uses is no longer told. What it has counted stays.
+    /// Notes that a version is gone: what it uses is no longer told. What it has counted stays until it is forgotten.
     pub fn unloaded(&self, model: &str, version: &str) {
         let labels = ModelLabels { model: model.to_owned(), version: version.to_owned() };
         self.compute.unloaded(model, version);

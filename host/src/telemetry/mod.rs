@@ -3,6 +3,7 @@
 //! Owns every metric's name and the set-up of the log. It never decides anything.
 
 mod compute;
+mod forget;
 mod logging;
 mod metrics;
 mod traffic;
