@@ -126,7 +126,7 @@ fn bad_content_replaces_nothing_says_why_and_heals() {
     replace(&repository.models().join("tiny/model.yaml"), b"workerz: {max: 2}\n");
     eventually("the reason shows", || server.state("tiny", "1").1.contains("workerz"));
     assert_eq!(answers(&server, INFER), Some(4.0));
-    replace(&repository.models().join("tiny/model.yaml"), b"workers: {max: 2}\n");
+    replace(&repository.models().join("tiny/model.yaml"), b"workers: {min: 2, max: 2}\n");
     eventually("two workers", || server.metrics().sum("nuke_workers", &[("model", "tiny")]) == 2.0);
     assert_eq!(answers(&server, INFER), Some(4.0));
 }

@@ -78,9 +78,9 @@ fn settings_change_what_serves_without_a_load() {
     });
     let workers = |server: &Server| server.metrics().sum("nuke_workers", &[("model", "tiny")]);
     for (text, count) in [
-        ("workers: {max: 3}\nqueue: {size: 5}\n", 3.0),
+        ("workers: {min: 3, max: 3}\nqueue: {size: 5}\n", 3.0),
         ("workers: {max: 1}\nqueue: {timeout: 1s}\n", 1.0),
-        ("workers: {max: 2}\nversions: all\n", 2.0),
+        ("workers: {min: 2, max: 2}\nversions: all\n", 2.0),
     ] {
         replace(&file, text.as_bytes());
         eventually(text, || workers(&server) == count);
