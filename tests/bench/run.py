@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Measures a host against baselines in the same run, and prints Markdown for docs/performance.md.
 
-    python3 tests/bench/run.py                 everything, some fifteen minutes
+    python3 tests/bench/run.py                 everything, some forty minutes
     python3 tests/bench/run.py --quick         everything, short: to see that it works, not for figures
-    python3 tests/bench/run.py --only calls    some parts: overhead, photos, calls, start, swaps
+    python3 tests/bench/run.py --only calls    some parts: overhead, photos, calls, start, swaps, traffic
 
 Needs Python alone. The sample plugins and ONNX Runtime must be there (`cargo xtask setup`, `cargo xtask
-plugins`); the host and the in-process program (which swaps do not need) are built if no --nuke and --compare
-are given. Everything is started on the loopback and ended by its process id.
+plugins`); the host, the in-process program (which swaps and traffic do not need) and the maker of components
+(which traffic alone needs) are built if no --nuke, --compare and --component are given. Everything is started on
+the loopback and ended by its process id.
 """
 
 import argparse
@@ -25,6 +26,7 @@ import overhead
 import photos
 import starts
 import swaps
+import traffic
 from processes import CORES, ROOT, Failure, compare, output
 from tables import by_name
 
@@ -49,9 +51,10 @@ PARTS = {
     "calls": ("Plugin calls and preprocessing", Calls),
     "start": ("Start and memory", starts),
     "swaps": ("Swaps under load", swaps),
+    "traffic": ("Traffic", traffic),
 }
 # What is measured from outside alone.
-WITHOUT_COMPARE = {"swaps"}
+WITHOUT_COMPARE = {"swaps", "traffic"}
 
 
 def arguments(words):
@@ -61,6 +64,7 @@ def arguments(words):
     parser.add_argument("--quick", action="store_true", help="short runs: figures of no worth")
     parser.add_argument("--nuke", type=pathlib.Path, help="the host's binary")
     parser.add_argument("--compare", type=pathlib.Path, help="the in-process program, host/benches/compare")
+    parser.add_argument("--component", type=pathlib.Path, help="the example `component` of nuke-tests")
     parser.add_argument("--plugins", type=pathlib.Path, default=ROOT / "target/plugins", help="built plugins")
     parser.add_argument("--json", type=pathlib.Path, help="also write all figures to this file")
     setup = parser.parse_args(words)
@@ -75,19 +79,24 @@ def arguments(words):
 
 def build(setup):
     """Builds what was not named."""
-    needs_compare = not set(setup.only.split(",")) <= WITHOUT_COMPARE
-    if setup.nuke and (setup.compare or not needs_compare):
-        return
-    command = ["cargo", "build", "--release", "--package", "nuke-host", "--bin", "nuke"]
-    command += ["--bench", "compare"] if needs_compare else []
-    command += ["--message-format=json-render-diagnostics"]
+    parts = set(setup.only.split(","))
+    needs_compare = not parts <= WITHOUT_COMPARE
+    if not setup.nuke or (needs_compare and not setup.compare):
+        made = cargo("--package", "nuke-host", "--bin", "nuke", *(["--bench", "compare"] if needs_compare else []))
+        setup.nuke = setup.nuke or made["nuke"]
+        setup.compare = setup.compare or made.get("compare")
+    if "traffic" in parts and not setup.component:
+        setup.component = cargo("--package", "nuke-tests", "--example", "component")["component"]
+
+
+def cargo(*what):
+    """Builds, and returns the programs by name."""
+    command = ["cargo", "build", "--release", *what, "--message-format=json-render-diagnostics"]
     built = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=False)
     if built.returncode != 0:
-        raise Failure("the host cannot be built")
+        raise Failure(f"`{' '.join(command)}` failed")
     messages = [json.loads(line) for line in built.stdout.splitlines() if line.startswith(b"{")]
-    made = {m["target"]["name"]: m["executable"] for m in messages if m.get("executable")}
-    setup.nuke = setup.nuke or pathlib.Path(made["nuke"])
-    setup.compare = setup.compare or made.get("compare")
+    return {m["target"]["name"]: pathlib.Path(m["executable"]) for m in messages if m.get("executable")}
 
 
 def ensure_plugins(setup):
