@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures a host against baselines in the same run, and prints Markdown for docs/performance.md.
 
-    python3 tests/bench/run.py                 everything, some forty minutes
+    python3 tests/bench/run.py                 everything, some fifty minutes
     python3 tests/bench/run.py --quick         everything, short: to see that it works, not for figures
     python3 tests/bench/run.py --only calls    some parts: overhead, photos, calls, start, swaps, traffic
 

@@ -2,7 +2,7 @@
 """Traffic between versions: what a slow mirror costs the primary, how a rollout ends, how soon a bandit finds the
 better arm, and what choosing a version costs a request.
 
-    python3 tests/bench/traffic.py            some fifteen minutes; as `run.py --only traffic`, with its options
+    python3 tests/bench/traffic.py            some twenty minutes; as `run.py --only traffic`, with its options
     python3 tests/bench/traffic.py --quick    short: to see that it works, not for figures
 """
 
@@ -364,8 +364,9 @@ def rollout_table(rollouts):
 
 
 def reasons(rollouts):
-    """In the host's words, the first run of each kind."""
-    return "\n".join(f"- {name}: `{runs[0]['reason']}`" for name, runs in rollouts.items())
+    """In the host's words."""
+    words = [f"- {name}: `{run['reason']}`" for name, runs in rollouts.items() for run in runs]
+    return "\n".join(dict.fromkeys(words))
 
 
 def bandit_table(runs):
