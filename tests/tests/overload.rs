@@ -54,7 +54,7 @@ fn a_queue_of_size_0_lets_none_wait_but_serves_who_finds_a_worker_free() {
     }
     thread::scope(|scope| {
         let running = loop {
-            let running = scope.spawn(|| server.post_json(path, &slow_request(1500)));
+            let running = scope.spawn(|| server.post_json(path, &slow_request(4000)));
             eventually("the worker is busy", || {
                 running.is_finished() || server.metrics().sum("nuke_workers_busy", &[]) == 1.0
             });

@@ -129,6 +129,8 @@ pub struct Gates {
     pub refusal_ratio: Option<Number>,
     /// `latency_ratio`, default 1.2: how many times as long as the stable version it may take.
     pub latency_ratio: Option<Number>,
+    /// `latency_slack`, default 1 ms: it may take so much longer whatever the ratio.
+    pub latency_slack: Duration,
     /// `latency_quantile`, default p95: at which quantile.
     pub latency_quantile: Quantile,
     /// `min_requests`, default 100: without that many of each version there is no judgement.
@@ -142,6 +144,7 @@ impl Default for Gates {
             error_ratio: Some(Number(2.0)),
             refusal_ratio: Some(Number(2.0)),
             latency_ratio: Some(Number(1.2)),
+            latency_slack: Duration::from_millis(1),
             latency_quantile: Quantile(95.0),
             min_requests: 100,
         }

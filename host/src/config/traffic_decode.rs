@@ -145,6 +145,7 @@ fn gates(section: &mut Section<'_>) -> Gates {
         error_ratio: section.take_if("error_ratio", default.error_ratio, above_one),
         refusal_ratio: section.take_if("refusal_ratio", default.refusal_ratio, above_one),
         latency_ratio: section.take_if("latency_ratio", default.latency_ratio, above_one),
+        latency_slack: section.take_in("latency_slack", default.latency_slack, Duration::ZERO..=MONTH),
         latency_quantile: section.take("latency_quantile", default.latency_quantile),
         min_requests: section.take_in("min_requests", default.min_requests, 1..=1_000_000_000),
     }

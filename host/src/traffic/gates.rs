@@ -56,7 +56,8 @@ pub(super) fn judge(gates: &Gates, canary: &Sample, stable: &Sample, log_chance:
     }
     if let Some(limit) = gates.latency_ratio {
         let quantile = gates.latency_quantile.fraction();
-        readings.push(latency_ratio(limit.get(), quantile, canary, stable, log_chance));
+        let slack = gates.latency_slack.as_nanos() as f64;
+        readings.push(latency_ratio((limit.get(), slack), quantile, canary, stable, log_chance));
     }
     readings
 }
@@ -90,14 +91,26 @@ fn ratio(
 }
 
 /// For the test, the stable version's quantile is taken as high as chance allows; the canary may exceed
-/// the limit times that as often as the quantile says.
-fn latency_ratio(limit: f64, part: f64, canary: &Sample, stable: &Sample, log_chance: f64) -> GateReading {
+/// the limit times that as often as the quantile says. A difference within the slack is none: a version that gets
+/// few requests has colder caches than one that gets many, which tells where a request takes microseconds.
+fn latency_ratio(
+    (limit, slack): (f64, f64),
+    part: f64,
+    canary: &Sample,
+    stable: &Sample,
+    log_chance: f64,
+) -> GateReading {
     let quantiles = canary.latency.quantile(part).zip(stable.latency.quantile(part));
     let measured = quantiles.map(|(canary, stable)| canary / stable.max(1.0));
+    if quantiles.is_some_and(|(canary, stable)| canary <= stable + slack) {
+        let state = GateState::Kept;
+        return GateReading { gate: "latency_ratio", limit, measured, state };
+    }
     // Half of the chance for each of the two samples.
     let log_chance = log_chance - std::f64::consts::LN_2;
     let certain = upper_bound(stable, part, log_chance).is_some_and(|bound| {
-        let (above, all) = (canary.latency.above(bound * limit) as f64, canary.latency.count() as f64);
+        let (above, all) =
+            (canary.latency.above((bound * limit).max(bound + slack)) as f64, canary.latency.count() as f64);
         log_tail(above, all, 1.0 - part) < log_chance
     });
     reading("latency_ratio", limit, measured, certain)
@@ -150,7 +163,7 @@ mod tests {
 
     fn sample(answered: u64, failed: u64, micros: impl Fn(u64) -> u64) -> Sample {
         let arm = Arm::new("a", "1", "", "a");
-        (0..answered).for_each(|at| arm.finished(Outcome::Answered, Duration::from_micros(micros(at))));
+        (0..answered).for_each(|at| arm.finished(Outcome::Answered, Duration::from_micros(10 * micros(at))));
         (0..failed).for_each(|_| arm.finished(Outcome::Failed, Duration::ZERO));
         arm.sample()
     }

@@ -27,6 +27,8 @@ pub(super) struct Window {
     pub(super) stable_before: Option<Sample>,
     looks: u32,
     next_look: u64,
+    /// How long the step had lasted when both had enough requests.
+    enough_after: Option<u64>,
     /// How the gates stand.
     pub(super) readings: Vec<GateReading>,
     /// What the step waits for.
@@ -111,6 +113,7 @@ impl Window {
 
     fn decide(&mut self, policy: &RolloutPolicy, requests: u64, held: u64) -> Verdict {
         let hold = millis(policy.hold);
+        let since_enough = held.saturating_sub(*self.enough_after.get_or_insert(held));
         if requests >= self.next_look {
             self.looks += 1;
             self.next_look = requests + requests / 5 + 1;
@@ -127,7 +130,7 @@ impl Window {
             return Verdict::Up;
         };
         let reason = reason(policy, above, self.requests);
-        if held >= hold.saturating_mul(MOST_HOLDS) {
+        if since_enough >= hold.saturating_mul(MOST_HOLDS) {
             return Verdict::RollBack(format!("{reason}, for {MOST_HOLDS} holds"));
         }
         self.waits_for = format!("more requests: {reason}, perhaps by chance");
