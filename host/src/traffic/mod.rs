@@ -14,6 +14,7 @@
 
 mod arm;
 mod bandit;
+mod command;
 mod event;
 mod gates;
 mod histogram;
@@ -30,9 +31,10 @@ mod window;
 mod tests;
 
 pub use arm::{Arm, Outcome};
+pub use command::Command;
 pub use event::{Event, EventKind};
 pub use gates::{GateReading, GateState};
-pub use model_traffic::{Command, FeedbackError, Traffic};
+pub use model_traffic::{FeedbackError, Traffic};
 pub use plan::{Choice, NoVersion};
 pub use rollout::ReadyVersion;
 pub use shadow::MirrorSlot;

@@ -12,7 +12,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::arm::Arm;
 use super::bandit::Bandit;
-use super::event::{Event, EventKind};
+use super::event::Event;
 use super::layout::{Source, Wanted};
 use super::plan::{Choice, NoVersion, Plan, Slot};
 use super::rollout::{ReadyVersion, Rollout, millis};
@@ -362,7 +362,7 @@ impl State {
         }
     }
 
-    fn digest(&self, version: &str) -> Option<&str> {
+    pub(super) fn digest(&self, version: &str) -> Option<&str> {
         self.ready.iter().find(|ready| ready.name == version).map(|ready| ready.digest.as_str())
     }
 
@@ -410,62 +410,5 @@ impl State {
             Some(mirror) if same(mirror, &arm) => Arc::clone(mirror),
             _ => Arc::new(Mirror::new(arm, policy.clone())),
         });
-    }
-}
-
-/// A command of an operator.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Command {
-    /// Ends a rollout at once: the canary is the stable version.
-    Promote,
-    /// Takes a canary back, one that was promoted included where the policy names the two versions.
-    Abort,
-    /// Tries a canary once more that was rolled back.
-    Retry,
-    /// Switches blue-green to this colour; without one, to the other one.
-    Switch(Option<Colour>),
-}
-
-impl Traffic {
-    /// Carries out a command.
-    ///
-    /// # Errors
-    /// Why it cannot be.
-    pub fn command(&self, command: Command, now: SystemTime) -> Result<Event, String> {
-        self.change(now, |state, now| match command {
-            Command::Switch(colour) => state.switch(colour),
-            _ => state.rollout_command(command, now),
-        })
-    }
-}
-
-impl State {
-    fn switch(&mut self, colour: Option<Colour>) -> Result<Event, String> {
-        let TrafficPolicy::BlueGreen { .. } = self.policy else {
-            return Err(format!("traffic is {}, not blue-green", self.policy.strategy()));
-        };
-        let colour = colour.unwrap_or(self.active.other());
-        let wanted = self.wanted.iter().find(|wanted| wanted.name == colour.as_str());
-        let version = wanted.map(|wanted| wanted.version.clone()).unwrap_or_default();
-        if self.digest(&version).is_none() {
-            return Err(format!(
-                "version {version} ({}) is not ready; nothing was switched",
-                colour.as_str()
-            ));
-        }
-        let before = std::mem::replace(&mut self.active, colour);
-        let reason = match before == colour {
-            true => format!("{} was active already", colour.as_str()),
-            false => format!("switched from {} to {} by command", before.as_str(), colour.as_str()),
-        };
-        Ok(Event::new(EventKind::Switched, &version, reason))
-    }
-
-    fn rollout_command(&mut self, command: Command, now: u64) -> Result<Event, String> {
-        let TrafficPolicy::Rollout(policy) = &self.policy else {
-            return Err(format!("traffic is {}, not a rollout", self.policy.strategy()));
-        };
-        let pair = self.source().pair(policy);
-        self.rollout.command(policy, &pair, command, now)
     }
 }

@@ -8,8 +8,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::arm::Sample;
+use super::command::Command;
 use super::event::{Event, EventKind};
-use super::model_traffic::Command;
 use super::window::{Verdict, Window};
 use crate::config::{RolloutPolicy, Share};
 use crate::repository::compare_versions;
