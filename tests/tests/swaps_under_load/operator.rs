@@ -42,11 +42,12 @@ pub(crate) enum Swap {
     ModelByReference,
     /// Both, within the quiet time.
     SharedPluginAndModel,
+    /// Traffic is pinned to the version before, which has to be loaded for it, and given back to the latest one.
+    Traffic,
 }
 
-/// All of them. A change of traffic, which swaps nothing but moves requests from one content to another, is
-/// one more kind.
-pub(crate) const SWAPS: [Swap; 12] = [
+/// All of them.
+pub(crate) const SWAPS: [Swap; 13] = [
     Swap::Model,
     Swap::Plugin,
     Swap::Both,
@@ -59,6 +60,7 @@ pub(crate) const SWAPS: [Swap; 12] = [
     Swap::SharedPluginDeletion,
     Swap::ModelByReference,
     Swap::SharedPluginAndModel,
+    Swap::Traffic,
 ];
 
 /// A version that lies in the folder.
@@ -123,7 +125,7 @@ impl<'a> Operator<'a> {
         if is_in_place && self.own.last().unwrap().is_sealed {
             self.swap(Swap::Version);
         }
-        if kind == Swap::Deletion && self.own.len() < 2 {
+        if matches!(kind, Swap::Deletion | Swap::Traffic) && self.own.len() < 2 {
             self.swap(Swap::Version);
         }
         if kind == Swap::SharedPluginDeletion && self.shared.len() < 2 {
@@ -142,6 +144,7 @@ impl<'a> Operator<'a> {
             Swap::ModelByReference => self.by_reference(true, false),
             Swap::SharedPluginAndModel => self.by_reference(true, true),
             Swap::SharedPluginDeletion => self.shared_deletion(),
+            Swap::Traffic => self.traffic(),
         };
         self.times.push((kind, began.elapsed()));
     }
@@ -303,6 +306,20 @@ impl<'a> Operator<'a> {
         let began = Instant::now();
         self.together(OWN, number, marks, None, || fs::rename(away, models).unwrap());
         self.keep(Version { number, marks, is_sealed: false, is_link: false });
+        began
+    }
+
+    fn traffic(&mut self) -> Instant {
+        let began = Instant::now();
+        let [.., before, latest] = self.own.as_slice() else { panic!("there are two versions") };
+        let (client, path) = (self.server.client(), format!("/admin/models/{OWN}/traffic"));
+        let policy = format!("{{strategy: pinned, version: '{}'}}", before.number);
+        self.together(OWN, before.number, before.marks, None, || {
+            client.request("PUT", &path).body(policy).send().expect(200);
+        });
+        self.together(OWN, latest.number, latest.marks, None, || {
+            client.request("DELETE", &path).send().expect(200);
+        });
         began
     }
 
