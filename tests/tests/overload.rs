@@ -54,6 +54,8 @@ fn a_queue_of_size_0_lets_none_wait_but_serves_who_finds_a_worker_free() {
     }
     thread::scope(|scope| {
         let running = loop {
+            // A worker counts as busy until a moment after its answer has gone out.
+            eventually("the worker is free", || server.metrics().sum("nuke_workers_busy", &[]) == 0.0);
             let running = scope.spawn(|| server.post_json(path, &slow_request(4000)));
             eventually("the worker is busy", || {
                 running.is_finished() || server.metrics().sum("nuke_workers_busy", &[]) == 1.0
