@@ -149,16 +149,19 @@ impl Fingerprint {
         Self { files, plugin }
     }
 
-    /// Whether manifests say that all of it is there: the version's own, and that of a shared plugin. Sizes
-    /// are looked at; contents are the loader's to check.
-    pub(super) fn is_complete(&self, folder: &Path) -> bool {
+    /// Whether the version's manifest says that all of it is there, and its shared plugin, if it has one, is as
+    /// whole: by a manifest too, or because it was last written more than `quiet` before `now`. Sizes are looked
+    /// at; contents are the loader's to check.
+    pub(super) fn is_complete(&self, folder: &Path, quiet: Duration, now: SystemTime) -> bool {
         let has_all = |folder: &Path| {
             let manifest = Manifest::read(folder);
             matches!(manifest, Ok(Some((manifest, _))) if manifest.check_sizes(folder).is_ok())
         };
         let plugin = match &self.plugin {
             None => true,
-            Some(Ok((path, _))) => path.parent().is_some_and(has_all),
+            Some(Ok((path, entry))) => {
+                entry.latest() <= before(now, quiet) || path.parent().is_some_and(has_all)
+            }
             Some(Err(_)) => false,
         };
         plugin && folder.is_dir() && has_all(folder)
@@ -168,11 +171,14 @@ impl Fingerprint {
     pub(super) fn has_been_still(&self, quiet: Duration, now: SystemTime) -> bool {
         let plugin = self.plugin.iter().filter_map(|plugin| plugin.as_ref().ok().map(|(_, entry)| entry));
         let latest = self.files.entries.values().chain(plugin).map(Entry::latest).max();
-        let limit =
-            now.checked_sub(quiet).and_then(|limit| limit.duration_since(SystemTime::UNIX_EPOCH).ok());
-        let limit = limit.and_then(|limit| i64::try_from(limit.as_secs()).ok()).unwrap_or(i64::MIN);
-        latest.is_none_or(|latest| latest <= limit)
+        latest.is_none_or(|latest| latest <= before(now, quiet))
     }
+}
+
+/// The second of the epoch that was `quiet` before `now`.
+fn before(now: SystemTime, quiet: Duration) -> i64 {
+    let limit = now.checked_sub(quiet).and_then(|limit| limit.duration_since(SystemTime::UNIX_EPOCH).ok());
+    limit.and_then(|limit| i64::try_from(limit.as_secs()).ok()).unwrap_or(i64::MIN)
 }
 
 /// The plugin that a version's `bundle.yaml` names; none if it cannot be read, which the loader will say.
@@ -264,7 +270,9 @@ mod tests {
 
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path();
-        let is_complete = || Fingerprint::with_plugin(version(path), None, path).is_complete(path);
+        let (quiet, now) = (Duration::from_secs(5), SystemTime::now());
+        let is_complete =
+            || Fingerprint::with_plugin(version(path), None, path).is_complete(path, quiet, now);
         let files = ["model.onnx", "labels.txt"].map(|name| (name.to_owned(), FileSum::of(b"whole"))).into();
         let manifest = Manifest::new(files).unwrap().to_json();
         std::fs::write(path.join(MANIFEST_FILE), &manifest).unwrap();
@@ -276,7 +284,13 @@ mod tests {
         assert!(is_complete());
         let reference = BundleConfig::from_text("bundle.yaml", "plugin: none@^1\n").unwrap().value.plugin;
         let with_plugin = Fingerprint::with_plugin(version(path), reference.as_ref(), path);
-        assert!(!with_plugin.is_complete(path), "its plugin is nowhere");
+        assert!(!with_plugin.is_complete(path, quiet, now), "its plugin is nowhere");
+        let plugins = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(plugins.path().join("none/1.0.0")).unwrap();
+        std::fs::write(plugins.path().join("none/1.0.0/plugin.wasm"), "bytes").unwrap();
+        let with_plugin = Fingerprint::with_plugin(version(path), reference.as_ref(), plugins.path());
+        assert!(!with_plugin.is_complete(path, quiet, now), "its plugin may still be written");
+        assert!(with_plugin.is_complete(path, quiet, now + 3 * quiet), "its plugin has long been there");
         std::fs::write(path.join(MANIFEST_FILE), &manifest[..manifest.len() / 2]).unwrap();
         assert!(!is_complete(), "the manifest is short");
         std::fs::remove_file(path.join(MANIFEST_FILE)).unwrap();

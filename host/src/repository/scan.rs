@@ -81,7 +81,7 @@ struct Known {
 
 impl Known {
     /// Looks at a version again, and opens files only if something has changed.
-    fn read(path: &Path, plugins: &Path, before: Option<Self>) -> Self {
+    fn read(path: &Path, plugins: &Path, before: Option<Self>, (quiet, now): (Duration, SystemTime)) -> Self {
         let files = Files::read(path);
         let before = before.filter(|before| before.files == files);
         let reference = match &before {
@@ -91,7 +91,7 @@ impl Known {
         let fingerprint = Fingerprint::with_plugin(files.clone(), reference.as_ref(), plugins);
         let complete = match before {
             Some(before) if before.fingerprint == fingerprint => before.complete,
-            _ => fingerprint.is_complete(path),
+            _ => fingerprint.is_complete(path, quiet, now),
         };
         Self { files, reference, fingerprint, complete }
     }
@@ -128,7 +128,7 @@ impl Scanner {
                 scan.missing.insert(key, reason.clone());
                 continue;
             }
-            let known = Known::read(&source.path, &self.plugins, self.known.remove(&key));
+            let known = Known::read(&source.path, &self.plugins, self.known.remove(&key), (self.quiet, now));
             if known.fingerprint.has_been_still(self.quiet, now) {
                 scan.old.insert(key.clone());
             }
