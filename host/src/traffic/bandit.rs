@@ -18,6 +18,8 @@ use crate::config::{BanditPolicy, Reward};
 
 /// Draws for each tick; shares are known to about 1 %.
 const DRAWS: u32 = 4096;
+/// The share from which on an arm is told to lead.
+const LEADS: f64 = 0.6;
 
 /// What is believed of the arms.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -160,7 +162,8 @@ impl Bandit {
     }
 
     fn new_leader(&mut self) -> Option<Event> {
-        let leader = self.beliefs.iter().find(|belief| belief.share > 0.5)?;
+        // Well above half: shares are drawn, and two arms that are as good would take turns at every tick.
+        let leader = self.beliefs.iter().find(|belief| belief.share > LEADS)?;
         if self.leader.as_ref() == Some(&leader.arm) {
             return None;
         }
