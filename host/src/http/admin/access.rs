@@ -3,8 +3,6 @@
 //! Owns the rule that `/admin`, loading and unloading are served only where strangers cannot reach them, and
 //! that no web page of another origin can ask by way of an operator's browser. It knows no tokens.
 
-use std::fmt;
-
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
@@ -27,16 +25,6 @@ pub enum AdminAccess {
     },
     /// None: others can reach the one listener that there is.
     Off,
-}
-
-impl fmt::Display for AdminAccess {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Shared => f.write_str("shared"),
-            Self::Own { address, .. } => f.write_str(address),
-            Self::Off => f.write_str("off"),
-        }
-    }
 }
 
 /// In front of the operator's routes at the listener of all requests.
