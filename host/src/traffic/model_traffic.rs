@@ -18,7 +18,7 @@ use super::plan::{Choice, NoVersion, Plan, Slot};
 use super::rollout::{ReadyVersion, Rollout, millis};
 use super::shadow::Mirror;
 use super::status::Remembered;
-use crate::config::{AlsoWanted, Colour, Labels, Reward, RolloutPolicy, Sticky, TrafficPolicy};
+use crate::config::{Colour, Labels, Reward, Sticky, TrafficPolicy};
 use crate::repository::compare_versions;
 
 /// See the module.
@@ -209,16 +209,6 @@ impl Traffic {
         }
         state.arm(arm)?.reward(reward);
         Ok(())
-    }
-
-    /// What has to be loaded whatever the model's `versions` say.
-    pub fn also_wanted(&self) -> AlsoWanted {
-        let state = self.lock();
-        let mut wanted = state.policy.also_wanted(&state.labels, true);
-        if let TrafficPolicy::Rollout(RolloutPolicy { pair: None, .. }) = &state.policy {
-            wanted.names.extend(state.rollout.promoted.clone());
-        }
-        wanted
     }
 
     /// What must survive a restart.
