@@ -29,13 +29,11 @@ pub(super) const SERVER: &[Later] = &[
     Later::new("auth", "authentication"),
     Later::new("cache", "an answer cache"),
     Later::new("server.grpc", "gRPC"),
-    Later::new("models[].gpu_id", "models on a GPU"),
 ];
 
 /// In `model.yaml`.
 pub(super) const MODEL: &[Later] = &[
     Later::new("cache", "an answer cache"),
-    Later::new("workers.device", "the choice of a device"),
     Later::new("workers.isolation", "workers in processes of their own"),
 ];
 

@@ -12,6 +12,7 @@
 
 mod address;
 mod batching;
+mod device;
 mod bundle;
 mod exposure;
 mod file;

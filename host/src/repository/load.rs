@@ -14,7 +14,7 @@ use super::status::LoadStage;
 use super::validation::{self, ValidationOptions};
 use super::warmup;
 use crate::config::{Capability, ModelConfig};
-use crate::model::{ModelError, ModelSession, Runtime};
+use crate::model::{Device, ModelError, ModelSession, Placement, Runtime, SessionOptions};
 use crate::pipeline::{Generation, GenerationParts, worker_range};
 use crate::plugin::{BundleContext, Plugin, PluginEngine, PluginLimits, PluginSource};
 use crate::scheduler::{Budget, SessionOpener};
@@ -63,7 +63,9 @@ impl Loader {
         progress(LoadStage::Validating);
         let content = self.read_validated(source, &settings)?;
         progress(LoadStage::Loading);
-        let (sessions, plugin) = self.open(&content, worker_range(&settings).min)?;
+        let placement = self.place(&content, &settings.workers.session)?;
+        let range = worker_range(&settings, placement.device);
+        let (sessions, plugin) = self.open(&content, &shared_by(&settings, range.max), range.min)?;
         progress(LoadStage::Warming);
         self.start(&content, sessions, plugin, settings)
     }
@@ -78,9 +80,10 @@ impl Loader {
     pub(super) fn open(
         &self,
         content: &Content,
+        options: &SessionOptions,
         workers: usize,
     ) -> Result<(Vec<ModelSession>, Option<Plugin>), String> {
-        match (self.open_sessions(content, workers), self.load_plugin(content)) {
+        match (self.open_sessions(content, options, workers), self.load_plugin(content)) {
             (Ok(sessions), Ok(plugin)) => Ok((sessions, plugin)),
             (Err(model), Err(plugin)) => Err(format!("{model}\n{plugin}")),
             (Err(reason), Ok(_)) | (Ok(_), Err(reason)) => Err(reason),
@@ -95,13 +98,17 @@ impl Loader {
         plugin: Option<Plugin>,
         settings: ModelConfig,
     ) -> Result<Generation, String> {
-        let signature = sessions.first().map(|session| Arc::clone(session.signature()));
-        let signature = signature.ok_or("workers.max is 0: a model needs at least one worker")?;
+        let first = sessions.first().ok_or("workers.max is 0: a model needs at least one worker")?;
+        let (signature, placement) = (Arc::clone(first.signature()), Arc::clone(first.placement()));
         let samples = warmup::read_samples(&content.samples, plugin.as_ref(), &signature, &content.model)?;
         warmup::warm_up_sessions(&mut sessions, &settings.warmup.batch_sizes, &samples)?;
         let metrics =
             self.metrics.generation(&content.model, &content.version, plugin.as_ref().map(Plugin::name));
-        let opener = self.opener(content, &settings);
+        let opener = self.opener(content, &settings, placement.device);
+        let (device, reason) = (placement.device, &placement.reason);
+        tracing::info!(model = content.model, version = content.version, %device, reason, "where it runs");
+        let compute = self.metrics.compute();
+        compute.runs_on(&content.model, &content.version, &device.to_string());
         let generation = Generation::start(GenerationParts {
             model: content.model.clone(),
             version: content.version.clone(),
@@ -111,9 +118,13 @@ impl Loader {
             settings,
             metrics,
             plugin,
-            compute: self.metrics.compute().generation(&content.model, &content.version),
+            compute: compute.generation(&content.model, &content.version),
             opener,
-            budget: Arc::clone(&self.budget),
+            budget: match device {
+                Device::Cpu => Arc::clone(&self.budget),
+                Device::Cuda(_) => Budget::of_a_gpu(),
+            },
+            placement,
         });
         let generation = generation.map_err(cannot_start)?;
         match warmup::warm_up(&generation, &samples) {
@@ -133,35 +144,50 @@ impl Loader {
     /// The reason, for the operator.
     pub fn open_more(&self, source: &VersionSource, serving: &Generation) -> Result<More, String> {
         let settings = source.settings.as_ref().map_err(String::clone)?;
-        let range = worker_range(settings);
+        let device = serving.placement().device;
+        let range = worker_range(settings, device);
         let count = range.min.saturating_sub(serving.scheduler().workers().0);
         if count == 0 && (range.max == range.min || serving.scheduler().can_open()) {
             return Ok(More::default());
         }
         let content = self.read_validated(source, settings)?;
-        let mut sessions = self.open_sessions(&content, count)?;
+        let options = SessionOptions { device: device.into(), ..shared_by(settings, range.max) };
+        let mut sessions = self.open_sessions(&content, &options, count)?;
         let samples =
             warmup::read_samples(&content.samples, serving.plugin(), serving.signature(), &source.model)?;
         warmup::warm_up_sessions(&mut sessions, &settings.warmup.batch_sizes, &samples)?;
-        Ok(More { sessions, opener: self.opener(&content, settings) })
+        Ok(More { sessions, opener: self.opener(&content, settings, device) })
     }
 
     /// What opens further sessions, if there may be any. It keeps the model's bytes in memory, once.
-    fn opener(&self, content: &Content, settings: &ModelConfig) -> Option<SessionOpener> {
-        let range = worker_range(settings);
+    fn opener(&self, content: &Content, settings: &ModelConfig, device: Device) -> Option<SessionOpener> {
+        let range = worker_range(settings, device);
         if range.max <= range.min {
             return None;
         }
         let (runtime, source) = (Arc::clone(&self.runtime), content.source.clone());
         let path = content.model_path.clone();
+        let options = SessionOptions { device: device.into(), ..shared_by(settings, range.max) };
         Some(SessionOpener::new(move || {
-            ModelSession::open(&runtime, &source).map_err(|error| format!("{path}: {error}"))
+            ModelSession::open(&runtime, &source, &options).map_err(|error| format!("{path}: {error}"))
         }))
     }
 
-    fn open_sessions(&self, content: &Content, count: usize) -> Result<Vec<ModelSession>, String> {
+    /// Decides where the model runs.
+    fn place(&self, content: &Content, options: &SessionOptions) -> Result<Arc<Placement>, String> {
+        let placed = content.source.placement(&self.runtime, options);
+        placed.map_err(|error| format!("{}: {error}", content.model_path))
+    }
+
+    fn open_sessions(
+        &self,
+        content: &Content,
+        options: &SessionOptions,
+        count: usize,
+    ) -> Result<Vec<ModelSession>, String> {
+        let open = |_| ModelSession::open(&self.runtime, &content.source, options);
         let refused = |error: ModelError| format!("{}: {error}", content.model_path);
-        (0..count).map(|_| ModelSession::open(&self.runtime, &content.source).map_err(refused)).collect()
+        (0..count).map(open).collect::<Result<_, _>>().map_err(refused)
     }
 
     fn load_plugin(&self, content: &Content) -> Result<Option<Plugin>, String> {
@@ -192,6 +218,13 @@ pub struct More {
     pub sessions: Vec<ModelSession>,
     /// Opens those that may be needed later.
     pub opener: Option<SessionOpener>,
+}
+
+/// How the sessions of a model are opened that may have so many workers. A single one is better off with weights
+/// of its own: ONNX Runtime then keeps only what its kernels need of them.
+fn shared_by(settings: &ModelConfig, workers: usize) -> SessionOptions {
+    let options = settings.workers.session.clone();
+    SessionOptions { share_weights: options.share_weights && workers > 1, ..options }
 }
 
 pub(super) fn cannot_start(error: std::io::Error) -> String {

@@ -2,7 +2,8 @@
 //!
 //! Owns their names and labels. A generation resolves its series once.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -27,6 +28,13 @@ struct DirectionLabels {
     direction: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DeviceLabels {
+    model: String,
+    version: String,
+    device: String,
+}
+
 /// The families of all generations.
 #[derive(Debug)]
 pub struct ComputeMetrics {
@@ -36,6 +44,9 @@ pub struct ComputeMetrics {
     stopped: Family<Labels, Counter>,
     retried: Family<Labels, Counter>,
     steps: Family<DirectionLabels, Counter>,
+    devices: Family<DeviceLabels, Gauge>,
+    /// The series of `devices` that each version has.
+    placed: Mutex<BTreeMap<(String, String), DeviceLabels>>,
 }
 
 impl Default for ComputeMetrics {
@@ -47,6 +58,8 @@ impl Default for ComputeMetrics {
             stopped: Family::default(),
             retried: Family::default(),
             steps: Family::default(),
+            devices: Family::default(),
+            placed: Mutex::default(),
         }
     }
 }
@@ -74,6 +87,7 @@ impl ComputeMetrics {
             "Batches that failed and were run again request by request",
             self.retried.clone(),
         );
+        registry.register("model_device", "1 for the device that a version runs on", self.devices.clone());
         registry.register("worker_steps", "Workers that were added (out) or ended (in)", self.steps.clone());
     }
 
@@ -95,8 +109,29 @@ impl ComputeMetrics {
         })
     }
 
+    /// A version runs on this device from now on, and on no other.
+    pub fn runs_on(&self, model: &str, version: &str, device: &str) {
+        let (model, version) = (model.to_owned(), version.to_owned());
+        let labels = DeviceLabels { model: model.clone(), version: version.clone(), device: device.to_owned() };
+        let mut placed = self.placed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(before) = placed.insert((model, version), labels.clone())
+            && before != labels
+        {
+            self.devices.remove(&before);
+        }
+        self.devices.get_or_create_owned(&labels).set(1);
+    }
+
+    fn runs_nowhere(&self, model: &str, version: &str) {
+        let mut placed = self.placed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(labels) = placed.remove(&(model.to_owned(), version.to_owned())) {
+            self.devices.remove(&labels);
+        }
+    }
+
     pub(super) fn forget(&self, model: &str, version: &str) {
         let labels = Labels { model: model.to_owned(), version: version.to_owned() };
+        self.runs_nowhere(model, version);
         self.runs.remove(&labels);
         self.limits.remove(&labels);
         for counters in [&self.expired, &self.stopped, &self.retried] {
@@ -109,6 +144,7 @@ impl ComputeMetrics {
     }
 
     pub(super) fn unloaded(&self, model: &str, version: &str) {
+        self.runs_nowhere(model, version);
         self.limits.remove(&Labels { model: model.to_owned(), version: version.to_owned() });
     }
 }

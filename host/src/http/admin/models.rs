@@ -47,6 +47,12 @@ fn entry(version: &str, status: &VersionStatus) -> Value {
     if let Some(generation) = status.generation() {
         let (workers, busy) = generation.scheduler().workers();
         entry["workers"] = json!({"count": workers, "busy": busy});
+        let placement = generation.placement();
+        entry["device"] = json!({
+            "name": placement.device.to_string(),
+            "reason": placement.reason,
+            "nodes": placement.nodes,
+        });
         entry["queue"] = json!(generation.scheduler().waiting());
         entry["plugin"] = json!(generation.plugin().map(crate::plugin::Plugin::name));
     }

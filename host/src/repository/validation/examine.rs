@@ -23,7 +23,7 @@ pub(super) fn examine(
     stage: impl Fn(&str),
 ) -> Result<Vec<String>, String> {
     stage("it opened the model and the plugin");
-    let (mut sessions, plugin) = loader.open(content, 1)?;
+    let (mut sessions, plugin) = loader.open(content, &settings.workers.session, 1)?;
     stage("it ran the model on zeros");
     let mut warnings = Vec::new();
     for session in &mut sessions {
