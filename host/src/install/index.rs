@@ -77,7 +77,7 @@ fn with_secret_of(index: &str, target: String) -> String {
         return target;
     };
     if full != bare && authority(&target).as_deref() == Some(bare.as_str()) {
-        return target.replacen(&bare, &full, 1);
+        return target.replacen(&format!("://{bare}"), &format!("://{full}"), 1);
     }
     target
 }

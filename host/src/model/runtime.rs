@@ -145,6 +145,9 @@ fn find_among(places: Vec<PathBuf>) -> Result<PathBuf, RuntimeError> {
     Err(RuntimeError::Missing { looked: looked.join(", ") })
 }
 
+/// What a shared library begins with: ELF, and both forms of Mach-O.
+const LIBRARIES: [&[u8]; 3] = [b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe"];
+
 /// The loader maps a library into memory, and a process that touches what a cut-short file lacks dies by
 /// SIGBUS: so an ELF file's own table of sections has to lie within the file.
 fn refuse_cut_short(library: &Path) -> Result<(), String> {
@@ -156,6 +159,9 @@ fn refuse_cut_short(library: &Path) -> Result<(), String> {
     file.take(64).read_to_end(&mut header).map_err(|error| error.to_string())?;
     // Other formats, and ELF of other widths, are left to the loader.
     let is_elf64 = header.starts_with(b"\x7fELF\x02\x01") && header.len() == 64;
+    if !LIBRARIES.iter().any(|magic| header.starts_with(magic)) {
+        return Err("the file is no shared library".to_owned());
+    }
     let (Some(offset), Some(size), Some(count)) =
         (header.get(0x28..0x30), header.get(0x3a..0x3c), header.get(0x3c..0x3e))
     else {

@@ -282,7 +282,7 @@ mod tests {
 
     #[test]
     fn requests_are_put_behind_each_other() {
-        for model in ["tiny", "items"] {
+        for model in ["tiny", "vector_fp32", "identity_fp32"] {
             let mut both = Both::open(model);
             let requests: Vec<_> = [(1, 1), (4, 2), (2, 3)].iter().map(|&(items, tag)| both.request(items, tag)).collect();
             let requests: Vec<&[Tensor]> = requests.iter().map(Vec::as_slice).collect();

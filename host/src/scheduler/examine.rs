@@ -1,7 +1,7 @@
 //! What a model makes of batches: found out by running it, before it serves.
 //!
 //! Owns two questions. May requests share a run: is an item's answer the same whoever it runs with? And what
-//! is gained by it: which size costs the least processor time for each item? An open first dimension proves
+//! is gained by it: which size costs the least processor time for each item, or on a GPU the least time? An open first dimension proves
 //! neither: it may be a sequence's length, and large convolutions run slower in batches.
 
 use std::fmt;
@@ -12,10 +12,12 @@ use rustix::time::{ClockId, clock_gettime};
 use super::samples;
 use crate::error::Error;
 use crate::model::tensor::Tensor;
-use crate::model::{ModelSession, split};
+use crate::model::{Device, ModelSession, split};
 
 /// Sizes that are tried, in this order; what lies beyond gains little on a processor.
 const SIZES: [usize; 5] = [2, 4, 8, 16, 32];
+/// Sizes that are tried after those on a GPU, which small ones leave idle.
+const GPU_SIZES: [usize; 2] = [64, 128];
 /// What open dimensions other than the first are tried with.
 const OPEN: [usize; 3] = [8, 1, 224];
 /// Runs of one size, and how long they may take together.
@@ -134,7 +136,9 @@ fn prove(
 fn best_size(session: &mut ModelSession, first: &[Tensor], second: &[Tensor]) -> usize {
     let began = Instant::now();
     let mut costs = Vec::new();
-    for size in std::iter::once(1).chain(SIZES) {
+    let is_on_cores = session.placement().device == Device::Cpu;
+    let larger = GPU_SIZES.into_iter().filter(|_| !is_on_cores);
+    for size in std::iter::once(1).chain(SIZES).chain(larger) {
         let items: Vec<&[Tensor]> = [first, second].into_iter().cycle().take(size).collect();
         let Some(cost) = cost(session, &items) else {
             break;
@@ -176,8 +180,10 @@ fn cost(session: &mut ModelSession, items: &[&[Tensor]]) -> Option<f64> {
     let mut least = f64::INFINITY;
     // The first run of a size grows the session's memory; it counts only if there is no time for another.
     for run in 0..RUNS {
-        // With one thread for each run, the thread's own time does not depend on who else computes.
-        let clock = if session.threads() == 1 { ClockId::ThreadCPUTime } else { ClockId::Monotonic };
+        // With one thread for each run, the thread's own time does not depend on who else computes. A device's
+        // time is nobody's thread's.
+        let own = session.threads() == 1 && session.placement().device == Device::Cpu;
+        let clock = if own { ClockId::ThreadCPUTime } else { ClockId::Monotonic };
         let start = seconds(clock);
         session.run_batch(items, &[], None).ok()?;
         least = least.min(seconds(clock) - start);
