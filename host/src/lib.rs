@@ -21,6 +21,7 @@ pub mod config;
 pub mod error;
 pub mod http;
 pub mod install;
+mod memory;
 pub mod model;
 pub mod paths;
 pub mod pipeline;

@@ -15,6 +15,7 @@ import pathlib
 import shutil
 import sys
 import tempfile
+import time
 
 from processes import ROOT, Failure, Host, load, memory_mib
 from tables import figure, table
@@ -85,7 +86,7 @@ def weights(setup, folder):
             with Host(setup, model.models, folder / "host.log", folder / "cache") as host:
                 ask(host, 1, 4 * workers)
                 seen = memory_mib(host.pid)
-                rows.append([workers, "shared" if shared else "each its own", seen["rss"], proportional_mib(host.pid), seen["own"]])
+                rows.append([workers, "shared" if shared else "each its own", seen["rss"], proportional_mib(host.pid), seen["own"], host.ready_after])
     return rows
 
 
@@ -96,8 +97,11 @@ def arenas(setup, folder):
         model = Model(folder / "models", setup.model, {"arena": arena, "device": "cpu"})
         with Host(setup, model.models, folder / "host.log", folder / "cache") as host:
             ask(host, 1, 20)
+            time.sleep(2)
             before = memory_mib(host.pid)["own"]
             ask(host, LARGE)
+            # What was freed is given back a moment later.
+            time.sleep(2)
             after = memory_mib(host.pid)["own"]
             ask(host, 1, 20)
             rows.append([name, before, after, memory_mib(host.pid)["own"]])
@@ -112,7 +116,7 @@ def latencies(setup, folder):
             model = Model(folder / "models", TINY, {"arena": arena, "device": "cpu"})
             with Host(setup, model.models, folder / "host.log", folder / "cache", ("log.access=false",)) as host:
                 row = load(setup, "--url", host.url, "--infer", "model", "--duration", setup.duration, "--concurrency", 1)
-                seen[name].append(row["measured"]["latency_us"]["p50"])
+                seen[name].append(row["measured"]["service_time"]["p50_us"])
     return [[name, min(values), sorted(values)[len(values) // 2], max(values)] for name, values in seen.items()]
 
 
@@ -131,7 +135,7 @@ def main():
         setup.plugins.mkdir()
         size = setup.model.stat().st_size / 1e6
         print(f"{setup.model.name}, {figure(size)} MB; MiB after {4} requests for each worker\n")
-        print(table(["workers", "weights", "resident", "proportional", "of it not files"], weights(setup, folder)))
+        print(table(["workers", "weights", "resident", "proportional", "of it not files", "to ready, s"], weights(setup, folder)))
         columns = ["arena", "before", f"after {LARGE} items", "20 requests later"]
         print(f"\nOne worker; MiB that are not files\n\n{table(columns, arenas(setup, folder))}")
         columns = ["arena", "least", "median", "most"]

@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 
 use ort::ep;
+use ort::logging::LogLevel;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::session::{Session, SessionInputValue};
 
@@ -172,11 +173,62 @@ pub(super) fn open(
             reason: provider::explain(error.message(), number, runtime.library()),
         },
     };
-    let mut builder = builder(runtime, source, options, device).map_err(refused)?;
-    let session = builder.commit_from_memory(source.model()).map_err(refused)?;
+    let session = match open_shared(runtime, source, options, device) {
+        Some(session) => session,
+        None => {
+            let mut builder = builder(runtime, source, options, device).map_err(refused)?;
+            builder.commit_from_memory(source.model()).map_err(refused)?
+        }
+    };
     let signature =
         Signature { inputs: specs("input", session.inputs())?, outputs: specs("output", session.outputs())? };
     Ok((session, signature))
+}
+
+/// A session whose weights are those of all other sessions of the model, if they are to be shared and can be. A
+/// GPU has a copy of its own for each session.
+fn open_shared(
+    runtime: &Runtime,
+    source: &ModelSource,
+    options: &SessionOptions,
+    device: Device,
+) -> Option<Session> {
+    if !options.share_weights || device != Device::Cpu {
+        return None;
+    }
+    let shared = source.shared_weights().get(|| optimised(runtime, source, options))?;
+    let opened = builder(runtime, source, options, device)
+        .and_then(|builder| shared.lend(builder))
+        .and_then(|mut builder| builder.commit_from_memory(&shared.model));
+    opened.inspect_err(|error| tracing::warn!(%error, "a session has weights of its own")).ok()
+}
+
+/// The model as ONNX Runtime optimises it, by way of memory that only looks like a file.
+#[cfg(target_os = "linux")]
+fn optimised(runtime: &Runtime, source: &ModelSource, options: &SessionOptions) -> Result<Vec<u8>, String> {
+    use std::io::Read as _;
+    use std::os::fd::AsRawFd as _;
+
+    use rustix::fs::{MemfdFlags, memfd_create};
+
+    let memory = memfd_create("nuke-model", MemfdFlags::CLOEXEC).map_err(|error| error.to_string())?;
+    let path = format!("/proc/self/fd/{}", memory.as_raw_fd());
+    let opened = builder(runtime, source, options, Device::Cpu)
+        .and_then(|builder| Ok(builder.with_optimized_model_path(&path)?))
+        // It warns that the model is for this machine alone.
+        .and_then(|builder| Ok(builder.with_log_level(LogLevel::Error)?))
+        .and_then(|mut builder| builder.commit_from_memory(source.model()));
+    drop(opened.map_err(|error| one_line(error.message()))?);
+    let mut model = Vec::new();
+    let mut file = std::fs::File::open(&path).map_err(|error| error.to_string())?;
+    file.read_to_end(&mut model).map_err(|error| error.to_string())?;
+    Ok(model)
+}
+
+/// Other systems have no such memory.
+#[cfg(not(target_os = "linux"))]
+fn optimised(_: &Runtime, _: &ModelSource, _: &SessionOptions) -> Result<Vec<u8>, String> {
+    Err("weights are shared on Linux only".to_owned())
 }
 
 fn builder(
@@ -202,10 +254,6 @@ fn builder(
         .with_config_entry("session.load_model_format", "ONNX")?;
     for (location, bytes) in source.external() {
         builder = builder.with_external_initializer_file_in_memory(PathBuf::from(location), bytes.clone())?;
-    }
-    // A GPU has a copy of its own for each session.
-    if options.share_weights && device == Device::Cpu {
-        builder = source.shared_weights().lend(builder, source.model())?;
     }
     Ok(builder)
 }

@@ -25,12 +25,14 @@ type Field<'a> = (u64, Content<'a>);
 #[derive(Debug)]
 pub(super) struct Fields<'a> {
     bytes: &'a [u8],
+    /// Where the field begins that was read last.
+    from: usize,
     at: usize,
 }
 
 impl<'a> Fields<'a> {
     pub(super) const fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0 }
+        Self { bytes, from: 0, at: 0 }
     }
 
     /// The next field.
@@ -38,6 +40,7 @@ impl<'a> Fields<'a> {
         if self.at >= self.bytes.len() {
             return Ok(None);
         }
+        self.from = self.at;
         let tag = self.number()?;
         // Readers differ in what they make of more than 32 bits, or of field 0: neither is written by any.
         if tag > u64::from(u32::MAX) || tag >> 3 == 0 {
@@ -60,6 +63,11 @@ impl<'a> Fields<'a> {
             _ => return Err(CutShort(self.at)),
         };
         Ok(Some((tag >> 3, content)))
+    }
+
+    /// All of the field that was read last, with its tag.
+    pub(super) fn whole(&self) -> &'a [u8] {
+        self.bytes.get(self.from..self.at).unwrap_or_default()
     }
 
     /// The next number, where numbers follow each other without fields; `None` at the end.
@@ -88,5 +96,39 @@ impl<'a> Fields<'a> {
         let taken = &self.bytes[self.at..end];
         self.at = end;
         Ok(taken)
+    }
+}
+
+/// Writes a field that has bytes.
+pub(super) fn write(to: &mut Vec<u8>, field: u64, bytes: &[u8]) {
+    for mut number in [field << 3 | 2, bytes.len() as u64] {
+        while number > 0x7f {
+            to.push((number & 0x7f) as u8 | 0x80);
+            number >>= 7;
+        }
+        to.push(number as u8);
+    }
+    to.extend_from_slice(bytes);
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(fields in prop::collection::vec((1_u64..3000, prop::collection::vec(any::<u8>(), 0..300)), 0..20)) {
+            let mut bytes = Vec::new();
+            fields.iter().for_each(|(field, content)| write(&mut bytes, *field, content));
+            let (mut read, mut whole, mut reader) = (Vec::new(), Vec::new(), Fields::new(&bytes));
+            while let Some((field, Content::Bytes(content))) = reader.next().unwrap() {
+                read.push((field, content.to_vec()));
+                whole.extend_from_slice(reader.whole());
+            }
+            prop_assert_eq!(read, fields);
+            prop_assert_eq!(whole, bytes);
+        }
     }
 }

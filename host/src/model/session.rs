@@ -250,7 +250,9 @@ impl ModelSession {
             Device::Cuda(number) => format!("gpu:{number}"),
         };
         let options = stop.shrinking(&arenas)?;
-        self.run_with(requests, wanted, &options)
+        let outcome = self.run_with(requests, wanted, &options);
+        crate::memory::trim_now();
+        outcome
     }
 
     fn run_with(

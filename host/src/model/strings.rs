@@ -2,7 +2,7 @@
 //!
 //! Owns the two conversions, over the C interface: the wrapper's own take and give UTF-8 without NUL
 //! bytes only, while the protocol's BYTES are any bytes. All `unsafe` code of the host is in here and in
-//! `staging.rs`, but for one call in `repository/memory.rs`.
+//! `staging.rs`, but for one call in `memory.rs`.
 #![allow(unsafe_code)]
 
 use std::ffi::{c_char, c_void};

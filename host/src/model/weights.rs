@@ -1,56 +1,129 @@
 //! A model's weights in memory, once for all of its sessions.
 //!
-//! Owns the tensors that are handed to ONNX Runtime instead of its own copies, and what it makes of them for its
-//! kernels, which it then makes once. Only large initializers of the main graph are shared: each has a price,
-//! too.
+//! Owns the form in which that is possible: the model as ONNX Runtime has optimised it, since it is optimised
+//! weights that sessions hold; its large initializers as tensors that are handed to each session; and the rest,
+//! which is small and opens quickly. What kernels pack of shared weights is made once, too.
 
 use std::sync::{Arc, OnceLock};
 
 use bytemuck::Pod;
 use half::{bf16, f16};
-use ort::session::builder::{PrepackedWeights, SessionBuilder};
+use ort::session::builder::{GraphOptimizationLevel, PrepackedWeights, SessionBuilder};
 use ort::value::{DynValue, PrimitiveTensorElementType, Tensor as OrtTensor};
 
-use super::protobuf::{Content, CutShort, Fields};
+use super::protobuf::{self, Content, CutShort, Fields};
 
 /// Bytes from which on a tensor is worth it.
 const LARGE: usize = 4 << 10;
+/// Fields of ONNX's messages (onnx.proto3 of ONNX 1.19).
+const GRAPH: u64 = 7;
+const INITIALIZER: u64 = 5;
+const RAW_DATA: u64 = 9;
+const EXTERNAL_DATA: u64 = 13;
+const DATA_LOCATION: u64 = 14;
+/// A file that is nowhere: each tensor that names it is handed in.
+const HANDED_IN: &str = "handed-in";
 
 /// What the sessions of one model share. Made with the first session that asks for it.
 #[derive(Debug, Default)]
-pub(super) struct SharedWeights(OnceLock<Result<Shared, String>>);
+pub(super) struct SharedWeights(OnceLock<Option<Shared>>);
 
+/// See the module.
 #[derive(Debug)]
-struct Shared {
-    prepacked: PrepackedWeights,
+pub(super) struct Shared {
+    /// The optimised model without its large initializers.
+    pub(super) model: Vec<u8>,
     tensors: Vec<(String, Arc<DynValue>)>,
+    prepacked: PrepackedWeights,
 }
 
 impl SharedWeights {
-    /// Hands them to a session that is to be opened. A model of which none can be shared opens as it is.
+    /// What is shared; `None` if nothing is worth it or can be. `optimised` gives the model as ONNX Runtime
+    /// has optimised it, the first time.
+    pub(super) fn get(&self, optimised: impl FnOnce() -> Result<Vec<u8>, String>) -> Option<&Shared> {
+        let shared = self.0.get_or_init(|| {
+            let made = optimised().and_then(|model| Shared::new(&model).map_err(|error| error.to_string()));
+            made.unwrap_or_else(|reason| {
+                tracing::debug!(reason, "weights are not shared");
+                None
+            })
+        });
+        shared.as_ref()
+    }
+}
+
+impl Shared {
+    fn new(model: &[u8]) -> Result<Option<Self>, CutShort> {
+        let value = |tensor: &Initializer<'_>| Some((tensor.name.to_owned(), Arc::new(tensor.to_value()?)));
+        let tensors: Vec<_> = initializers(model)?.iter().filter_map(value).collect();
+        if tensors.is_empty() {
+            return Ok(None);
+        }
+        let is_shared = |name: &str| tensors.iter().any(|(shared, _)| shared == name);
+        let model = without(model, &is_shared)?;
+        Ok(Some(Self { model, tensors, prepacked: PrepackedWeights::new() }))
+    }
+
+    /// Hands the weights to a session that is to be opened from [`model`](Self::model).
     ///
     /// # Errors
     /// ONNX Runtime's.
-    pub(super) fn lend(&self, mut builder: SessionBuilder, model: &[u8]) -> Result<SessionBuilder, ort::Error> {
-        let shared = self.0.get_or_init(|| {
-            let tensors = initializers(model).map_err(|error| error.to_string())?;
-            let value = |tensor: &Initializer<'_>| Some((tensor.name.to_owned(), Arc::new(tensor.to_value()?)));
-            let tensors: Vec<_> = tensors.iter().filter_map(value).collect();
-            Ok(Shared { prepacked: PrepackedWeights::new(), tensors })
-        });
-        let shared = match shared {
-            Ok(shared) if !shared.tensors.is_empty() => shared,
-            Ok(_) => return Ok(builder),
-            Err(reason) => {
-                tracing::debug!(reason, "weights are not shared");
-                return Ok(builder);
-            }
-        };
-        for (name, value) in &shared.tensors {
+    pub(super) fn lend(&self, mut builder: SessionBuilder) -> Result<SessionBuilder, ort::Error> {
+        for (name, value) in &self.tensors {
+            // The first is what a session computes with, the second what it believes to have read.
             builder = builder.with_initializer(name, Arc::clone(value))?;
+            builder = builder.with_external_initializer(name, Arc::clone(value))?;
         }
-        Ok(builder.with_prepacked_weights(&shared.prepacked)?)
+        // It has been optimised.
+        let builder = builder.with_optimization_level(GraphOptimizationLevel::Disable)?;
+        Ok(builder.with_prepacked_weights(&self.prepacked)?)
     }
+}
+
+/// A model in which the elements of these initializers lie elsewhere.
+fn without(model: &[u8], is_shared: &impl Fn(&str) -> bool) -> Result<Vec<u8>, CutShort> {
+    let (mut lean, mut fields) = (Vec::new(), Fields::new(model));
+    while let Some((field, content)) = fields.next()? {
+        match (field, content) {
+            (GRAPH, Content::Bytes(graph)) => {
+                protobuf::write(&mut lean, GRAPH, &graph_without(graph, is_shared)?);
+            }
+            _ => lean.extend_from_slice(fields.whole()),
+        }
+    }
+    Ok(lean)
+}
+
+fn graph_without(graph: &[u8], is_shared: &impl Fn(&str) -> bool) -> Result<Vec<u8>, CutShort> {
+    let (mut lean, mut fields) = (Vec::new(), Fields::new(graph));
+    while let Some((field, content)) = fields.next()? {
+        let found = match (field, content) {
+            (INITIALIZER, Content::Bytes(tensor)) => initializer(tensor)?.map(|found| (tensor, found)),
+            _ => None,
+        };
+        match found.filter(|(_, found)| is_shared(found.name)) {
+            Some((tensor, _)) => protobuf::write(&mut lean, INITIALIZER, &elsewhere(tensor)?),
+            None => lean.extend_from_slice(fields.whole()),
+        }
+    }
+    Ok(lean)
+}
+
+/// A tensor whose elements lie elsewhere.
+fn elsewhere(tensor: &[u8]) -> Result<Vec<u8>, CutShort> {
+    let (mut lean, mut fields) = (Vec::new(), Fields::new(tensor));
+    while let Some((field, _)) = fields.next()? {
+        if field != RAW_DATA {
+            lean.extend_from_slice(fields.whole());
+        }
+    }
+    let mut entry = Vec::new();
+    protobuf::write(&mut entry, 1, b"location");
+    protobuf::write(&mut entry, 2, HANDED_IN.as_bytes());
+    protobuf::write(&mut lean, EXTERNAL_DATA, &entry);
+    // The number 1: in a file.
+    lean.extend_from_slice(&[(DATA_LOCATION << 3) as u8, 1]);
+    Ok(lean)
 }
 
 /// An initializer of the main graph whose elements lie in the model as they are in memory.
@@ -63,16 +136,16 @@ struct Initializer<'a> {
     data: &'a [u8],
 }
 
-/// The large initializers of a model's main graph (field numbers: onnx.proto3 of ONNX 1.19).
+/// The large initializers of a model's main graph.
 fn initializers(model: &[u8]) -> Result<Vec<Initializer<'_>>, CutShort> {
     let (mut found, mut fields) = (Vec::new(), Fields::new(model));
     while let Some((field, content)) = fields.next()? {
-        let (7, Content::Bytes(graph)) = (field, content) else {
+        let (GRAPH, Content::Bytes(graph)) = (field, content) else {
             continue;
         };
         let mut fields = Fields::new(graph);
         while let Some((field, content)) = fields.next()? {
-            if let (5, Content::Bytes(tensor)) = (field, content) {
+            if let (INITIALIZER, Content::Bytes(tensor)) = (field, content) {
                 found.extend(initializer(tensor)?);
             }
         }
@@ -98,9 +171,9 @@ fn initializer(tensor: &[u8]) -> Result<Option<Initializer<'_>>, CutShort> {
             }
             (2, Content::Number(number)) => datatype = number,
             (8, Content::Bytes(text)) => name = std::str::from_utf8(text).unwrap_or_default(),
-            (9, Content::Bytes(bytes)) => data = Some(bytes),
-            // Elements in another file: those are mapped by ONNX Runtime as they are handed in.
-            (13 | 14, _) => return Ok(None),
+            (RAW_DATA, Content::Bytes(bytes)) => data = Some(bytes),
+            // It is elsewhere already, or may be.
+            (EXTERNAL_DATA | DATA_LOCATION, _) => return Ok(None),
             _ => {}
         }
     }
@@ -145,15 +218,10 @@ mod tests {
 
     use super::*;
 
-    fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
-        let mut length = bytes.len();
-        let mut field = vec![number << 3 | 2];
-        while length > 127 {
-            field.push(u8::try_from(length & 127).unwrap() | 128);
-            length >>= 7;
-        }
-        field.push(u8::try_from(length).unwrap());
-        [field, bytes.to_vec()].concat()
+    fn field(number: u64, bytes: &[u8]) -> Vec<u8> {
+        let mut field = Vec::new();
+        protobuf::write(&mut field, number, bytes);
+        field
     }
 
     fn tensor(name: &str, dims: &[u8], datatype: u8, data: &[u8]) -> Vec<u8> {
@@ -183,6 +251,21 @@ mod tests {
     }
 
     #[test]
+    fn what_is_shared_is_taken_out_and_all_else_stays() {
+        let data = vec![1; 4096];
+        let (shared, small) = (tensor("a", &[64, 64], 3, &data), tensor("b", &[4], 2, &[0; 4]));
+        let node = field(1, b"a node");
+        let whole = [field(7, &[node.clone(), field(5, &shared), field(5, &small)].concat()), field(2, b"maker")].concat();
+        let lean = without(&whole, &|name| name == "a").unwrap();
+        let entry = field(13, &[field(1, b"location"), field(2, b"handed-in")].concat());
+        let lean_tensor = [field(1, &[64, 64]), vec![2 << 3, 3], field(8, b"a"), entry, vec![14 << 3, 1]].concat();
+        let expected =
+            [field(7, &[node, field(5, &lean_tensor), field(5, &small)].concat()), field(2, b"maker")].concat();
+        assert_eq!(lean, expected);
+        assert_eq!(without(&whole, &|_| false).unwrap(), whole);
+    }
+
+    #[test]
     fn a_shape_that_does_not_go_with_the_bytes_is_left_to_onnx_runtime() {
         drop(crate::scheduler::testing::runtime());
         let data = vec![0; 4096];
@@ -197,12 +280,12 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), at in 0_usize..4096) {
-            let _any = initializers(&bytes);
+            let _any = (initializers(&bytes), without(&bytes, &|_| true));
             let mut whole = model(&[tensor("a", &[64, 64], 3, &vec![1; 4096])]);
             for (place, byte) in whole.iter_mut().skip(at).zip(bytes) {
                 *place = byte;
             }
-            let _any = initializers(&whole);
+            let _any = (initializers(&whole), without(&whole, &|_| true));
         }
     }
 }

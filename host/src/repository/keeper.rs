@@ -19,10 +19,10 @@ use super::fingerprint::Fingerprint;
 use super::hints::Hints;
 use super::index::ModelIndex;
 use super::load::{Loader, More};
-use super::memory::Trim;
 use super::reconcile::{Outcome, Reconciler, Work};
 use super::scan::{Key, Scan, Scanner};
 use super::status::{Draining, LoadStage};
+use crate::memory::Trim;
 use crate::config::{ModelConfig, ModelEntry, Watch};
 use crate::pipeline::Generation;
 

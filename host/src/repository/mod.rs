@@ -18,7 +18,6 @@ mod keeper;
 mod layout;
 mod load;
 mod manifest;
-mod memory;
 mod publish;
 mod reconcile;
 mod scan;
