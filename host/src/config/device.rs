@@ -98,7 +98,11 @@ impl Text for Count {
     }
 
     fn parse(text: &str) -> Result<Self, Wrong> {
-        if text == "auto" { Ok(Self(None)) } else { <usize as Text>::parse(text).map(|count| Self(Some(count))) }
+        if text == "auto" {
+            Ok(Self(None))
+        } else {
+            <usize as Text>::parse(text).map(|count| Self(Some(count)))
+        }
     }
 
     fn show(&self) -> String {
@@ -123,7 +127,20 @@ mod tests {
         assert_eq!(parse("cpu"), Some(DeviceWish::Cpu));
         assert_eq!(parse("cuda:0"), Some(DeviceWish::Cuda(0)));
         assert_eq!(parse("cuda:15"), Some(DeviceWish::Cuda(15)));
-        for wrong in ["", "CPU", "cuda", "gpu", "cuda:", "cuda:-1", "cuda:+1", "cuda:1024", "cuda:0x1", "cuda: 1", "rocm:0", "0"] {
+        for wrong in [
+            "",
+            "CPU",
+            "cuda",
+            "gpu",
+            "cuda:",
+            "cuda:-1",
+            "cuda:+1",
+            "cuda:1024",
+            "cuda:0x1",
+            "cuda: 1",
+            "rocm:0",
+            "0",
+        ] {
             assert_eq!(parse(wrong), None, "{wrong}");
         }
     }
@@ -153,7 +170,10 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         for (text, words) in [
-            ("{device: cuda}", "workers.device: expected auto, cpu, or a GPU like cuda:0, got 'cuda'; did you mean 'cuda:0'?"),
+            (
+                "{device: cuda}",
+                "workers.device: expected auto, cpu, or a GPU like cuda:0, got 'cuda'; did you mean 'cuda:0'?",
+            ),
             ("{device: tpu}", "workers.device: expected auto"),
             ("{gpu_memory: 1MiB}", "workers.gpu_memory: expected 16MiB to 16TiB, got 1MiB"),
             ("{gpu_memory: much}", "workers.gpu_memory: expected"),

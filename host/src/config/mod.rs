@@ -12,8 +12,8 @@
 
 mod address;
 mod batching;
-mod device;
 mod bundle;
+mod device;
 mod exposure;
 mod file;
 mod json_text;

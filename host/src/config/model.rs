@@ -169,7 +169,9 @@ fn check_batch_sizes(sizes: &[usize]) -> Result<(), String> {
 fn workers(section: &mut Section<'_>, default: WorkerSettings) -> WorkerSettings {
     let most = |most: usize, why: &'static str| {
         move |count: &Count| match count.0 {
-            Some(count) if !(1..=most).contains(&count) => Err(format!("expected 1 to {most}{why}, got {count}")),
+            Some(count) if !(1..=most).contains(&count) => {
+                Err(format!("expected 1 to {most}{why}, got {count}"))
+            }
             _ => Ok(()),
         }
     };

@@ -103,9 +103,7 @@ macro_rules! choice_text {
     )+};
 }
 
-choice_text!(
-    ArenaExtend, Capability, Colour, LogFormat, Oversize, Pooling, Reward, Shrink, Strategy, Watch
-);
+choice_text!(ArenaExtend, Capability, Colour, LogFormat, Oversize, Pooling, Reward, Shrink, Strategy, Watch);
 
 /// The longest name of a model or version, in bytes: it is a folder's name.
 const MAX_NAME: usize = 128;

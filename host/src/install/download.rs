@@ -46,7 +46,8 @@ pub(super) async fn fetch(
         }
         if length(&path) < pin.size {
             let (so_far, size) = (length(&path) >> 20, pin.size >> 20);
-            let reason = format!("{last}; {so_far} of {size} MiB have come, and the next try goes on from there");
+            let reason =
+                format!("{last}; {so_far} of {size} MiB have come, and the next try goes on from there");
             let address = without_secret(&address);
             return Err(InstallError::Unreachable { address, reason, wheel: pin.wheel });
         }

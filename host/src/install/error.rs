@@ -35,7 +35,9 @@ pub enum InstallError {
         problem: String,
     },
     /// No certificate to trust.
-    #[error("no certificate to trust: {0}; install the system's (Debian: ca-certificates), or name a file with SSL_CERT_FILE")]
+    #[error(
+        "no certificate to trust: {0}; install the system's (Debian: ca-certificates), or name a file with SSL_CERT_FILE"
+    )]
     Certificates(String),
     /// The registry does not answer.
     #[error(

@@ -74,7 +74,12 @@ impl Client {
     ///
     /// # Errors
     /// Why there is no answer, in words. One that tells of a failure is an answer.
-    pub(super) async fn get(&self, address: &str, accept: &str, from: u64) -> Result<Response<Incoming>, String> {
+    pub(super) async fn get(
+        &self,
+        address: &str,
+        accept: &str,
+        from: u64,
+    ) -> Result<Response<Incoming>, String> {
         let mut address = address.to_owned();
         for _ in 0..=MOST_REDIRECTS {
             let answer = tokio::time::timeout(PATIENCE, self.ask(&address, accept, from)).await;
@@ -145,7 +150,8 @@ async fn tunnel(proxy: &str, host: &str, port: u16) -> Result<TcpStream, String>
     let failed = |reason: String| format!("by the proxy {}: {reason}", without_secret(proxy));
     let bare = without_secret(proxy);
     let bare = bare.strip_prefix("http://").unwrap_or(&bare).trim_end_matches('/');
-    let uri: Uri = bare.parse().map_err(|_| failed("expected an address like http://proxy:3128".to_owned()))?;
+    let uri: Uri =
+        bare.parse().map_err(|_| failed("expected an address like http://proxy:3128".to_owned()))?;
     let at = uri.host().filter(|_| !bare.contains("://"));
     let at = at.ok_or_else(|| failed("expected an address like http://proxy:3128".to_owned()))?;
     let mut stream = dial(at, uri.port_u16().unwrap_or(3128)).await.map_err(failed)?;
@@ -246,7 +252,9 @@ mod tests {
     fn a_password_becomes_a_header() {
         assert_eq!(secret_of("https://a%40b:c@host/x@y").as_deref(), Some("a@b:c"));
         assert_eq!(secret_of("https://host/x@y"), None);
-        for (secret, expected) in [("Aladdin:open sesame", "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="), ("ab:", "Basic YWI6")] {
+        for (secret, expected) in
+            [("Aladdin:open sesame", "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="), ("ab:", "Basic YWI6")]
+        {
             assert_eq!(basic(secret).unwrap(), expected);
         }
     }

@@ -90,13 +90,16 @@ mod tests {
     fn both_forms_of_a_page_are_read() {
         let json = br#"{"meta":{"api-version":"1.3"},"files":[{"filename":"b.whl","url":"u"},{"filename":"a.whl","url":"../a.whl","hashes":{}}]}"#;
         assert_eq!(find(json, "a.whl").as_deref(), Some("../a.whl"));
-        let html = b"<a href='x/b.whl'>b</a> <a data-x=\"1\" href=\"/p/a%2Ewhl?k=1&amp;l=2#sha256=0\">a.whl</a>";
+        let html =
+            b"<a href='x/b.whl'>b</a> <a data-x=\"1\" href=\"/p/a%2Ewhl?k=1&amp;l=2#sha256=0\">a.whl</a>";
         assert_eq!(find(html, "a.whl").as_deref(), Some("/p/a%2Ewhl?k=1&l=2#sha256=0"));
     }
 
     #[test]
     fn a_page_without_the_file_or_that_is_none_has_nothing() {
-        for page in [&b""[..], b"{}", b"{\"files\":[]}", b"<a href=", b"<a href=\"a.whl.metadata\">", b"\xff href='"] {
+        for page in
+            [&b""[..], b"{}", b"{\"files\":[]}", b"<a href=", b"<a href=\"a.whl.metadata\">", b"\xff href='"]
+        {
             assert_eq!(find(page, "a.whl"), None);
         }
     }

@@ -125,7 +125,8 @@ impl Drop for Unpacked {
 /// The library under its plain name, beside the one with the version.
 fn link(pin: &Pin, folder: &Path) -> Result<PathBuf, InstallError> {
     let name = pin.files.first().map_or("libonnxruntime.so", |file| file.name);
-    let plain = folder.join(if name.ends_with(".dylib") { "libonnxruntime.dylib" } else { "libonnxruntime.so" });
+    let plain =
+        folder.join(if name.ends_with(".dylib") { "libonnxruntime.dylib" } else { "libonnxruntime.so" });
     if fs::read_link(&plain).is_ok_and(|target| target == Path::new(name)) {
         return Ok(plain);
     }

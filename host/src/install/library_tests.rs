@@ -68,7 +68,8 @@ fn file(wheel: &[u8], from: usize, serve: Serve) -> Vec<u8> {
 }
 
 fn response(status: u16, headers: &str, body: &[u8], length: usize) -> Vec<u8> {
-    let head = format!("HTTP/1.1 {status} x\r\n{headers}content-length: {length}\r\nconnection: close\r\n\r\n");
+    let head =
+        format!("HTTP/1.1 {status} x\r\n{headers}content-length: {length}\r\nconnection: close\r\n\r\n");
     [head.as_bytes(), body].concat()
 }
 
@@ -148,7 +149,10 @@ fn a_broken_connection_is_gone_on_with_where_it_broke() {
 fn what_has_come_is_kept_for_the_next_try() {
     let case = Case::new();
     let error = case.install(&case.shop(&[Serve::CutAfter(10); 4]).address, None, false).unwrap_err();
-    assert!(error.to_string().contains("next try goes on") && error.to_string().contains("--from"), "{error}");
+    assert!(
+        error.to_string().contains("next try goes on") && error.to_string().contains("--from"),
+        "{error}"
+    );
     let second = case.shop(&[Serve::WithoutRanges]);
     case.install(&second.address, None, false).unwrap();
     assert_eq!(second.asked.lock().unwrap()[0].as_deref(), Some("40-"));

@@ -167,7 +167,10 @@ mod tests {
         for pin in PINS {
             let digests = pin.files.iter().map(|file| file.sha256).chain([pin.sha256]);
             for digest in digests {
-                assert!(digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit()), "{digest}");
+                assert!(
+                    digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit()),
+                    "{digest}"
+                );
             }
             assert!(pin.wheel.contains(VERSION) && pin.files[0].name.contains(VERSION), "{}", pin.wheel);
             assert!(pin.wheel.starts_with(&pin.flavour.package().replace('-', "_")));

@@ -142,7 +142,10 @@ mod tests {
     #[test]
     fn variables_count_more_than_files_and_later_files_more_than_earlier_ones() {
         let system = ("/etc/pip.conf", "[global]\nindex-url = https://a/simple/\ncert: /ca.pem\n");
-        let user = ("/home/u/.config/pip/pip.conf", "# x\n[install]\nindex-url=https://no\n[global]\nindex_url = https://b/simple\n");
+        let user = (
+            "/home/u/.config/pip/pip.conf",
+            "# x\n[install]\nindex-url=https://no\n[global]\nindex_url = https://b/simple\n",
+        );
         let home = ("HOME", "/home/u");
         let index = |variables: &[(&str, &str)]| read(variables, &[system, user]).unwrap().index;
         assert_eq!(index(&[]), "https://a/simple");

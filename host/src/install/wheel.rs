@@ -51,7 +51,8 @@ pub(super) fn unpack(wheel: &Path, pin: &Pin, into: &Path) -> Result<(), Install
     let list = read_list(&mut file).map_err(broken)?;
     for wanted in pin.files {
         let name = format!("{FOLDER}{}", wanted.name);
-        let entry = find(&list, name.as_bytes()).ok_or_else(|| broken(format!("there is no {name} in it")))?;
+        let entry =
+            find(&list, name.as_bytes()).ok_or_else(|| broken(format!("there is no {name} in it")))?;
         let source = open(&mut file, &entry).map_err(|problem| broken(format!("{name}: {problem}")))?;
         write(source, wanted, &into.join(wanted.name), entry.size)?;
     }
@@ -200,7 +201,10 @@ pub(super) mod testing {
             common.extend(u16::try_from(name.len()).unwrap().to_le_bytes());
             common.extend([0, 0]);
             file.extend([&b"PK\x03\x04"[..], &common, name.as_bytes(), &packed].concat());
-            list.extend([&b"PK\x01\x02\x14\x00"[..], &common, &[0; 10], &offset.to_le_bytes(), name.as_bytes()].concat());
+            list.extend(
+                [&b"PK\x01\x02\x14\x00"[..], &common, &[0; 10], &offset.to_le_bytes(), name.as_bytes()]
+                    .concat(),
+            );
         }
         let mut end = b"PK\x05\x06\0\0\0\0\0\0\0\0".to_vec();
         end.extend(u32::try_from(list.len()).unwrap().to_le_bytes());
@@ -252,7 +256,13 @@ mod tests {
         let error = unpacked(&other, &pin).0.unwrap_err().to_string();
         assert!(error.contains("lib.so has SHA-256") && error.contains(pin.files[0].sha256), "{error}");
         let without = zip(&[("onnxruntime/x", b"x")]);
-        assert!(unpacked(&without, &pin).0.unwrap_err().to_string().contains("there is no onnxruntime/capi/lib.so"));
+        assert!(
+            unpacked(&without, &pin)
+                .0
+                .unwrap_err()
+                .to_string()
+                .contains("there is no onnxruntime/capi/lib.so")
+        );
         assert!(unpacked(b"no zip", &pin).0.unwrap_err().to_string().contains("copied whole"));
     }
 

@@ -304,7 +304,10 @@ mod tests {
             assert!(placement.reason.starts_with("auto: "), "{}", placement.reason);
         }
         let session = ModelSession::open(&runtime, &source, &on(DeviceWish::Cpu)).unwrap();
-        assert_eq!((session.placement().device, session.placement().reason.as_str()), (Device::Cpu, "workers.device is cpu"));
+        assert_eq!(
+            (session.placement().device, session.placement().reason.as_str()),
+            (Device::Cpu, "workers.device is cpu")
+        );
     }
 
     #[test]
@@ -320,7 +323,8 @@ mod tests {
             let input = crate::model::tensor::Tensor::new(spec.name, spec.datatype, shape, data).unwrap();
             session.run(&[input], &[0]).unwrap()
         });
-        let elements = |tensor: &crate::model::tensor::Tensor| bytemuck::pod_collect_to_vec::<u8, f32>(&tensor.data);
+        let elements =
+            |tensor: &crate::model::tensor::Tensor| bytemuck::pod_collect_to_vec::<u8, f32>(&tensor.data);
         let (cores, gpu) = (elements(&answers[0].remove(0)), elements(&answers[1].remove(0)));
         assert!(cores.iter().zip(&gpu).all(|(cores, gpu)| (cores - gpu).abs() < 1e-3), "{cores:?} {gpu:?}");
     }
@@ -354,7 +358,8 @@ mod tests {
     #[test]
     fn sessions_with_shared_weights_answer_as_others_do() {
         let runtime = testing::runtime();
-        let bytes = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../models/digits/1/model.onnx")).unwrap();
+        let bytes =
+            std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../models/digits/1/model.onnx")).unwrap();
         let source = ModelSource::new(bytes.into(), |_| Err(String::new())).unwrap();
         let mut answers = Vec::new();
         for (share_weights, sessions) in [(false, 1), (true, 3)] {

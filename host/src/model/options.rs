@@ -113,8 +113,8 @@ pub(super) struct Sizes {
 impl Sizes {
     /// A run is large from so many times the usual size on.
     const TIMES: u64 = 4;
-    /// Less than this is never worth it.
-    const LEAST: u64 = 256 << 10;
+    /// Less than this is never worth it: the tokens of a text are small, and what becomes of them is not.
+    const LEAST: u64 = 16 << 10;
 
     /// Takes a run into account, and says whether to shrink after it.
     pub(super) fn shrinks(&mut self, bytes: u64, when: Shrink) -> bool {

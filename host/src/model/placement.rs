@@ -20,8 +20,20 @@ const SHAPE_ELEMENTS: u64 = 1024;
 const SCALES: u64 = 16;
 /// Operators that scales are made by.
 const SCALE_OPS: [&str; 14] = [
-    "Cast", "Ceil", "Concat", "Constant", "Div", "Expand", "Floor", "Gather", "Identity", "Mul", "Reshape",
-    "Slice", "Squeeze", "Unsqueeze",
+    "Cast",
+    "Ceil",
+    "Concat",
+    "Constant",
+    "Div",
+    "Expand",
+    "Floor",
+    "Gather",
+    "Identity",
+    "Mul",
+    "Reshape",
+    "Slice",
+    "Squeeze",
+    "Unsqueeze",
 ];
 /// Nodes that an error names.
 const NAMED: usize = 5;
@@ -128,8 +140,10 @@ pub(super) fn judge(nodes: &[Node], device: Device) -> Result<Placement, String>
     if on_gpu == 0 {
         return Err(format!("none of its {} nodes runs on the GPU", nodes.len()));
     }
-    let strays: Vec<&Node> =
-        nodes.iter().filter(|node| !node.is_on_gpu() && !(node.provider == CPU && node.is_shape_work())).collect();
+    let strays: Vec<&Node> = nodes
+        .iter()
+        .filter(|node| !node.is_on_gpu() && !(node.provider == CPU && node.is_shape_work()))
+        .collect();
     if !strays.is_empty() {
         let named: Vec<_> =
             strays.iter().take(NAMED).map(|node| format!("{} ({})", node.operator, node.name)).collect();
@@ -146,7 +160,9 @@ pub(super) fn judge(nodes: &[Node], device: Device) -> Result<Placement, String>
     let on_cpu = nodes.len() - on_gpu;
     let reason = match on_cpu {
         0 => format!("all of its {on_gpu} nodes run on the GPU"),
-        _ => format!("{on_gpu} of its nodes run on the GPU, and {on_cpu} that calculate with shapes on the cores"),
+        _ => format!(
+            "{on_gpu} of its nodes run on the GPU, and {on_cpu} that calculate with shapes on the cores"
+        ),
     };
     Ok(Placement { device, reason, nodes: by_provider })
 }
@@ -174,7 +190,10 @@ mod tests {
     fn a_model_on_the_gpu_is_one() {
         let nodes = [node("Conv", GPU[0], &[("float", 1 << 20)]), node("Relu", GPU[1], &[("float", 1)])];
         let placement = judged(&nodes).unwrap();
-        assert_eq!((placement.device, placement.reason.as_str()), (Device::Cuda(0), "all of its 2 nodes run on the GPU"));
+        assert_eq!(
+            (placement.device, placement.reason.as_str()),
+            (Device::Cuda(0), "all of its 2 nodes run on the GPU")
+        );
         assert_eq!(placement.nodes.into_values().collect::<Vec<_>>(), [1, 1]);
     }
 
@@ -229,10 +248,10 @@ mod tests {
             {"cat":"Node","name":"conv/a_kernel_time","args":{"op_name":"Conv","provider":"CUDAExecutionProvider"}},
             {"cat":"Node","name":"conv/a_fence_before","args":{"op_name":"Conv"}}
         ]"#;
-        assert_eq!(read_profile(text).unwrap(), [Node {
-            name: "conv/a".to_owned(),
-            ..node("Conv", GPU[0], &[("float", 16), ("float", 1)])
-        }]);
+        assert_eq!(
+            read_profile(text).unwrap(),
+            [Node { name: "conv/a".to_owned(), ..node("Conv", GPU[0], &[("float", 16), ("float", 1)]) }]
+        );
         for wrong in ["", "{}", "[{\"cat\":\"Node\"", "[{\"cat\":1}]"] {
             assert!(read_profile(wrong).is_err(), "{wrong}");
         }

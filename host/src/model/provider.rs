@@ -117,7 +117,9 @@ pub(super) fn explain(text: &str, number: u32, library: &Path) -> String {
                 format!("install cuDNN 9 for CUDA 13, or put its libraries into {folder}")
             }
             name if name.starts_with("libnv") && !name.starts_with("libnvrtc") => {
-                format!("install TensorRT 10, or put its libraries into {folder}, or set workers.tensorrt to false")
+                format!(
+                    "install TensorRT 10, or put its libraries into {folder}, or set workers.tensorrt to false"
+                )
             }
             _ => format!("install the libraries of CUDA 13, or put them into {folder}"),
         };
@@ -128,13 +130,17 @@ pub(super) fn explain(text: &str, number: u32, library: &Path) -> String {
         return format!("there is no cuda:{number}; `nvidia-smi -L` lists the devices, from 0 on ({text})");
     }
     if says(&["no CUDA-capable device", "CUDA failure 100"]) {
-        return format!("no NVIDIA device is found; is its driver running, and may this process use it? ({text})");
+        return format!(
+            "no NVIDIA device is found; is its driver running, and may this process use it? ({text})"
+        );
     }
     if says(&["driver version is insufficient", "CUDA failure 35"]) {
         return format!("the NVIDIA driver is too old for CUDA 13; install a newer one ({text})");
     }
     if says(&["out of memory", "CUDA failure 2:", "Failed to allocate memory"]) {
-        return format!("the memory of cuda:{number} is full; lower workers.gpu_memory or workers.max ({text})");
+        return format!(
+            "the memory of cuda:{number} is full; lower workers.gpu_memory or workers.max ({text})"
+        );
     }
     format!("cuda:{number} cannot be used: {text}")
 }
@@ -156,7 +162,9 @@ mod tests {
     #[test]
     fn what_is_missing_is_named_with_the_remedy() {
         let load = |name: &str| {
-            format!("Failed to load library libonnxruntime_providers_cuda.so with error: {name}: cannot open shared object file: No such file or directory")
+            format!(
+                "Failed to load library libonnxruntime_providers_cuda.so with error: {name}: cannot open shared object file: No such file or directory"
+            )
         };
         for (name, remedy) in [
             ("libcublasLt.so.13", "install the libraries of CUDA 13, or put them into /lib/ort"),
@@ -168,7 +176,10 @@ mod tests {
         ] {
             let text = told(&load(name));
             let name = name.rsplit('/').next().unwrap();
-            assert!(text.contains(&format!("needs {name}, which is not found")) && text.contains(remedy), "{text}");
+            assert!(
+                text.contains(&format!("needs {name}, which is not found")) && text.contains(remedy),
+                "{text}"
+            );
         }
     }
 
@@ -177,7 +188,10 @@ mod tests {
         for (text, words) in [
             ("CUDA failure 101: invalid device ordinal ; GPU=1 ; hostname=h", "there is no cuda:1"),
             ("CUDA failure 100: no CUDA-capable device is detected", "no NVIDIA device is found"),
-            ("CUDA failure 35: CUDA driver version is insufficient for CUDA runtime version", "driver is too old"),
+            (
+                "CUDA failure 35: CUDA driver version is insufficient for CUDA runtime version",
+                "driver is too old",
+            ),
             ("CUDA failure 2: out of memory", "is full"),
             ("something\nelse", "cuda:1 cannot be used: something else"),
         ] {
@@ -201,7 +215,10 @@ mod tests {
             return;
         }
         let reason = runtime.why_not_on(Device::Cuda(0)).unwrap();
-        assert!(reason.contains("built without CUDA") && reason.contains("nuke runtime install --cuda"), "{reason}");
+        assert!(
+            reason.contains("built without CUDA") && reason.contains("nuke runtime install --cuda"),
+            "{reason}"
+        );
         assert_eq!(runtime.why_not_on(Device::Cpu), None);
     }
 }

@@ -241,7 +241,8 @@ impl ModelSession {
                 &made
             }
         };
-        let bytes: usize = requests.iter().flat_map(|inputs| inputs.iter()).map(|tensor| tensor.data.len()).sum();
+        let bytes: usize =
+            requests.iter().flat_map(|inputs| inputs.iter()).map(|tensor| tensor.data.len()).sum();
         if !self.sizes.shrinks(bytes as u64, self.shrink) {
             return self.run_with(requests, wanted, stop.options());
         }

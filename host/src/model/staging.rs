@@ -46,7 +46,8 @@ impl Staging {
 
     fn pinned(session: &Session, number: u32) -> Result<(Allocator, MemoryInfo<'static>), ort::Error> {
         let number = i32::try_from(number).unwrap_or(i32::MAX);
-        let info = |memory| MemoryInfo::new(AllocationDevice::CUDA_PINNED, number, AllocatorType::Device, memory);
+        let info =
+            |memory| MemoryInfo::new(AllocationDevice::CUDA_PINNED, number, AllocatorType::Device, memory);
         Ok((Allocator::new(session, info(MemoryType::CPUInput)?)?, info(MemoryType::CPUOutput)?))
     }
 
@@ -80,7 +81,8 @@ impl Staging {
             .map(|&position| {
                 let spec = output(signature, position)?;
                 let value = outputs.get(&spec.name);
-                let value = value.ok_or_else(|| Error::internal(format!("output '{}' did not come", spec.name)))?;
+                let value =
+                    value.ok_or_else(|| Error::internal(format!("output '{}' did not come", spec.name)))?;
                 copy_out(&spec.name, value)
             })
             .collect()
@@ -93,7 +95,8 @@ impl Staging {
         requests: &[&[Tensor]],
         position: usize,
     ) -> Result<(), Error> {
-        let unlike = || Error::internal(format!("requests that differ at input {position} were put together"));
+        let unlike =
+            || Error::internal(format!("requests that differ at input {position} were put together"));
         let tensors: Option<Vec<&Tensor>> = requests.iter().map(|inputs| inputs.get(position)).collect();
         let tensors = tensors.ok_or_else(unlike)?;
         let first = *tensors.first().ok_or_else(unlike)?;
@@ -104,7 +107,8 @@ impl Staging {
             let is_like = |other: &&Tensor| {
                 other.datatype == first.datatype && other.shape.get(1..) == first.shape.get(1..)
             };
-            let items = tensors.iter().filter(|tensor| is_like(tensor)).filter_map(|tensor| tensor.shape.first());
+            let items =
+                tensors.iter().filter(|tensor| is_like(tensor)).filter_map(|tensor| tensor.shape.first());
             let count = items.clone().count();
             let rows = shape.first_mut().filter(|_| count == tensors.len()).ok_or_else(unlike)?;
             *rows = items.sum();
@@ -163,7 +167,9 @@ fn fill<'a>(value: &mut DynTensor, pieces: impl Iterator<Item = &'a [u8]> + Clon
     let size = size_of_value(*ty, shape);
     let length = pieces.clone().map(<[u8]>::len).sum::<usize>();
     if size != Some(length) {
-        return Err(Error::internal(format!("an input of {length} bytes does not fill a tensor of {size:?}")));
+        return Err(Error::internal(format!(
+            "an input of {length} bytes does not fill a tensor of {size:?}"
+        )));
     }
     if length == 0 {
         return Ok(());
@@ -250,7 +256,9 @@ mod tests {
         fn request(&self, items: usize, tag: u8) -> Vec<Tensor> {
             let inputs = self.usual.signature().inputs.iter();
             let tensors = inputs.map(|spec| {
-                let open = |(place, &size): (usize, &i64)| usize::try_from(size).unwrap_or(if place == 0 { items } else { 3 });
+                let open = |(place, &size): (usize, &i64)| {
+                    usize::try_from(size).unwrap_or(if place == 0 { items } else { 3 })
+                };
                 let shape: Vec<usize> = spec.shape.iter().enumerate().map(open).collect();
                 let count: usize = shape.iter().product();
                 let data = match spec.datatype {
@@ -261,7 +269,9 @@ mod tests {
                     }
                     DataType::Bool => (0..count).map(|at| u8::from(at % 2 == usize::from(tag % 2))).collect(),
                     // No pattern of these bytes is a NaN.
-                    datatype => (0..count * datatype.width().unwrap()).map(|at| u8::try_from(at % 50).unwrap() + tag % 10).collect(),
+                    datatype => (0..count * datatype.width().unwrap())
+                        .map(|at| u8::try_from(at % 50).unwrap() + tag % 10)
+                        .collect(),
                 };
                 Tensor::new(spec.name.clone(), spec.datatype, shape, data).unwrap()
             });
@@ -284,7 +294,8 @@ mod tests {
     fn requests_are_put_behind_each_other() {
         for model in ["tiny", "vector_fp32", "identity_fp32"] {
             let mut both = Both::open(model);
-            let requests: Vec<_> = [(1, 1), (4, 2), (2, 3)].iter().map(|&(items, tag)| both.request(items, tag)).collect();
+            let requests: Vec<_> =
+                [(1, 1), (4, 2), (2, 3)].iter().map(|&(items, tag)| both.request(items, tag)).collect();
             let requests: Vec<&[Tensor]> = requests.iter().map(Vec::as_slice).collect();
             both.agree(&requests);
         }

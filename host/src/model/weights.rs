@@ -255,12 +255,16 @@ mod tests {
         let data = vec![1; 4096];
         let (shared, small) = (tensor("a", &[64, 64], 3, &data), tensor("b", &[4], 2, &[0; 4]));
         let node = field(1, b"a node");
-        let whole = [field(7, &[node.clone(), field(5, &shared), field(5, &small)].concat()), field(2, b"maker")].concat();
+        let whole =
+            [field(7, &[node.clone(), field(5, &shared), field(5, &small)].concat()), field(2, b"maker")]
+                .concat();
         let lean = without(&whole, &|name| name == "a").unwrap();
         let entry = field(13, &[field(1, b"location"), field(2, b"handed-in")].concat());
-        let lean_tensor = [field(1, &[64, 64]), vec![2 << 3, 3], field(8, b"a"), entry, vec![14 << 3, 1]].concat();
+        let lean_tensor =
+            [field(1, &[64, 64]), vec![2 << 3, 3], field(8, b"a"), entry, vec![14 << 3, 1]].concat();
         let expected =
-            [field(7, &[node, field(5, &lean_tensor), field(5, &small)].concat()), field(2, b"maker")].concat();
+            [field(7, &[node, field(5, &lean_tensor), field(5, &small)].concat()), field(2, b"maker")]
+                .concat();
         assert_eq!(lean, expected);
         assert_eq!(without(&whole, &|_| false).unwrap(), whole);
     }

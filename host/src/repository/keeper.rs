@@ -22,8 +22,8 @@ use super::load::{Loader, More};
 use super::reconcile::{Outcome, Reconciler, Work};
 use super::scan::{Key, Scan, Scanner};
 use super::status::{Draining, LoadStage};
-use crate::memory::Trim;
 use crate::config::{ModelConfig, ModelEntry, Watch};
+use crate::memory::Trim;
 use crate::pipeline::Generation;
 
 /// Events come in bursts: what else comes within this time is one hint.

@@ -112,7 +112,8 @@ impl ComputeMetrics {
     /// A version runs on this device from now on, and on no other.
     pub fn runs_on(&self, model: &str, version: &str, device: &str) {
         let (model, version) = (model.to_owned(), version.to_owned());
-        let labels = DeviceLabels { model: model.clone(), version: version.clone(), device: device.to_owned() };
+        let labels =
+            DeviceLabels { model: model.clone(), version: version.clone(), device: device.to_owned() };
         let mut placed = self.placed.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(before) = placed.insert((model, version), labels.clone())
             && before != labels
