@@ -81,7 +81,7 @@ def throughput(setup, folder):
                     setup, "--url", host.url, "--infer", "model", "--concurrency", clients, "--duration", setup.duration,
                 )  # fmt: skip
                 measured = row["measured"]
-                rows.append([device, clients, measured["per_s"], measured["service_time"]["p50_us"] / 1e3])
+                rows.append([device, clients, measured["throughput_per_s"], measured["service_time"]["p50_us"] / 1e3])
     return rows
 
 
