@@ -72,6 +72,7 @@ fn scheduler_limits(settings: &ModelConfig) -> SchedulerLimits {
         priorities: queue.priorities,
         batching: BatchLimits {
             max_size: batching.max_batch_size,
+            max_elements: batching.max_batch_elements,
             max_delay: batching.max_queue_delay,
             preferred: batching.preferred.clone(),
             oversize: match batching.oversize {

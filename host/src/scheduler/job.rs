@@ -78,6 +78,13 @@ pub(super) fn items_of(inputs: &[Tensor]) -> Option<usize> {
     inputs.iter().all(|tensor| tensor.shape.first() == Some(&first)).then_some(first)
 }
 
+/// Elements of one item of all inputs together.
+pub(super) fn elements_of_item(inputs: &[Tensor]) -> usize {
+    let of_one =
+        |tensor: &Tensor| tensor.shape.iter().skip(1).fold(1, |all: usize, &size| all.saturating_mul(size));
+    inputs.iter().map(of_one).fold(0, usize::saturating_add)
+}
+
 impl Waiting for Job {
     fn is_wanted(&self) -> bool {
         self.ticket.is_wanted()
@@ -85,6 +92,10 @@ impl Waiting for Job {
 
     fn items(&self) -> usize {
         self.items
+    }
+
+    fn elements_of_item(&self) -> usize {
+        elements_of_item(&self.inputs)
     }
 
     fn joins(&self, other: &Self) -> bool {

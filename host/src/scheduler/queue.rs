@@ -15,6 +15,8 @@ pub(super) trait Waiting {
     fn is_wanted(&self) -> bool;
     /// How much of a batch it takes; 0 if it can share none.
     fn items(&self) -> usize;
+    /// Elements of one item of it: those that may share a batch have as many.
+    fn elements_of_item(&self) -> usize;
     /// Whether the two may share a batch.
     fn joins(&self, other: &Self) -> bool;
     /// Its priority, 1 the first.
@@ -207,14 +209,15 @@ impl<T: Waiting> State<T> {
         let Some(front) = self.items.front() else {
             return Decision::Take(self.rules.max_size);
         };
-        let alone = self.closed || front.items() == 0 || self.rules.max_size <= 1;
+        let most = self.rules.most_items(front.elements_of_item());
+        let alone = self.closed || front.items() == 0 || most <= 1;
         if alone || (self.rules.max_delay.is_zero() && self.rules.preferred.is_empty()) {
-            return Decision::Take(self.rules.max_size);
+            return Decision::Take(most);
         }
         let joining = self.items.iter().filter(|item| item.is_wanted() && item.joins(front));
         let items = joining.map(Waiting::items).fold(0, usize::saturating_add);
         let oldest = self.items.iter().map(Waiting::arrived).min().unwrap_or(now);
-        self.rules.decide(items, oldest, now)
+        self.rules.decide(items, most, oldest, now)
     }
 
     /// The front, and those behind it that may join it, up to `most` items.

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use super::budget::Budget;
 use super::examine::{Verdict, examine};
-use super::job::{Answer, InferOutcome, Job, items_of};
-use super::limits::{Oversize, SchedulerLimits};
+use super::job::{Answer, InferOutcome, Job, elements_of_item, items_of};
+use super::limits::{Oversize, SchedulerLimits, most_items};
 use super::pieces;
 use super::queue::PushError;
 use super::scale::WorkerRange;
@@ -157,8 +157,9 @@ impl Scheduler {
         terms: impl Into<Terms>,
     ) -> Result<InferOutcome, Error> {
         let (terms, limits) = (terms.into(), self.0.limits());
-        let max_size = self.0.batch_limit();
-        let items = items_of(&inputs).filter(|&items| max_size > 1 && items > max_size);
+        let limit = self.0.batch_limit();
+        let max_size = most_items(limit, limits.batching.max_elements, elements_of_item(&inputs));
+        let items = items_of(&inputs).filter(|&items| limit > 1 && items > max_size);
         match (items, limits.batching.oversize) {
             (Some(items), Oversize::Refuse) => Err(self.too_large(items, max_size)),
             (Some(items), Oversize::Split) => {
@@ -248,8 +249,8 @@ impl Scheduler {
 
     fn too_large(&self, items: usize, most: usize) -> Error {
         Error::invalid(format!(
-            "the request has {items} items, and model '{}' takes {most} at most (batching.max_batch_size); send \
-             several requests",
+            "the request has {items} items, and model '{}' takes {most} of this size at most \
+             (batching.max_batch_size, batching.max_batch_elements); send several requests",
             self.0.model
         ))
     }

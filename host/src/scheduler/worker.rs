@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::budget::Member;
 use super::examine::{Examined, Verdict};
 use super::job::Job;
-use super::limits::{BatchRules, SchedulerLimits};
+use super::limits::{BatchLimits, BatchRules, SchedulerLimits};
 use super::queue::{Queue, Signal, Waiting as _};
 use super::run;
 use super::scheduler::SchedulerOptions;
@@ -43,7 +43,8 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(options: SchedulerOptions, examined: Examined) -> Arc<Self> {
-        let rules = BatchRules { max_size: 1, max_delay: Duration::ZERO, preferred: Vec::new() };
+        let rules =
+            BatchRules { max_size: 1, max_elements: None, max_delay: Duration::ZERO, preferred: Vec::new() };
         let shared = Self {
             model: options.model,
             queue: Queue::new(options.limits.queue_size, rules),
@@ -92,8 +93,8 @@ impl Shared {
     fn renew(&self) {
         let (limits, max_size) = (self.limits(), self.batch_limit());
         self.metrics.limit.set(i64::try_from(max_size).unwrap_or(i64::MAX));
-        let (max_delay, preferred) = (limits.batching.max_delay, limits.batching.preferred.clone());
-        self.queue.set(limits.queue_size, BatchRules { max_size, max_delay, preferred });
+        let BatchLimits { max_elements, max_delay, preferred, .. } = limits.batching.clone();
+        self.queue.set(limits.queue_size, BatchRules { max_size, max_elements, max_delay, preferred });
     }
 
     /// Starts a worker.
