@@ -12,6 +12,7 @@ mod serve;
 mod signing;
 mod validate;
 mod versions;
+mod worker;
 
 use std::process::ExitCode;
 
@@ -20,6 +21,7 @@ use clap::{Parser, Subcommand};
 use crate::client::{
     BenchArgs, PredictArgs, RolloutArgs, TrafficArgs, run_bench, run_predict, run_rollout, run_traffic,
 };
+use crate::isolation::WorkerArgs;
 use crate::repository::ChildArgs;
 use flags::HostFlags;
 use publish::{PublishArgs, UnpublishArgs};
@@ -64,6 +66,9 @@ enum Command {
     /// Validate the version on standard input: the host starts this itself.
     #[command(hide = true)]
     ValidateVersion(ChildArgs),
+    /// Run a model for a host, on standard input: the host starts this itself.
+    #[command(hide = true)]
+    Worker(WorkerArgs),
 }
 
 /// Runs the command that the process was started with.
@@ -87,6 +92,7 @@ pub fn run() -> ExitCode {
         Command::Rollout(args) => run_rollout(args),
         Command::Bench(args) => run_bench(*args),
         Command::ValidateVersion(args) => validate::run(args),
+        Command::Worker(args) => worker::run(args),
     }
 }
 

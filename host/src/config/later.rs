@@ -36,7 +36,6 @@ pub(super) const SERVER: &[Later] = &[
 pub(super) const MODEL: &[Later] = &[
     Later::new("cache", "an answer cache"),
     Later::new("workers.device", "the choice of a device"),
-    Later::new("workers.isolation", "workers in processes of their own"),
 ];
 
 /// In `bundle.yaml`.

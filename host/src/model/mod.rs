@@ -14,6 +14,7 @@ mod stop;
 mod strings;
 pub mod tensor;
 mod values;
+mod weights;
 
 pub use batch::{DoesNotFollow, split};
 pub use external::external_files;

@@ -41,6 +41,7 @@ pub use keeper::{Keeper, KeeperError, KeeperOptions};
 pub use layout::{VersionSource, find_sources};
 pub use load::{Loader, LoaderOptions};
 pub use manifest::{FileSum, MANIFEST_FILE, Manifest, Mismatch, SIGNATURE_FILE};
+pub(crate) use memory::trim as give_back_memory;
 pub use publish::{Kind, Progress, PublishError, PublishRequest, Published, Signer, publish, unpublish};
 pub use signature::TrustedKeys;
 pub use startup::load_all;

@@ -34,6 +34,7 @@ fn options(workers: usize, limits: SchedulerLimits, budget: &Arc<Budget>) -> Sch
         workers: WorkerRange { min: workers, max: workers, wait: patience, idle: patience },
         opener: None,
         budget: Arc::clone(budget),
+        on_given_up: Arc::default(),
     }
 }
 

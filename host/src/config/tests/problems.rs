@@ -107,9 +107,9 @@ fn what_comes_later_is_not_called_unknown() {
     assert_eq!(found.len(), 5);
     assert!(found.iter().all(|line| line.contains("this version does not serve")), "{found:?}");
     assert!(found[4].contains("models[0].gpu_id: this version does not serve models on a GPU yet"));
-    let model = "cache: {}\nworkers: {min: 1, device: auto, isolation: thread}\n";
+    let model = "cache: {}\nworkers: {min: 1, device: auto}\n";
     let found = lines(ModelConfig::from_text("model.yaml", model));
-    assert_eq!(found.iter().filter(|line| line.contains("this version does not serve")).count(), 3);
+    assert_eq!(found.iter().filter(|line| line.contains("this version does not serve")).count(), 2);
     let found =
         lines(BundleConfig::from_text("bundle.yaml", "inputs: []\ncapabilities: [image, inference, imag]\n"));
     assert!(
