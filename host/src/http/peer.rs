@@ -114,8 +114,10 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_flushed_is_woken_by_the_close() {
-        let (mut peer, client) = pair().await;
-        peer.flush().await.unwrap();
+        let (mut peer, mut client) = pair().await;
+        client.write_all(b"all of it").await.unwrap();
+        // Less than there is room for: nothing is left to be read.
+        assert_eq!(peer.read(&mut [0; 64]).await.unwrap(), 9);
         let closed = std::future::poll_fn(|context| match Pin::new(&mut peer).poll_flush(context) {
             Poll::Ready(Err(error)) => Poll::Ready(error.kind()),
             _ => Poll::Pending,
