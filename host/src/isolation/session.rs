@@ -20,6 +20,8 @@ use super::package::Package;
 use super::places::{self, MOST_HEAD, Places};
 use super::process::Process;
 use super::{signature, worker};
+use crate::child;
+use crate::config::ByteSize;
 use crate::error::{Error, ErrorCode};
 use crate::model::tensor::Tensor;
 use crate::model::{RunStop, Signature};
@@ -45,6 +47,7 @@ pub struct ChildSession {
     signature: Arc<Signature>,
     threads: usize,
     health: Duration,
+    memory: Option<u64>,
     run: u64,
     ping: u64,
     lost: Option<Loss>,
@@ -68,6 +71,7 @@ impl ChildSession {
             signature: Arc::new(Signature { inputs: Vec::new(), outputs: Vec::new() }),
             threads: options.intra_threads.max(1),
             health: options.health,
+            memory: options.memory,
             run: 0,
             ping: 0,
             lost: None,
@@ -120,7 +124,7 @@ impl ChildSession {
             }
             Message::Refused { length } => {
                 let text = self.text(length, signature::MOST)?;
-                Ok(Err(String::from_utf8_lossy(&text).into_owned()))
+                Ok(Err(self.with_memory(String::from_utf8_lossy(&text).into_owned())))
             }
             other => Err(Cause::unexpected(other)),
         }
@@ -216,9 +220,20 @@ impl ChildSession {
             Message::Failed { number: of, invalid, length } if of == number => {
                 let text = self.text(length, worker::MOST_TEXT)?;
                 let code = if invalid { ErrorCode::InvalidArgument } else { ErrorCode::Internal };
-                Ok(Err(Error::new(code, String::from_utf8_lossy(&text).into_owned())))
+                Ok(Err(Error::new(code, self.with_memory(String::from_utf8_lossy(&text).into_owned()))))
             }
             other => Err(Cause::unexpected(other)),
+        }
+    }
+
+    /// Whoever lacks memory is told how to grant it.
+    fn with_memory(&self, reason: String) -> String {
+        match self.memory {
+            Some(memory) if child::lacks_memory(&reason) => {
+                let memory = ByteSize::bytes(memory);
+                format!("{reason}; a worker may use {memory}: if that is not enough, raise workers.memory")
+            }
+            _ => reason,
         }
     }
 

@@ -7,6 +7,7 @@
 
 mod batch;
 mod external;
+mod inline;
 mod runtime;
 mod session;
 mod signature;
@@ -18,6 +19,7 @@ mod weights;
 
 pub use batch::{DoesNotFollow, split};
 pub use external::external_files;
+pub use inline::{Apart, take_weights_apart};
 pub use runtime::{Runtime, RuntimeError, RuntimeOptions};
 pub use session::{ModelError, ModelSession, ModelSource};
 pub use signature::{Signature, TensorSpec};

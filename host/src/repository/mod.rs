@@ -21,6 +21,7 @@ mod manifest;
 mod memory;
 mod publish;
 mod reconcile;
+mod rollback;
 mod scan;
 mod settle;
 mod signature;

@@ -24,7 +24,7 @@ pub struct InferOutcome {
 }
 
 /// Of so much suspicion, a request is to blame.
-const BLAME: u32 = 4;
+const BLAME: u32 = 6;
 
 pub(super) type Answer = oneshot::Receiver<Result<InferOutcome, Error>>;
 
@@ -79,7 +79,7 @@ impl Job {
     pub(super) fn survive(mut self, loss: &Loss, started: Instant) -> Option<Self> {
         self.suspicion += match loss.kind {
             // From outside: whoever was there.
-            LossKind::Killed => BLAME / 4,
+            LossKind::Killed => 1,
             _ => BLAME / 2,
         };
         if self.suspicion >= BLAME {

@@ -15,6 +15,8 @@
 
 mod budget;
 mod crashes;
+#[cfg(test)]
+mod death_tests;
 mod examine;
 mod job;
 mod limits;

@@ -105,7 +105,7 @@ impl Shared {
                 }
                 Next::Replace(wait) => {
                     let wait_ms = wait.as_secs_f64() * 1e3;
-                    tracing::warn!(model = self.model, pid, reason, wait_ms, "a worker died: it is replaced");
+                    tracing::warn!(model = self.model, pid, reason, wait_ms, "a worker is replaced");
                     if !self.may_go_on(wait) {
                         return self.leave();
                     }

@@ -63,7 +63,7 @@ impl From<Instant> for Terms {
 
 /// See the module.
 #[derive(Debug)]
-pub struct Scheduler(Arc<Shared>);
+pub struct Scheduler(pub(super) Arc<Shared>);
 
 impl Scheduler {
     /// Finds out what the model makes of batches, and starts one worker for each session. Takes up to a
