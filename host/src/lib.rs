@@ -7,6 +7,7 @@
 //! - [`plugin`]: sandboxed WebAssembly around the model; the only place that names wasmtime
 //! - [`scheduler`]: a bounded queue and the workers that pull from it
 //! - [`model`]: ONNX Runtime and tensors; the only place that names ort
+//! - [`isolation`]: a worker's model in a process of its own
 //! - [`repository`]: folders of bundles, and the index of what is being served
 //! - [`traffic`]: which version of a model answers which request
 //! - [`telemetry`]: metrics and logs
@@ -15,12 +16,14 @@
 //! - [`error`]: the one enum of error codes
 //! - [`paths`]: where this machine keeps what can be made again
 
+mod child;
 pub mod cli;
 pub mod client;
 pub mod config;
 pub mod error;
 pub mod http;
 pub mod install;
+pub mod isolation;
 mod memory;
 pub mod model;
 pub mod paths;

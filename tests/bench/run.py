@@ -3,7 +3,7 @@
 
     python3 tests/bench/run.py                 everything, some fifty minutes
     python3 tests/bench/run.py --quick         everything, short: to see that it works, not for figures
-    python3 tests/bench/run.py --only calls    some parts: overhead, photos, calls, start, swaps, traffic
+    python3 tests/bench/run.py --only calls    some parts: overhead, tiny, photos, calls, start, swaps, traffic
 
 Needs Python alone. The sample plugins and ONNX Runtime must be there (`cargo xtask setup`, `cargo xtask
 plugins`); the host, the in-process program (which swaps and traffic do not need) and the maker of components
@@ -26,6 +26,7 @@ import overhead
 import photos
 import starts
 import swaps
+import tiny
 import traffic
 from processes import CORES, ROOT, Failure, compare, output
 from tables import by_name
@@ -47,6 +48,7 @@ class Calls:
 
 PARTS = {
     "overhead": ("Host overhead, tiny model", overhead),
+    "tiny": ("Tiny model, as published", tiny),
     "photos": ("Photo to labels", photos),
     "calls": ("Plugin calls and preprocessing", Calls),
     "start": ("Start and memory", starts),
@@ -66,6 +68,7 @@ def arguments(words):
     parser.add_argument("--compare", type=pathlib.Path, help="the in-process program, host/benches/compare")
     parser.add_argument("--component", type=pathlib.Path, help="the example `component` of nuke-tests")
     parser.add_argument("--plugins", type=pathlib.Path, default=ROOT / "target/plugins", help="built plugins")
+    parser.add_argument("--against", type=pathlib.Path, help="another `nuke`, for the part tiny: held against --nuke")
     parser.add_argument("--json", type=pathlib.Path, help="also write all figures to this file")
     setup = parser.parse_args(words)
     unknown = set(setup.only.split(",")) - set(PARTS)

@@ -40,6 +40,7 @@ pub(super) fn loader(config: &ServerConfig) -> Result<Loader, Failure> {
         engine: Arc::new(engine.map_err(Failure::unavailable)?),
         metrics: Metrics::new(Runtime::build_info()),
         budget: Budget::of_this_machine(config.runtime.intra_threads),
+        given_up: Arc::default(),
         options: LoaderOptions {
             plugins: config.repository.plugins.clone(),
             limits: plugin_limits(config),

@@ -13,6 +13,7 @@ mod serve;
 mod signing;
 mod validate;
 mod versions;
+mod worker;
 
 use std::process::ExitCode;
 
@@ -21,6 +22,7 @@ use clap::{Parser, Subcommand};
 use crate::client::{
     BenchArgs, PredictArgs, RolloutArgs, TrafficArgs, run_bench, run_predict, run_rollout, run_traffic,
 };
+use crate::isolation::WorkerArgs;
 use crate::repository::ChildArgs;
 use flags::HostFlags;
 use publish::{PublishArgs, UnpublishArgs};
@@ -69,6 +71,9 @@ enum Command {
     /// Validate the version on standard input: the host starts this itself.
     #[command(hide = true)]
     ValidateVersion(ChildArgs),
+    /// Run a model for a host, on standard input: the host starts this itself.
+    #[command(hide = true)]
+    Worker(WorkerArgs),
 }
 
 /// Runs the command that the process was started with.
@@ -93,6 +98,7 @@ pub fn run() -> ExitCode {
         Command::Bench(args) => run_bench(*args),
         Command::Runtime(command) => runtime::run(command),
         Command::ValidateVersion(args) => validate::run(args),
+        Command::Worker(args) => worker::run(args),
     }
 }
 

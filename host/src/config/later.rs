@@ -32,10 +32,7 @@ pub(super) const SERVER: &[Later] = &[
 ];
 
 /// In `model.yaml`.
-pub(super) const MODEL: &[Later] = &[
-    Later::new("cache", "an answer cache"),
-    Later::new("workers.isolation", "workers in processes of their own"),
-];
+pub(super) const MODEL: &[Later] = &[Later::new("cache", "an answer cache")];
 
 /// In `bundle.yaml`.
 pub(super) const BUNDLE: &[Later] = &[

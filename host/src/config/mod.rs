@@ -45,7 +45,7 @@ pub use batching::{BatchingSettings, Oversize};
 pub use bundle::{BundleConfig, BundlePath, PluginRef};
 pub use file::MAX_FILE as MAX_CONFIG;
 pub use load::{Loaded, environment};
-pub use model::{ModelConfig, QueueSettings, VersionPolicy, WarmupSettings, WorkerSettings};
+pub use model::{Isolation, ModelConfig, QueueSettings, VersionPolicy, WarmupSettings, WorkerSettings};
 pub use names::{Capability, LogFormat, Pooling, Watch};
 pub use overlay::Override;
 pub use path::{KeyPath, PathPart};

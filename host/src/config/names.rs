@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::batching::Oversize;
+use super::model::Isolation;
 use super::setting::{Choice, Text, Wrong, expected_choice, parse_choice, show_choice};
 use super::traffic::{Colour, Reward, Strategy};
 use super::yaml_text;
@@ -103,7 +104,19 @@ macro_rules! choice_text {
     )+};
 }
 
-choice_text!(ArenaExtend, Capability, Colour, LogFormat, Oversize, Pooling, Reward, Shrink, Strategy, Watch);
+choice_text!(
+    ArenaExtend,
+    Capability,
+    Colour,
+    Isolation,
+    LogFormat,
+    Oversize,
+    Pooling,
+    Reward,
+    Shrink,
+    Strategy,
+    Watch
+);
 
 /// The longest name of a model or version, in bytes: it is a folder's name.
 const MAX_NAME: usize = 128;

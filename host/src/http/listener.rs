@@ -16,11 +16,12 @@ use http::HeaderValue;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tower_service::Service as _;
 
 use super::connection::{GuardedBody, InFlight, TimedStream};
+use super::peer::Peer;
 use super::request_body;
 use crate::telemetry::Metrics;
 
@@ -114,11 +115,11 @@ impl Listener {
 async fn accept(
     tcp: &TcpListener,
     slots: &Arc<Semaphore>,
-) -> std::io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+) -> std::io::Result<(Peer, tokio::sync::OwnedSemaphorePermit)> {
     let slot = Arc::clone(slots).acquire_owned().await.map_err(std::io::Error::other)?;
     let (stream, _) = tcp.accept().await?;
     stream.set_nodelay(true)?;
-    Ok((stream, slot))
+    Ok((Peer::new(stream), slot))
 }
 
 /// The router as hyper calls it, with each request counted as in flight until its answer is sent.

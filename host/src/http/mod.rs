@@ -8,6 +8,7 @@ mod admin;
 mod body;
 mod connection;
 mod listener;
+mod peer;
 mod predict;
 pub mod reply;
 mod request_body;

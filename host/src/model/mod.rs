@@ -8,6 +8,7 @@
 
 mod batch;
 mod external;
+mod inline;
 mod open;
 mod options;
 mod placement;
@@ -15,6 +16,7 @@ mod protobuf;
 mod provider;
 mod runtime;
 mod session;
+mod shared;
 mod signature;
 mod staging;
 mod stop;
@@ -25,6 +27,7 @@ mod weights;
 
 pub use batch::{DoesNotFollow, split};
 pub use external::external_files;
+pub use inline::{Apart, take_weights_apart};
 pub use options::{ArenaExtend, ArenaOptions, Device, DeviceWish, SessionOptions, Shrink};
 pub use placement::Placement;
 pub use runtime::{Runtime, RuntimeError, RuntimeOptions};

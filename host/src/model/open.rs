@@ -16,7 +16,7 @@ use super::runtime::Runtime;
 use super::session::{ModelError, ModelSource, one_line, refusal, specs};
 use super::signature::TensorSpec;
 use super::values::{self, Elements};
-use super::{Signature, provider};
+use super::{Signature, provider, weights};
 
 /// Where ONNX Runtime looks for files that a model names. All that a model may have is handed in as bytes;
 /// whatever else it names must not be found, and nothing lies below a device.
@@ -252,9 +252,7 @@ fn builder(
         .with_config_entry(EXTERNAL_FOLDER, NOWHERE)?
         // ONNX Runtime's own format would not be seen by the walk over the protobuf.
         .with_config_entry("session.load_model_format", "ONNX")?;
-    for (location, bytes) in source.external() {
-        builder = builder.with_external_initializer_file_in_memory(PathBuf::from(location), bytes.clone())?;
-    }
+    weights::give(&mut builder, source.external())?;
     Ok(builder)
 }
 

@@ -101,14 +101,18 @@ impl<'a> Fields<'a> {
 
 /// Writes a field that has bytes.
 pub(super) fn write(to: &mut Vec<u8>, field: u64, bytes: &[u8]) {
-    for mut number in [field << 3 | 2, bytes.len() as u64] {
-        while number > 0x7f {
-            to.push((number & 0x7f) as u8 | 0x80);
-            number >>= 7;
-        }
-        to.push(number as u8);
-    }
+    write_number(to, field << 3 | 2);
+    write_number(to, bytes.len() as u64);
     to.extend_from_slice(bytes);
+}
+
+/// Writes a number, or a tag.
+pub(super) fn write_number(to: &mut Vec<u8>, mut number: u64) {
+    while number > 0x7f {
+        to.push((number & 0x7f) as u8 | 0x80);
+        number >>= 7;
+    }
+    to.push(number as u8);
 }
 
 #[cfg(test)]

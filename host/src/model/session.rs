@@ -13,10 +13,10 @@ use super::batch::GatherBuffer;
 use super::options::{Device, SessionOptions, Shrink, Sizes};
 use super::placement::Placement;
 use super::runtime::Runtime;
+use super::shared::SharedWeights;
 use super::signature::{Signature, TensorSpec};
 use super::staging::Staging;
 use super::stop::RunStop;
-use super::weights::SharedWeights;
 use super::{external, open, values};
 use crate::error::{Error, ErrorCode};
 use crate::model::tensor::Tensor;
@@ -83,7 +83,7 @@ pub enum ModelError {
 #[derive(Clone, Debug, Default)]
 pub struct ModelSource {
     model: Bytes,
-    external: BTreeMap<String, Arc<[u8]>>,
+    external: BTreeMap<String, Bytes>,
     common: Arc<Common>,
 }
 
@@ -108,7 +108,7 @@ impl ModelSource {
         for location in locations {
             let bytes = read(&location)
                 .map_err(|reason| ModelError::External { location: location.clone(), reason })?;
-            external.insert(location, Arc::from(bytes.as_ref()));
+            external.insert(location, bytes);
         }
         Ok(Self { model, external, common: Arc::default() })
     }
@@ -119,7 +119,7 @@ impl ModelSource {
     }
 
     /// The files that it keeps weights in, by the path that the model writes.
-    pub fn external(&self) -> &BTreeMap<String, Arc<[u8]>> {
+    pub fn external(&self) -> &BTreeMap<String, Bytes> {
         &self.external
     }
 
@@ -138,7 +138,7 @@ impl ModelSource {
     ) -> Result<Arc<Placement>, ModelError> {
         let mut decided = self.common.placement.lock().unwrap_or_else(PoisonError::into_inner);
         match &*decided {
-            Some((with, placement)) if with == options => Ok(Arc::clone(placement)),
+            Some((with, placement)) if is_same_place(with, options, placement) => Ok(Arc::clone(placement)),
             _ => {
                 let placement = Arc::new(open::choose(runtime, self, options)?);
                 *decided = Some((options.clone(), Arc::clone(&placement)));
@@ -146,6 +146,15 @@ impl ModelSource {
             }
         }
     }
+}
+
+/// Whether what was decided with one set of options holds with the other: what decides is the device, and how its
+/// providers are set up.
+fn is_same_place(with: &SessionOptions, options: &SessionOptions, placement: &Placement) -> bool {
+    let wish = options.device;
+    (wish == with.device || wish == placement.device.into())
+        && (with.tensorrt, with.gpu_memory, with.arena)
+            == (options.tensorrt, options.gpu_memory, options.arena)
 }
 
 /// A model, open and ready to run.
@@ -161,6 +170,8 @@ pub struct ModelSession {
     threads: usize,
     shrink: Shrink,
     sizes: Sizes,
+    /// ONNX Runtime uses them where they lie; freed after the session.
+    _weights: BTreeMap<String, Bytes>,
 }
 
 impl ModelSession {
@@ -194,6 +205,7 @@ impl ModelSession {
             threads: runtime.options.intra_threads.max(1),
             shrink: if keeps { options.arena.shrink } else { Shrink::Never },
             sizes: Sizes::default(),
+            _weights: source.external.clone(),
         })
     }
 

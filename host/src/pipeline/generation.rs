@@ -7,9 +7,11 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use tokio::sync::Notify;
 
 use crate::config::{self, ModelConfig};
-use crate::model::{Device, ModelSession, Placement, Signature};
+use crate::isolation::Executor;
+use crate::model::{Device, Placement, Signature};
 use crate::plugin::Plugin;
 use crate::scheduler::{
     BatchLimits, Budget, Oversize, Scheduler, SchedulerLimits, SchedulerOptions, SessionOpener, WorkerRange,
@@ -28,7 +30,7 @@ pub struct GenerationParts {
     /// What the model takes and gives.
     pub signature: Arc<Signature>,
     /// One for each worker.
-    pub sessions: Vec<ModelSession>,
+    pub sessions: Vec<Executor>,
     /// How it is served.
     pub settings: ModelConfig,
     /// Its plugin, if it has one.
@@ -43,6 +45,8 @@ pub struct GenerationParts {
     pub budget: Arc<Budget>,
     /// Where its sessions run.
     pub placement: Arc<Placement>,
+    /// Who is told when it is given up because its workers die again and again.
+    pub on_given_up: Arc<Notify>,
 }
 
 /// See the module.
@@ -78,6 +82,7 @@ fn scheduler_limits(settings: &ModelConfig) -> SchedulerLimits {
         priorities: queue.priorities,
         batching: BatchLimits {
             max_size: batching.max_batch_size,
+            max_elements: batching.max_batch_elements,
             max_delay: batching.max_queue_delay,
             preferred: batching.preferred.clone(),
             oversize: match batching.oversize {
@@ -103,6 +108,7 @@ impl Generation {
             workers: worker_range(&parts.settings, parts.placement.device),
             opener: parts.opener,
             budget: parts.budget,
+            on_given_up: parts.on_given_up,
         };
         Ok(Self {
             scheduler: Scheduler::start(parts.sessions, options)?,
@@ -136,7 +142,7 @@ impl Generation {
     pub fn apply(
         &self,
         settings: ModelConfig,
-        more: Vec<ModelSession>,
+        more: Vec<Executor>,
         opener: Option<SessionOpener>,
     ) -> std::io::Result<()> {
         self.scheduler.apply(scheduler_limits(&settings));

@@ -7,14 +7,17 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tokio::sync::Notify;
+
 use super::content::Content;
 use super::layout::VersionSource;
 use super::signature::TrustedKeys;
 use super::status::LoadStage;
 use super::validation::{self, ValidationOptions};
 use super::warmup;
-use crate::config::{Capability, ModelConfig};
-use crate::model::{Device, ModelError, ModelSession, Placement, Runtime, SessionOptions};
+use crate::config::{ByteSize, Capability, Isolation, ModelConfig};
+use crate::isolation::{Executor, Isolated, IsolationOptions};
+use crate::model::{Device, DeviceWish, ModelSession, Placement, Runtime, SessionOptions};
 use crate::pipeline::{Generation, GenerationParts, worker_range};
 use crate::plugin::{BundleContext, Plugin, PluginEngine, PluginLimits, PluginSource};
 use crate::scheduler::{Budget, SessionOpener};
@@ -48,6 +51,8 @@ pub struct Loader {
     pub metrics: Arc<Metrics>,
     /// The cores, shared between all models.
     pub budget: Arc<Budget>,
+    /// Told when a generation is given up.
+    pub given_up: Arc<Notify>,
     /// What holds for every version.
     pub options: LoaderOptions,
 }
@@ -63,11 +68,11 @@ impl Loader {
         progress(LoadStage::Validating);
         let content = self.read_validated(source, &settings)?;
         progress(LoadStage::Loading);
-        let placement = self.place(&content, &settings.workers.session)?;
-        let range = worker_range(&settings, placement.device);
-        let (sessions, plugin) = self.open(&content, &shared_by(&settings, range.max), range.min)?;
+        let opening = self.opening(&content, &settings, settings.workers.session.device)?;
+        let workers = worker_range(&settings, opening.placement.device).min;
+        let (sessions, plugin) = self.open(&content, &opening, workers)?;
         progress(LoadStage::Warming);
-        self.start(&content, sessions, plugin, settings)
+        self.start(&content, (sessions, opening), plugin, settings)
     }
 
     fn read_validated(&self, source: &VersionSource, settings: &ModelConfig) -> Result<Content, String> {
@@ -80,10 +85,10 @@ impl Loader {
     pub(super) fn open(
         &self,
         content: &Content,
-        options: &SessionOptions,
+        opening: &Opening,
         workers: usize,
-    ) -> Result<(Vec<ModelSession>, Option<Plugin>), String> {
-        match (self.open_sessions(content, options, workers), self.load_plugin(content)) {
+    ) -> Result<(Vec<Executor>, Option<Plugin>), String> {
+        match (opening.sessions(workers), self.load_plugin(content)) {
             (Ok(sessions), Ok(plugin)) => Ok((sessions, plugin)),
             (Err(model), Err(plugin)) => Err(format!("{model}\n{plugin}")),
             (Err(reason), Ok(_)) | (Ok(_), Err(reason)) => Err(reason),
@@ -94,21 +99,22 @@ impl Loader {
     pub(super) fn start(
         &self,
         content: &Content,
-        mut sessions: Vec<ModelSession>,
+        (mut sessions, opening): (Vec<Executor>, Opening),
         plugin: Option<Plugin>,
         settings: ModelConfig,
     ) -> Result<Generation, String> {
-        let first = sessions.first().ok_or("workers.max is 0: a model needs at least one worker")?;
-        let (signature, placement) = (Arc::clone(first.signature()), Arc::clone(first.placement()));
+        let signature = sessions.first().map(|session| Arc::clone(session.signature()));
+        let signature = signature.ok_or("workers.max is 0: a model needs at least one worker")?;
         let samples = warmup::read_samples(&content.samples, plugin.as_ref(), &signature, &content.model)?;
         warmup::warm_up_sessions(&mut sessions, &settings.warmup.batch_sizes, &samples)?;
         let metrics =
             self.metrics.generation(&content.model, &content.version, plugin.as_ref().map(Plugin::name));
-        let opener = self.opener(content, &settings, placement.device);
+        let Opening { opener, placement } = opening;
         let (device, reason) = (placement.device, &placement.reason);
         tracing::info!(model = content.model, version = content.version, %device, reason, "where it runs");
         let compute = self.metrics.compute();
         compute.runs_on(&content.model, &content.version, &device.to_string());
+        let opener = needs_opener(&settings, device).then_some(opener);
         let generation = Generation::start(GenerationParts {
             model: content.model.clone(),
             version: content.version.clone(),
@@ -125,6 +131,7 @@ impl Loader {
                 Device::Cuda(_) => Budget::of_a_gpu(),
             },
             placement,
+            on_given_up: Arc::clone(&self.given_up),
         });
         let generation = generation.map_err(cannot_start)?;
         match warmup::warm_up(&generation, &samples) {
@@ -151,43 +158,56 @@ impl Loader {
             return Ok(More::default());
         }
         let content = self.read_validated(source, settings)?;
-        let options = SessionOptions { device: device.into(), ..shared_by(settings, range.max) };
-        let mut sessions = self.open_sessions(&content, &options, count)?;
+        let opening = self.opening(&content, settings, device.into())?;
+        let mut sessions = opening.sessions(count)?;
         let samples =
             warmup::read_samples(&content.samples, serving.plugin(), serving.signature(), &source.model)?;
         warmup::warm_up_sessions(&mut sessions, &settings.warmup.batch_sizes, &samples)?;
-        Ok(More { sessions, opener: self.opener(&content, settings, device) })
+        Ok(More { sessions, opener: needs_opener(settings, device).then_some(opening.opener) })
     }
 
-    /// What opens further sessions, if there may be any. It keeps the model's bytes in memory, once.
-    fn opener(&self, content: &Content, settings: &ModelConfig, device: Device) -> Option<SessionOpener> {
-        let range = worker_range(settings, device);
-        if range.max <= range.min {
-            return None;
-        }
-        let (runtime, source) = (Arc::clone(&self.runtime), content.source.clone());
-        let path = content.model_path.clone();
-        let options = SessionOptions { device: device.into(), ..shared_by(settings, range.max) };
-        Some(SessionOpener::new(move || {
-            ModelSession::open(&runtime, &source, &options).map_err(|error| format!("{path}: {error}"))
-        }))
-    }
-
-    /// Decides where the model runs.
-    fn place(&self, content: &Content, options: &SessionOptions) -> Result<Arc<Placement>, String> {
-        let placed = content.source.placement(&self.runtime, options);
-        placed.map_err(|error| format!("{}: {error}", content.model_path))
-    }
-
-    fn open_sessions(
+    /// Decides where a content runs that is wanted on `wish`, and what opens its sessions, as its settings say. It
+    /// keeps the model's bytes in memory, once.
+    pub(super) fn opening(
         &self,
         content: &Content,
-        options: &SessionOptions,
-        count: usize,
-    ) -> Result<Vec<ModelSession>, String> {
-        let open = |_| ModelSession::open(&self.runtime, &content.source, options);
-        let refused = |error: ModelError| format!("{}: {error}", content.model_path);
-        (0..count).map(open).collect::<Result<_, _>>().map_err(refused)
+        settings: &ModelConfig,
+        wish: DeviceWish,
+    ) -> Result<Opening, String> {
+        let path = content.model_path.clone();
+        let wanted = SessionOptions { device: wish, ..settings.workers.session.clone() };
+        let placement = content.source.placement(&self.runtime, &wanted);
+        let placement = placement.map_err(|error| format!("{path}: {error}"))?;
+        let workers = worker_range(settings, placement.device).max;
+        // A single worker is better off with weights of its own: ONNX Runtime then keeps only what its kernels
+        // need of them. Processes share theirs in a way of their own.
+        let share_weights =
+            wanted.share_weights && workers > 1 && settings.workers.isolation == Isolation::Thread;
+        let options = SessionOptions { device: placement.device.into(), share_weights, ..wanted };
+        if settings.workers.isolation == Isolation::Process {
+            let isolated = Isolated::new(&content.source, self.isolation(settings, options));
+            let isolated = isolated.map_err(|reason| format!("{path}: {reason}"))?;
+            let opener = SessionOpener::new(move || {
+                isolated.open().map(Executor::from).map_err(|reason| format!("{path}: {reason}"))
+            });
+            return Ok(Opening { opener, placement });
+        }
+        let (runtime, source) = (Arc::clone(&self.runtime), content.source.clone());
+        let opener = SessionOpener::new(move || {
+            let session = ModelSession::open(&runtime, &source, &options);
+            session.map(Executor::from).map_err(|error| format!("{path}: {error}"))
+        });
+        Ok(Opening { opener, placement })
+    }
+
+    fn isolation(&self, settings: &ModelConfig, session: SessionOptions) -> IsolationOptions {
+        IsolationOptions {
+            library: self.runtime.library().to_owned(),
+            intra_threads: self.runtime.options().intra_threads,
+            session,
+            memory: settings.workers.memory.map(ByteSize::as_u64),
+            health: settings.workers.health,
+        }
     }
 
     fn load_plugin(&self, content: &Content) -> Result<Option<Plugin>, String> {
@@ -215,16 +235,28 @@ impl Loader {
 #[derive(Debug, Default)]
 pub struct More {
     /// For workers that are to be added at once.
-    pub sessions: Vec<ModelSession>,
+    pub sessions: Vec<Executor>,
     /// Opens those that may be needed later.
     pub opener: Option<SessionOpener>,
 }
 
-/// How the sessions of a model are opened that may have so many workers. A single one is better off with weights
-/// of its own: ONNX Runtime then keeps only what its kernels need of them.
-fn shared_by(settings: &ModelConfig, workers: usize) -> SessionOptions {
-    let options = settings.workers.session.clone();
-    SessionOptions { share_weights: options.share_weights && workers > 1, ..options }
+/// What opens a content's sessions, and where they run.
+pub(super) struct Opening {
+    opener: SessionOpener,
+    placement: Arc<Placement>,
+}
+
+impl Opening {
+    fn sessions(&self, count: usize) -> Result<Vec<Executor>, String> {
+        (0..count).map(|_| self.opener.open()).collect()
+    }
+}
+
+/// Whether sessions may be opened while a generation serves: when there may be more of them, and when one may
+/// die.
+fn needs_opener(settings: &ModelConfig, device: Device) -> bool {
+    let range = worker_range(settings, device);
+    range.max > range.min || settings.workers.isolation == Isolation::Process
 }
 
 pub(super) fn cannot_start(error: std::io::Error) -> String {

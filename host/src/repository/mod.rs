@@ -20,6 +20,7 @@ mod load;
 mod manifest;
 mod publish;
 mod reconcile;
+mod rollback;
 mod scan;
 mod settle;
 mod signature;

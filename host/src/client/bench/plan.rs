@@ -14,7 +14,7 @@ use super::super::exchange::{Outgoing, fetch};
 use super::super::host::{Host, model_path, predict_path};
 use super::super::media;
 use super::super::predict::read_input;
-use super::args::{BenchArgs, Encoding, TargetArgs};
+use super::args::{Arrival, BenchArgs, Encoding, TargetArgs};
 use super::infer_body::encode;
 use super::phase::Pace;
 use super::request::Prepared;
@@ -67,7 +67,9 @@ pub(super) fn make(args: &BenchArgs) -> Result<Plan, ClientError> {
     let (outgoing, tensors) = outgoing(args)?;
     let baseline = baseline(args, &outgoing)?;
     let load = &args.load;
-    let pace = load.rate.map_or(Pace::Closed, |rate| Pace::Open { rate, arrival: load.arrival });
+    let pace = load
+        .rate
+        .map_or(Pace::Closed, |rate| Pace::Open { rate, arrival: load.arrival.unwrap_or(Arrival::Constant) });
     let default_concurrency = if pace == Pace::Closed { 1 } else { OPEN_CONCURRENCY };
     let rows = if load.concurrency.is_empty() { vec![default_concurrency] } else { load.concurrency.clone() };
     let connections = load.connections.unwrap_or(1);
@@ -94,7 +96,7 @@ pub(super) fn make(args: &BenchArgs) -> Result<Plan, ClientError> {
 
 /// The request to measure, and the tensors in it.
 fn outgoing(args: &BenchArgs) -> Result<(Outgoing, Vec<Tensor>), ClientError> {
-    let TargetArgs { predict, infer, path } = &args.target;
+    let TargetArgs { predict, infer, path, .. } = &args.target;
     let version = args.request.version.as_deref();
     if let Some(model) = infer {
         return infer_request(args, model, version);
@@ -193,7 +195,6 @@ fn split_target(host: &Host, target: &str) -> Result<(Host, String), ClientError
 #[cfg(test)]
 mod tests {
     use super::super::super::testing::{TestServer, respond};
-    use super::super::args::Arrival;
     use super::super::args::tests::parse;
     use super::*;
 

@@ -105,9 +105,9 @@ fn what_comes_later_is_not_called_unknown() {
     assert_eq!(found[0], "config.yaml:1:1: tls: this version does not serve TLS yet; remove 'tls'");
     assert_eq!(found.len(), 4);
     assert!(found.iter().all(|line| line.contains("this version does not serve")), "{found:?}");
-    let model = "cache: {}\nworkers: {min: 1, isolation: thread}\n";
+    let model = "cache: {}\nworkers: {min: 1}\n";
     let found = lines(ModelConfig::from_text("model.yaml", model));
-    assert_eq!(found.iter().filter(|line| line.contains("this version does not serve")).count(), 2);
+    assert_eq!(found.iter().filter(|line| line.contains("this version does not serve")).count(), 1);
     let found =
         lines(BundleConfig::from_text("bundle.yaml", "inputs: []\ncapabilities: [image, inference, imag]\n"));
     assert!(
