@@ -5,6 +5,8 @@ use std::thread;
 use std::time::Duration;
 
 use super::address::ListenAddress;
+use super::auth_decode;
+use super::limits;
 use super::names::{Capability, HeaderName, LogFilter, LogFormat, Name, Pooling, TrustedKey, Watch};
 use super::quantity::ByteSize;
 use super::section::Section;
@@ -46,6 +48,8 @@ impl Machine {
 pub(super) fn decode(section: &mut Section<'_>, machine: &Machine) -> ServerConfig {
     ServerConfig {
         server: section.section("server", listen),
+        auth: section.section("auth", auth_decode::auth),
+        limits: section.section("limits", limits::limits),
         repository: section.section("repository", |section| RepositorySettings {
             models: section.take("models", "./models".into()),
             plugins: section.take("plugins", "./plugins".into()),
@@ -72,6 +76,7 @@ pub(super) fn decode(section: &mut Section<'_>, machine: &Machine) -> ServerConf
             format: section.take("format", LogFormat::Auto),
             filter: section.take("filter", LogFilter::info()),
             access: section.take("access", true),
+            audit: section.take("audit", None),
         }),
         insecure: section.take("insecure", false),
         models: models(section),

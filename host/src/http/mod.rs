@@ -18,7 +18,6 @@ mod state;
 mod status;
 mod sticky;
 mod target;
-mod timestamp;
 pub mod v2;
 
 pub use admin::AdminAccess;

@@ -11,8 +11,8 @@ use crate::error::{Error, ErrorCode};
 use crate::http::reply;
 use crate::http::state::AppState;
 use crate::http::target::WholeModel;
-use crate::http::timestamp::timestamp;
 use crate::repository::{Model, VersionStatus};
+use crate::timestamp::timestamp;
 
 pub(super) async fn all(State(state): State<AppState>) -> Response {
     let all = state.index().all();

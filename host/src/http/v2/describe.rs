@@ -13,12 +13,12 @@ use serde_json::{Value, json};
 use crate::error::Error;
 use crate::http::state::AppState;
 use crate::http::target::Target;
-use crate::http::timestamp::timestamp;
 use crate::http::{body, reply};
 use crate::model::TensorSpec;
 use crate::model::tensor::DataType;
 use crate::pipeline::Generation;
 use crate::repository::VersionStatus;
+use crate::timestamp::timestamp;
 
 /// The platform's name, as Triton calls it: clients know it.
 const PLATFORM: &str = "onnxruntime_onnx";
