@@ -37,7 +37,10 @@ pub(super) fn decode(bytes: &[u8], name: &str, problems: &mut Vec<Problem>) -> O
 /// The bytes of a file of API keys as a tree.
 pub(super) fn decode_keys(bytes: &[u8], name: &str, problems: &mut Vec<Problem>) -> Option<Node> {
     if bytes.len() as u64 > MAX_KEY_FILE {
-        problems.push(Problem::whole(name, format!("larger than {MAX_KEY_FILE} bytes; remove keys that are revoked")));
+        problems.push(Problem::whole(
+            name,
+            format!("larger than {MAX_KEY_FILE} bytes; remove keys that are revoked"),
+        ));
         return None;
     }
     decode_within(tree::Limits::KEYS, bytes, name, problems)

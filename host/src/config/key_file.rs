@@ -69,7 +69,8 @@ impl ApiKeyFile {
             let scopes = yaml_text::list(key.scopes.iter().map(Text::show));
             let (id, name) = (yaml_text::word(&key.id), yaml_text::word(&key.name));
             // Writing to a text cannot fail.
-            let _ = write!(text, "- id: {id}\n  name: {name}\n  scopes: {scopes}\n  hash: {}\n", hex(&key.hash));
+            let _ =
+                write!(text, "- id: {id}\n  name: {name}\n  scopes: {scopes}\n  hash: {}\n", hex(&key.hash));
             let _ = writeln!(text, "  created: {}", timestamp(key.created));
             for (name, time) in [("expires", key.expires), ("revoked", key.revoked)] {
                 if let Some(time) = time {
@@ -230,7 +231,12 @@ mod tests {
                     - id: 0123456789ab\n  nam: b\n";
         let problems = ApiKeyFile::from_bytes("keys.yaml", text.as_bytes()).unwrap_err().to_string();
         for expected in [
-            "keys.yaml:4:", "say which models", "keys.yaml:5:", "keys.yaml:6:", "is there twice", "keys[1].nam: unknown",
+            "keys.yaml:4:",
+            "say which models",
+            "keys.yaml:5:",
+            "keys.yaml:6:",
+            "is there twice",
+            "keys[1].nam: unknown",
             "keys[1].name: missing",
         ] {
             assert!(problems.contains(expected), "{expected} is not in {problems}");

@@ -55,7 +55,9 @@ pub(super) fn limits(section: &mut Section<'_>) -> LimitSettings {
 }
 
 fn is_word(name: &str) -> Result<(), String> {
-    <Word as super::setting::Text>::parse(name).map(|_| ()).map_err(|_| "is no name of a caller or model".to_owned())
+    <Word as super::setting::Text>::parse(name)
+        .map(|_| ())
+        .map_err(|_| "is no name of a caller or model".to_owned())
 }
 
 fn entry(section: &mut Section<'_>) -> LimitEntry {

@@ -9,9 +9,7 @@ use http::Uri;
 use jsonwebtoken::Algorithm;
 
 use super::quantity::ByteSize;
-use super::setting::{
-    At, Choice, Setting, Text, Wrong, expected_choice, parse_choice, show_choice,
-};
+use super::setting::{At, Choice, Setting, Text, Wrong, expected_choice, parse_choice, show_choice};
 use super::tree::{Node, Value};
 use super::yaml_text;
 
@@ -146,7 +144,11 @@ impl Setting for JwksSource {
                 Ok(url) => Some(Self::Url(url)),
                 Err(reason) => {
                     // The URL may hold what its writer should not have put there.
-                    at.reader.problem(&node.place, &at.path, format!("expected {}; {reason}", Self::expected()));
+                    at.reader.problem(
+                        &node.place,
+                        &at.path,
+                        format!("expected {}; {reason}", Self::expected()),
+                    );
                     None
                 }
             },
@@ -309,7 +311,9 @@ mod tests {
         for text in ["admin", "metrics", "predict:*", "predict:image-*", "predict:a.b_c-1"] {
             assert_eq!(ScopeWord::parse(text).unwrap().as_str(), text);
         }
-        for text in ["", "Admin", "admin ", "predict", "predict:", "predict:a/b", "predict:a b", "*", "predict:é"] {
+        for text in
+            ["", "Admin", "admin ", "predict", "predict:", "predict:a/b", "predict:a b", "*", "predict:é"]
+        {
             assert_eq!(ScopeWord::parse(text), None, "{text}");
         }
     }
@@ -343,11 +347,18 @@ mod tests {
 
     #[test]
     fn urls_of_keys() {
-        for text in ["https://issuer.example/keys", "http://127.0.0.1:8/k", "http://localhost/k", "http://[::1]:8/k"] {
+        for text in
+            ["https://issuer.example/keys", "http://127.0.0.1:8/k", "http://localhost/k", "http://[::1]:8/k"]
+        {
             assert!(key_url(text).is_ok(), "{text}");
         }
-        let wrong =
-            ["http://issuer.example/k", "https://me:secret@issuer.example/k", "file:///k", "https://", "https://a b"];
+        let wrong = [
+            "http://issuer.example/k",
+            "https://me:secret@issuer.example/k",
+            "file:///k",
+            "https://",
+            "https://a b",
+        ];
         for text in wrong {
             assert!(key_url(text).is_err(), "{text}");
         }

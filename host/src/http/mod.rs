@@ -5,6 +5,7 @@
 
 mod access;
 mod admin;
+mod authorise;
 mod body;
 mod connection;
 mod listener;
