@@ -22,7 +22,7 @@ const MOST_PROXIES: usize = 16;
 
 /// The other end of a connection, as the listener has seen it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Peer {
+pub struct Origin {
     /// Its address.
     pub address: IpAddr,
     /// The subject of the certificate that it has shown, once that was verified.
@@ -68,7 +68,7 @@ impl Gate {
     ///
     /// # Errors
     /// `Unauthenticated`, `ResourceExhausted`, or `Unavailable` while the keys that could tell are not there.
-    pub async fn enter(&self, headers: &mut HeaderMap, peer: &Peer) -> Result<Caller, Refusal> {
+    pub async fn enter(&self, headers: &mut HeaderMap, peer: &Origin) -> Result<Caller, Refusal> {
         hide(headers);
         let address = self.address(headers, peer);
         let identity = match self.identify(headers, peer, address).await {
@@ -84,7 +84,7 @@ impl Gate {
     async fn identify(
         &self,
         headers: &HeaderMap,
-        peer: &Peer,
+        peer: &Origin,
         address: IpAddr,
     ) -> Result<Arc<Identity>, Option<Unknown>> {
         let anonymous = |scopes: Scopes| Ok(Arc::new(Identity::anonymous(address, scopes)));
@@ -131,7 +131,7 @@ impl Gate {
     }
 
     /// Who asked the last proxy that is not trusted, or the peer itself.
-    fn address(&self, headers: &HeaderMap, peer: &Peer) -> IpAddr {
+    fn address(&self, headers: &HeaderMap, peer: &Origin) -> IpAddr {
         let is_trusted = |address: IpAddr| self.proxies.iter().any(|network| network.contains(address));
         let mut address = peer.address.to_canonical();
         if self.proxies.is_empty() {

@@ -29,7 +29,7 @@ mod tests;
 
 pub use api_key::{NewKey, Secret, is_api_key};
 pub use authority::{AuthError, Authority};
-pub use gate::{Caller, Gate, Peer, Refusal};
+pub use gate::{Caller, Gate, Origin, Refusal};
 pub use identity::{Identity, Kind};
 pub use key_store::{KeyStore, KeyStoreError, Used, last_used};
 pub use limits::{Admitted, Limits, Standing};

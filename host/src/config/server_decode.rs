@@ -48,8 +48,6 @@ impl Machine {
 pub(super) fn decode(section: &mut Section<'_>, machine: &Machine) -> ServerConfig {
     ServerConfig {
         server: section.section("server", listen),
-        auth: section.section("auth", auth_decode::auth),
-        limits: section.section("limits", limits::limits),
         repository: section.section("repository", |section| RepositorySettings {
             models: section.take("models", "./models".into()),
             plugins: section.take("plugins", "./plugins".into()),
@@ -78,6 +76,8 @@ pub(super) fn decode(section: &mut Section<'_>, machine: &Machine) -> ServerConf
             access: section.take("access", true),
             audit: section.take("audit", None),
         }),
+        auth: section.section("auth", auth_decode::auth),
+        limits: section.section("limits", limits::limits),
         insecure: section.take("insecure", false),
         models: models(section),
     }

@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::reply::whole_seconds;
 use super::state::AppState;
-use crate::auth::{Caller, Peer, Refusal, Standing};
+use crate::auth::{Caller, Origin, Refusal, Standing};
 use crate::error::Error;
 
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
@@ -28,8 +28,8 @@ pub(super) async fn authorise(State(state): State<AppState>, mut request: Reques
     if OPEN.contains(&request.uri().path()) {
         return next.run(request).await;
     }
-    let nowhere = || Peer { address: IpAddr::V4(Ipv4Addr::UNSPECIFIED), certificate: None };
-    let peer = request.extensions().get::<Peer>().cloned().unwrap_or_else(nowhere);
+    let nowhere = || Origin { address: IpAddr::V4(Ipv4Addr::UNSPECIFIED), certificate: None };
+    let peer = request.extensions().get::<Origin>().cloned().unwrap_or_else(nowhere);
     match state.gate().enter(request.headers_mut(), &peer).await {
         Ok(caller) => {
             request.extensions_mut().insert(caller.clone());

@@ -11,7 +11,7 @@ use super::super::api_key::NewKey;
 use super::super::key_store::KeyStore;
 use super::super::limits::Limits;
 use super::super::scopes::Need;
-use super::super::{Authority, Caller, Gate, Kind, Peer, Refusal};
+use super::super::{Authority, Caller, Gate, Kind, Origin, Refusal};
 use super::*;
 use crate::config::{ScopeWord, ServerConfig};
 use crate::error::ErrorCode;
@@ -35,11 +35,11 @@ fn gate(more: &str) -> (tempfile::TempDir, Gate, String) {
     (folder, Gate::new(authority, limits, config.limits.trusted_proxies), key.secret.reveal().to_owned())
 }
 
-fn peer(address: &str, certificate: Option<&str>) -> Peer {
-    Peer { address: address.parse().unwrap(), certificate: certificate.map(Into::into) }
+fn peer(address: &str, certificate: Option<&str>) -> Origin {
+    Origin { address: address.parse().unwrap(), certificate: certificate.map(Into::into) }
 }
 
-fn enter(gate: &Gate, pairs: &[(&'static str, &str)], peer: &Peer) -> Result<Caller, Refusal> {
+fn enter(gate: &Gate, pairs: &[(&'static str, &str)], peer: &Origin) -> Result<Caller, Refusal> {
     let mut headers = HeaderMap::new();
     for (name, value) in pairs {
         headers.append(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());

@@ -12,8 +12,14 @@ use super::super::keys::from_file;
 use super::*;
 
 fn jwk(issuer: &Issuer, changed: Value) -> Value {
-    let mut key =
-        serde_json::to_value(Jwk::from_encoding_key(&issuer.signing, issuer.algorithm).unwrap()).unwrap();
+    let mut key = serde_json::to_value(
+        Jwk::from_decoding_key(
+            &from_file(issuer.algorithm, Path::new("key"), &issuer.public).unwrap(),
+            Some(issuer.algorithm),
+        )
+        .unwrap(),
+    )
+    .unwrap();
     for (name, value) in changed.as_object().unwrap() {
         key[name] = value.clone();
     }

@@ -9,7 +9,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, Uri, header};
 
-use crate::auth::{Caller, Need, Peer};
+use crate::auth::{Caller, Need, Origin};
 use crate::error::{Error, ErrorCode};
 use crate::http::reply::Failed;
 use crate::http::state::AppState;
@@ -67,7 +67,7 @@ async fn guarded(state: &AppState, is_loopback: bool, request: Request, next: Ne
     let path: String = request.uri().path().chars().take(500).collect();
     let (changes, action) = (!request.method().is_safe(), format!("{} {path}", request.method()));
     let caller = request.extensions().get::<Caller>().cloned();
-    let address = request.extensions().get::<Peer>().map(|peer| peer.address);
+    let address = request.extensions().get::<Origin>().map(|peer| peer.address);
     let response = match judge(is_loopback, &request, caller.as_ref()) {
         Ok(()) => next.run(request).await,
         Err(error) => error.into_response(),
