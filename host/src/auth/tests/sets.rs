@@ -12,14 +12,9 @@ use super::super::keys::from_file;
 use super::*;
 
 fn jwk(issuer: &Issuer, changed: Value) -> Value {
-    let mut key = serde_json::to_value(
-        Jwk::from_decoding_key(
-            &from_file(issuer.algorithm, Path::new("key"), &issuer.public).unwrap(),
-            Some(issuer.algorithm),
-        )
-        .unwrap(),
-    )
-    .unwrap();
+    let public = from_file(issuer.algorithm, Path::new("key"), &issuer.public).unwrap();
+    let mut key =
+        serde_json::to_value(Jwk::from_decoding_key(&public, Some(issuer.algorithm)).unwrap()).unwrap();
     for (name, value) in changed.as_object().unwrap() {
         key[name] = value.clone();
     }
