@@ -50,7 +50,7 @@ pub struct Authority {
     settings: AuthSettings,
     rules: TokenRules,
     certificates: Vec<(String, Scopes)>,
-    anonymous: Scopes,
+    anonymous: Arc<Identity>,
     keys: ArcSwap<KeySet>,
     /// The keys of the URL, and the number of the set that is in force.
     parts: Mutex<Parts>,
@@ -93,7 +93,10 @@ impl Authority {
         let certificates = settings.certificates.iter();
         let authority = Self {
             certificates: certificates.map(|one| (one.subject.clone(), Scopes::of(&one.scopes))).collect(),
-            anonymous: Scopes::of(&settings.anonymous),
+            anonymous: Arc::new(Identity::anonymous(match settings.is_configured() {
+                true => Scopes::of(&settings.anonymous),
+                false => Scopes::everything(),
+            })),
             keys: ArcSwap::default(),
             parts: Mutex::new(Parts { files, ..Parts::default() }),
             api_keys: ArcSwap::from_pointee(api_keys),
@@ -202,9 +205,9 @@ impl Authority {
         Some(Arc::new(Identity::new(Kind::Certificate, subject.to_owned(), scopes.clone())))
     }
 
-    /// What somebody may do who shows nothing.
-    pub(super) fn anonymous(&self) -> Scopes {
-        if self.is_configured() { self.anonymous.clone() } else { Scopes::everything() }
+    /// Somebody who shows nothing.
+    pub(super) fn anonymous(&self) -> Arc<Identity> {
+        Arc::clone(&self.anonymous)
     }
 
     fn reload(&self, changed: &[PathBuf]) {

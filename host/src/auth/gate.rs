@@ -11,7 +11,7 @@ use super::authority::{Authority, Unknown};
 use super::credential::{Credential, credential, hide};
 use super::identity::{Identity, Kind};
 use super::limits::{Admitted, Limits, Owner, Standing};
-use super::scopes::{Need, Scopes};
+use super::scopes::Need;
 use crate::config::Network;
 use crate::error::{Error, ErrorCode};
 
@@ -71,25 +71,19 @@ impl Gate {
     pub async fn enter(&self, headers: &mut HeaderMap, peer: &Origin) -> Result<Caller, Refusal> {
         hide(headers);
         let address = self.address(headers, peer);
-        let identity = match self.identify(headers, peer, address).await {
+        let identity = match self.identify(headers, peer).await {
             Ok(identity) => identity,
             Err(unknown) => return Err(self.refuse(address, unknown)),
         };
-        let owner = self.limits.owner(&identity);
+        let owner = self.limits.owner(&identity, address);
         let standing =
             owner.request().map_err(|(error, standing)| Refusal { error, standing: Some(standing) })?;
         Ok(Caller { identity, owner, limits: Arc::clone(&self.limits), standing })
     }
 
-    async fn identify(
-        &self,
-        headers: &HeaderMap,
-        peer: &Origin,
-        address: IpAddr,
-    ) -> Result<Arc<Identity>, Option<Unknown>> {
-        let anonymous = |scopes: Scopes| Ok(Arc::new(Identity::anonymous(address, scopes)));
+    async fn identify(&self, headers: &HeaderMap, peer: &Origin) -> Result<Arc<Identity>, Option<Unknown>> {
         if !self.authority.is_configured() {
-            return anonymous(Scopes::everything());
+            return Ok(self.authority.anonymous());
         }
         let shown = credential(headers).map_err(|reason| Some(Unknown::Refused(reason.to_owned())))?;
         match shown {
@@ -100,8 +94,8 @@ impl Gate {
                 if let Some(identity) = subject.and_then(|subject| self.authority.certificate(subject)) {
                     return Ok(identity);
                 }
-                let scopes = self.authority.anonymous();
-                if scopes.is_empty() { Err(None) } else { anonymous(scopes) }
+                let anonymous = self.authority.anonymous();
+                if anonymous.scopes.is_empty() { Err(None) } else { Ok(anonymous) }
             }
         }
     }
@@ -109,8 +103,7 @@ impl Gate {
     /// The same words whatever is wrong: a line in the log says more. Who fails counts against its address, so that
     /// trying costs as much as asking.
     fn refuse(&self, address: IpAddr, unknown: Option<Unknown>) -> Refusal {
-        let stranger = self.limits.owner(&Identity::anonymous(address, Scopes::default()));
-        if let Err((error, standing)) = stranger.request() {
+        if let Err((error, standing)) = self.limits.stranger(address).request() {
             return Refusal { error, standing: Some(standing) };
         }
         let error = match unknown {

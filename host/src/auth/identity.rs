@@ -32,7 +32,7 @@ impl Kind {
 /// A caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// Its name: a token's `sub`, a key's name, a certificate's subject; an address for those that show nothing.
+    /// Its name: a token's `sub`, a key's name, a certificate's subject; `anonymous` for all that show nothing.
     pub subject: String,
     /// What it has shown.
     pub kind: Kind,
@@ -48,13 +48,17 @@ impl Identity {
         Self { subject, kind, scopes, account }
     }
 
-    /// Somebody who has shown nothing. All addresses of an IPv6 network are one.
-    pub(super) fn anonymous(address: IpAddr, scopes: Scopes) -> Self {
-        let address = address.to_canonical();
-        let account = match address {
-            IpAddr::V4(v4) => v4.to_string(),
-            IpAddr::V6(v6) => format!("{:x}", u128::from(v6) >> 64),
-        };
-        Self { subject: address.to_string(), kind: Kind::Anonymous, scopes, account }
+    /// Somebody who has shown nothing. Where it asks from is all that is known.
+    pub(super) fn anonymous(scopes: Scopes) -> Self {
+        let subject = Kind::Anonymous.as_str().to_owned();
+        Self { subject, kind: Kind::Anonymous, scopes, account: String::new() }
+    }
+}
+
+/// The name that the limits of somebody are kept under who has shown nothing. All addresses of an IPv6 network are one.
+pub(super) fn account_of(address: IpAddr) -> String {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => v4.to_string(),
+        IpAddr::V6(v6) => format!("{:x}", u128::from(v6) >> 64),
     }
 }

@@ -10,12 +10,13 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use self::account::{Account, Place, Plan};
 use self::table::Table;
-use super::identity::{Identity, Kind};
+use super::identity::{Identity, Kind, account_of};
 use crate::config::{LimitEntry, LimitSettings};
 use crate::error::{Error, ErrorCode};
 
@@ -63,13 +64,18 @@ impl Limits {
     }
 
     /// The account of a caller.
-    pub(super) fn owner(&self, identity: &Identity) -> Owner {
-        let plan = match identity.kind {
-            Kind::Anonymous => &self.anonymous,
-            _ => named(&self.identities, &identity.subject).unwrap_or(&self.identity),
-        };
-        let account = (!plan.is_unlimited()).then(|| self.callers.account(&identity.account, plan));
-        Owner(account)
+    pub(super) fn owner(&self, identity: &Identity, address: IpAddr) -> Owner {
+        if identity.kind == Kind::Anonymous {
+            return self.stranger(address);
+        }
+        let plan = named(&self.identities, &identity.subject).unwrap_or(&self.identity);
+        Owner((!plan.is_unlimited()).then(|| self.callers.account(&identity.account, plan)))
+    }
+
+    /// The account of somebody of whom nothing but the address is known.
+    pub(super) fn stranger(&self, address: IpAddr) -> Owner {
+        let plan = &self.anonymous;
+        Owner((!plan.is_unlimited()).then(|| self.callers.account(&account_of(address), plan)))
     }
 
     /// Begins an inference request.
