@@ -16,8 +16,8 @@
 //! - [`error`]: the one enum of error codes
 //! - [`paths`]: where this machine keeps what can be made again
 
-mod child;
 pub mod auth;
+mod child;
 pub mod cli;
 pub mod client;
 pub mod config;

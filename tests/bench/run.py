@@ -3,8 +3,7 @@
 
     python3 tests/bench/run.py                 everything, some fifty minutes
     python3 tests/bench/run.py --quick         everything, short: to see that it works, not for figures
-    python3 tests/bench/run.py --only calls    some parts: overhead, tiny, photos, calls, start, swaps, traffic
-    python3 tests/bench/run.py --only calls    some parts: overhead, auth, photos, calls, start, swaps, traffic
+    python3 tests/bench/run.py --only calls    some parts: overhead, tiny, auth, photos, calls, start, swaps, traffic
 
 Needs Python alone. The sample plugins and ONNX Runtime must be there (`cargo xtask setup`, `cargo xtask
 plugins`); the host, the in-process program (which auth, swaps and traffic do not need) and the maker of components
