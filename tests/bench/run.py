@@ -3,7 +3,7 @@
 
     python3 tests/bench/run.py                 everything, some fifty minutes
     python3 tests/bench/run.py --quick         everything, short: to see that it works, not for figures
-    python3 tests/bench/run.py --only calls    some parts: overhead, photos, calls, start, swaps, traffic
+    python3 tests/bench/run.py --only calls    some parts: overhead, photos, calls, start, swaps, traffic, isolation
 
 Needs Python alone. The sample plugins and ONNX Runtime must be there (`cargo xtask setup`, `cargo xtask
 plugins`); the host, the in-process program (which swaps and traffic do not need) and the maker of components
@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 
+import isolation
 import overhead
 import photos
 import starts
@@ -52,9 +53,10 @@ PARTS = {
     "start": ("Start and memory", starts),
     "swaps": ("Swaps under load", swaps),
     "traffic": ("Traffic", traffic),
+    "isolation": ("Processes of their own", isolation),
 }
 # What is measured from outside alone.
-WITHOUT_COMPARE = {"swaps", "traffic"}
+WITHOUT_COMPARE = {"swaps", "traffic", "isolation"}
 
 
 def arguments(words):
