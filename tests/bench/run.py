@@ -3,7 +3,8 @@
 
     python3 tests/bench/run.py                 everything, some fifty minutes
     python3 tests/bench/run.py --quick         everything, short: to see that it works, not for figures
-    python3 tests/bench/run.py --only calls    some parts: overhead, tiny, auth, photos, calls, start, swaps, traffic
+    python3 tests/bench/run.py --only calls    some parts: overhead, tiny, auth, photos, calls, start, swaps, traffic,
+                                               isolation
 
 Needs Python alone. The sample plugins and ONNX Runtime must be there (`cargo xtask setup`, `cargo xtask
 plugins`); the host, the in-process program (which auth, swaps and traffic do not need) and the maker of components
@@ -23,6 +24,7 @@ import sys
 import tempfile
 
 import auth
+import isolation
 import overhead
 import photos
 import starts
@@ -56,9 +58,10 @@ PARTS = {
     "start": ("Start and memory", starts),
     "swaps": ("Swaps under load", swaps),
     "traffic": ("Traffic", traffic),
+    "isolation": ("Processes of their own", isolation),
 }
 # What is measured from outside alone.
-WITHOUT_COMPARE = {"auth", "swaps", "traffic"}
+WITHOUT_COMPARE = {"auth", "swaps", "traffic", "isolation"}
 
 
 def arguments(words):
