@@ -24,12 +24,8 @@ impl Later {
 }
 
 /// In `config.yaml`.
-pub(super) const SERVER: &[Later] = &[
-    Later::new("tls", "TLS"),
-    Later::new("auth", "authentication"),
-    Later::new("cache", "an answer cache"),
-    Later::new("server.grpc", "gRPC"),
-];
+pub(super) const SERVER: &[Later] =
+    &[Later::new("tls", "TLS"), Later::new("cache", "an answer cache"), Later::new("server.grpc", "gRPC")];
 
 /// In `model.yaml`.
 pub(super) const MODEL: &[Later] = &[Later::new("cache", "an answer cache")];

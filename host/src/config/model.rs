@@ -117,6 +117,16 @@ pub enum Isolation {
     Process,
 }
 
+impl Isolation {
+    /// Its word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Thread => "thread",
+            Self::Process => "process",
+        }
+    }
+}
+
 impl Choice for Isolation {
     const WORDS: &'static [(&'static str, Self)] = &[("thread", Self::Thread), ("process", Self::Process)];
 }

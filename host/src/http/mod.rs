@@ -5,6 +5,7 @@
 
 mod access;
 mod admin;
+mod authorise;
 mod body;
 mod connection;
 mod listener;
@@ -18,7 +19,6 @@ mod state;
 mod status;
 mod sticky;
 mod target;
-mod timestamp;
 pub mod v2;
 
 pub use admin::AdminAccess;

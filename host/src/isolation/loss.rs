@@ -122,6 +122,29 @@ impl Loss {
     }
 }
 
+/// Why a session cannot be opened.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct OpenError {
+    /// The reason, for the operator.
+    pub reason: String,
+    /// How its process died, if it did.
+    pub kind: Option<LossKind>,
+}
+
+impl From<String> for OpenError {
+    fn from(reason: String) -> Self {
+        Self { reason, kind: None }
+    }
+}
+
+impl OpenError {
+    /// The same, with what it is about in front.
+    pub fn about(self, what: &str) -> Self {
+        Self { reason: format!("{what}: {}", self.reason), ..self }
+    }
+}
+
 impl fmt::Display for Loss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.reason)

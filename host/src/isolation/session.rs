@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use super::IsolationOptions;
 use super::channel::{self, Channel, ChannelError};
-use super::loss::{Cause, Loss};
+use super::loss::{Cause, Loss, OpenError};
 use super::memory::Memory;
 use super::message::Message;
 use super::package::Package;
@@ -59,7 +59,7 @@ impl ChildSession {
     ///
     /// # Errors
     /// The reason, for the operator.
-    pub(super) fn open(package: &Package, options: &IsolationOptions) -> Result<Self, String> {
+    pub(super) fn open(package: &Package, options: &IsolationOptions) -> Result<Self, OpenError> {
         let (data, theirs) = Channel::pair().map_err(|error| error.to_string())?;
         let process = Process::start(options, theirs)?;
         let (control, their_control) = Channel::pair().map_err(|error| error.to_string())?;
@@ -81,10 +81,11 @@ impl ChildSession {
         let opened = session.greet(package, &their_control).and_then(|()| session.await_model());
         match opened {
             Ok(Ok(signature)) => session.signature = Arc::new(signature),
-            Ok(Err(reason)) => return Err(reason),
+            Ok(Err(reason)) => return Err(reason.into()),
             Err(cause) => {
                 let loss = session.lose(cause);
-                return Err(format!("the worker's {loss} while it opened the model"));
+                let reason = format!("the worker's {loss} while it opened the model");
+                return Err(OpenError { reason, kind: Some(loss.kind) });
             }
         }
         let (pid, memory) = (session.pid(), options.memory);

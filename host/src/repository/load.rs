@@ -188,14 +188,14 @@ impl Loader {
             let isolated = Isolated::new(&content.source, self.isolation(settings, options));
             let isolated = isolated.map_err(|reason| format!("{path}: {reason}"))?;
             let opener = SessionOpener::new(move || {
-                isolated.open().map(Executor::from).map_err(|reason| format!("{path}: {reason}"))
+                isolated.open().map(Executor::from).map_err(|error| error.about(&path))
             });
             return Ok(Opening { opener, placement });
         }
         let (runtime, source) = (Arc::clone(&self.runtime), content.source.clone());
         let opener = SessionOpener::new(move || {
             let session = ModelSession::open(&runtime, &source, &options);
-            session.map(Executor::from).map_err(|error| format!("{path}: {error}"))
+            session.map(Executor::from).map_err(|error| format!("{path}: {error}").into())
         });
         Ok(Opening { opener, placement })
     }
@@ -248,7 +248,7 @@ pub(super) struct Opening {
 
 impl Opening {
     fn sessions(&self, count: usize) -> Result<Vec<Executor>, String> {
-        (0..count).map(|_| self.opener.open()).collect()
+        (0..count).map(|_| self.opener.open().map_err(|error| error.reason)).collect()
     }
 }
 

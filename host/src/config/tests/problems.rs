@@ -100,10 +100,10 @@ fn a_model_is_listed_once() {
 
 #[test]
 fn what_comes_later_is_not_called_unknown() {
-    let text = "tls: {cert: a}\nauth: {}\ncache: {}\nserver: {grpc: a}\n";
+    let text = "tls: {cert: a}\ncache: {}\nserver: {grpc: a}\n";
     let found = server(text);
     assert_eq!(found[0], "config.yaml:1:1: tls: this version does not serve TLS yet; remove 'tls'");
-    assert_eq!(found.len(), 4);
+    assert_eq!(found.len(), 3);
     assert!(found.iter().all(|line| line.contains("this version does not serve")), "{found:?}");
     let model = "cache: {}\nworkers: {min: 1}\n";
     let found = lines(ModelConfig::from_text("model.yaml", model));
