@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Measures a host against baselines in the same run, and prints Markdown for docs/performance.md.
 
-    python3 tests/bench/run.py                 everything, some fifty minutes
+    python3 tests/bench/run.py                 everything, some seventy minutes
     python3 tests/bench/run.py --quick         everything, short: to see that it works, not for figures
-    python3 tests/bench/run.py --only calls    some parts: overhead, tiny, photos, calls, start, swaps, traffic
+    python3 tests/bench/run.py --only calls    some parts: overhead, tiny, lite0,
+                                               photos, peers, calls, start, swaps, traffic
 
 Needs Python alone. The sample plugins and ONNX Runtime must be there (`cargo xtask setup`, `cargo xtask
 plugins`); the host, the in-process program (which swaps and traffic do not need) and the maker of components
@@ -22,7 +23,9 @@ import subprocess
 import sys
 import tempfile
 
+import lite0
 import overhead
+import peers
 import photos
 import starts
 import swaps
@@ -49,14 +52,16 @@ class Calls:
 PARTS = {
     "overhead": ("Host overhead, tiny model", overhead),
     "tiny": ("Tiny model, as published", tiny),
+    "lite0": ("EfficientNet-Lite0, tensors in", lite0),
     "photos": ("Photo to labels", photos),
+    "peers": ("Photo to labels, beside Python", peers),
     "calls": ("Plugin calls and preprocessing", Calls),
     "start": ("Start and memory", starts),
     "swaps": ("Swaps under load", swaps),
     "traffic": ("Traffic", traffic),
 }
 # What is measured from outside alone.
-WITHOUT_COMPARE = {"swaps", "traffic"}
+WITHOUT_COMPARE = {"peers", "swaps", "traffic"}
 
 
 def arguments(words):
