@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Measures a host against baselines in the same run, and prints Markdown for docs/performance.md.
 
-    python3 tests/bench/run.py                 everything, some fifty minutes
+    python3 tests/bench/run.py                 everything, some seventy minutes
     python3 tests/bench/run.py --quick         everything, short: to see that it works, not for figures
-    python3 tests/bench/run.py --only calls    some parts: overhead, tiny, auth, photos, calls, start, swaps, traffic,
-                                               isolation
+    python3 tests/bench/run.py --only calls    some parts: auth, calls, isolation, lite0, overhead, peers, photos,
+                                               start, swaps, tiny, traffic
 
 Needs Python alone. The sample plugins and ONNX Runtime must be there (`cargo xtask setup`, `cargo xtask
 plugins`); the host, the in-process program (which auth, swaps and traffic do not need) and the maker of components
@@ -25,7 +25,9 @@ import tempfile
 
 import auth
 import isolation
+import lite0
 import overhead
+import peers
 import photos
 import starts
 import swaps
@@ -53,7 +55,9 @@ PARTS = {
     "overhead": ("Host overhead, tiny model", overhead),
     "tiny": ("Tiny model, as published", tiny),
     "auth": ("Authentication", auth),
+    "lite0": ("EfficientNet-Lite0, tensors in", lite0),
     "photos": ("Photo to labels", photos),
+    "peers": ("Photo to labels, beside Python", peers),
     "calls": ("Plugin calls and preprocessing", Calls),
     "start": ("Start and memory", starts),
     "swaps": ("Swaps under load", swaps),
@@ -61,7 +65,7 @@ PARTS = {
     "isolation": ("Processes of their own", isolation),
 }
 # What is measured from outside alone.
-WITHOUT_COMPARE = {"auth", "swaps", "traffic", "isolation"}
+WITHOUT_COMPARE = {"auth", "isolation", "peers", "swaps", "traffic"}
 
 
 def arguments(words):
