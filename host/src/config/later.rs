@@ -33,10 +33,8 @@ pub(super) const SERVER: &[Later] = &[
 ];
 
 /// In `model.yaml`.
-pub(super) const MODEL: &[Later] = &[
-    Later::new("cache", "an answer cache"),
-    Later::new("workers.device", "the choice of a device"),
-];
+pub(super) const MODEL: &[Later] =
+    &[Later::new("cache", "an answer cache"), Later::new("workers.device", "the choice of a device")];
 
 /// In `bundle.yaml`.
 pub(super) const BUNDLE: &[Later] = &[

@@ -220,12 +220,16 @@ fn workers(section: &mut Section<'_>, default: WorkerSettings) -> WorkerSettings
         idle: section.take_in("idle", default.idle, Duration::from_secs(1)..=day),
         isolation: section.take("isolation", default.isolation),
         memory: section.take_if("memory", default.memory, |memory: &Option<ByteSize>| match memory {
-            Some(memory) if *memory < LEAST_MEMORY => {
-                Err(format!("expected at least {LEAST_MEMORY}, which ONNX Runtime takes itself, got {memory}"))
-            }
+            Some(memory) if *memory < LEAST_MEMORY => Err(format!(
+                "expected at least {LEAST_MEMORY}, which ONNX Runtime takes itself, got {memory}"
+            )),
             _ => Ok(()),
         }),
-        health: section.take_in("health", default.health, Duration::from_millis(100)..=Duration::from_secs(3600)),
+        health: section.take_in(
+            "health",
+            default.health,
+            Duration::from_millis(100)..=Duration::from_secs(3600),
+        ),
     }
 }
 

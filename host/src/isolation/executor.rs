@@ -3,6 +3,7 @@
 //! Owns the choice between the two, so that whoever runs a model need not know which it is.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::loss::Loss;
 use super::session::ChildSession;
@@ -48,6 +49,14 @@ impl Executor {
     /// Whether a run computes on the thread that asks for it, and on no other.
     pub fn computes_here(&self) -> bool {
         matches!(self, Self::Thread(session) if session.threads() == 1)
+    }
+
+    /// What the last run took of processor time, where that is not this thread's.
+    pub fn spent(&self) -> Option<Duration> {
+        match self {
+            Self::Process(session) => session.spent(),
+            _ => None,
+        }
     }
 
     /// The process that it runs in, if that is not the host.

@@ -100,11 +100,15 @@ impl Loss {
             }
             Cause::Silent(time) => {
                 let time = duration_text(time);
-                (LossKind::Silent, format!("process did not answer for {time} (workers.health) and was ended"))
+                (
+                    LossKind::Silent,
+                    format!("process did not answer for {time} (workers.health) and was ended"),
+                )
             }
             Cause::Stuck(time) => {
                 let time = duration_text(time);
-                let text = format!("process went on for {time} with a run that nobody waited for, and was ended");
+                let text =
+                    format!("process went on for {time} with a run that nobody waited for, and was ended");
                 (LossKind::Stuck, text)
             }
             Cause::Broken(what) => (LossKind::Protocol, format!("process was ended: {what}")),

@@ -50,6 +50,7 @@ pub struct ChildSession {
     memory: Option<u64>,
     run: u64,
     ping: u64,
+    spent: Duration,
     lost: Option<Loss>,
 }
 
@@ -63,19 +64,7 @@ impl ChildSession {
         let process = Process::start(options, theirs)?;
         let (control, their_control) = Channel::pair().map_err(|error| error.to_string())?;
         let arena = new_arena(FIRST_ARENA).map_err(|error| error.to_string())?;
-        let mut session = Self {
-            process,
-            data,
-            control: Arc::new(control),
-            arena,
-            signature: Arc::new(Signature { inputs: Vec::new(), outputs: Vec::new() }),
-            threads: options.intra_threads.max(1),
-            health: options.health,
-            memory: options.memory,
-            run: 0,
-            ping: 0,
-            lost: None,
-        };
+        let mut session = Self::new(process, (data, control), arena, options);
         let opened = session.greet(package, &their_control).and_then(|()| session.await_model());
         match opened {
             Ok(Ok(signature)) => session.signature = Arc::new(signature),
@@ -90,6 +79,28 @@ impl ChildSession {
         let limited_by = memory.map(|_| session.process.limited_by());
         tracing::debug!(pid, memory, limited_by, "a process for a worker has opened its model");
         Ok(session)
+    }
+
+    fn new(
+        process: Process,
+        (data, control): (Channel, Channel),
+        arena: Memory,
+        options: &IsolationOptions,
+    ) -> Self {
+        Self {
+            process,
+            data,
+            control: Arc::new(control),
+            arena,
+            signature: Arc::new(Signature { inputs: Vec::new(), outputs: Vec::new() }),
+            threads: options.intra_threads.max(1),
+            health: options.health,
+            memory: options.memory,
+            run: 0,
+            ping: 0,
+            spent: Duration::ZERO,
+            lost: None,
+        }
     }
 
     /// Shakes hands, and hands over what is to be opened.
@@ -141,6 +152,11 @@ impl ChildSession {
         self.threads
     }
 
+    /// What the last run took of processor time, if all of it was computed by one thread. It is the process's word.
+    pub fn spent(&self) -> Option<Duration> {
+        (self.threads == 1).then_some(self.spent)
+    }
+
     /// The process's number in the system.
     pub fn pid(&self) -> u32 {
         self.process.id()
@@ -157,12 +173,14 @@ impl ChildSession {
             return;
         }
         let asked = self.ping();
-        let heard = asked.and_then(|()| loop {
-            // Between runs it has nothing else to say.
-            match self.listen(None)? {
-                Heard::Pong(number) if number == self.ping => return Ok(()),
-                Heard::Pong(_) => {}
-                Heard::Message(other) => return Err(Cause::unexpected(other)),
+        let heard = asked.and_then(|()| {
+            loop {
+                // Between runs it has nothing else to say.
+                match self.listen(None)? {
+                    Heard::Pong(number) if number == self.ping => return Ok(()),
+                    Heard::Pong(_) => {}
+                    Heard::Message(other) => return Err(Cause::unexpected(other)),
+                }
             }
         });
         if let Err(cause) = heard {
@@ -215,7 +233,8 @@ impl ChildSession {
         let answer = self.answer(stopped.as_deref());
         stop.inspect(|stop| stop.forget());
         match answer? {
-            Message::Done { number: of, head } if of == number => {
+            Message::Done { number: of, head, spent } if of == number => {
+                self.spent = Duration::from_nanos(spent);
                 self.outputs(head, &places.wanted).map(Ok)
             }
             Message::Failed { number: of, invalid, length } if of == number => {
@@ -270,9 +289,14 @@ impl ChildSession {
     /// The outputs of a run, copied out before anything of them is believed.
     fn outputs(&self, head: u64, wanted: &[usize]) -> Result<Vec<Tensor>, Cause> {
         let head = self.text(head, MOST_HEAD)?;
-        let places = Places::decode(&head, self.arena.size()).map_err(|error| Cause::Broken(error.to_string()))?;
+        let places =
+            Places::decode(&head, self.arena.size()).map_err(|error| Cause::Broken(error.to_string()))?;
         if places.tensors.len() != wanted.len() {
-            return Err(Cause::Broken(format!("it gave {} outputs of {}", places.tensors.len(), wanted.len())));
+            return Err(Cause::Broken(format!(
+                "it gave {} outputs of {}",
+                places.tensors.len(),
+                wanted.len()
+            )));
         }
         let output = |(place, &position): (places::Place, &usize)| {
             let spec = self.signature.outputs.get(position);
@@ -395,3 +419,7 @@ fn new_arena(size: usize) -> std::io::Result<Memory> {
 fn lacking(size: usize, error: &std::io::Error) -> Error {
     Error::new(ErrorCode::ResourceExhausted, format!("{size} bytes of shared memory cannot be had: {error}"))
 }
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;

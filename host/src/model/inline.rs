@@ -145,10 +145,8 @@ mod tests {
         use crate::model::tensor::{DataType, Tensor};
         use crate::model::{ModelSession, ModelSource};
 
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/digits/1/model.onnx");
-        let Ok(whole) = std::fs::read(path) else {
-            panic!("{path} is not there");
-        };
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/image-classifier/1/model.onnx");
+        let whole = std::fs::read(path).unwrap();
         let apart = take_weights_apart(&whole, "w").unwrap().expect("it has large weights");
         let runtime = crate::scheduler::testing::runtime();
         let answer = |model: Vec<u8>, weights: Vec<u8>| {
@@ -156,7 +154,8 @@ mod tests {
             let source = ModelSource::new(model.into(), |_| Ok(weights.clone())).unwrap();
             let mut session = ModelSession::open(&runtime, &source).unwrap();
             let spec = session.signature().inputs[0].clone();
-            let shape: Vec<usize> = spec.shape.iter().map(|&size| usize::try_from(size).unwrap_or(1)).collect();
+            let shape: Vec<usize> =
+                spec.shape.iter().map(|&size| usize::try_from(size).unwrap_or(1)).collect();
             assert_eq!(spec.datatype, DataType::Fp32);
             let elements: usize = shape.iter().product();
             let data: Vec<u8> = (0..elements).flat_map(|index| (index as f32).sin().to_le_bytes()).collect();
