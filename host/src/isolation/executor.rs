@@ -3,6 +3,7 @@
 //! Owns the choice between the two, so that whoever runs a model need not know which it is.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::loss::Loss;
 use super::session::ChildSession;
@@ -57,6 +58,14 @@ impl Executor {
             Self::Process(session) => session.is_on_gpu(),
             #[cfg(test)]
             Self::Scripted(_) => false,
+        }
+    }
+
+    /// What the last run took of processor time, where that is not this thread's.
+    pub fn spent(&self) -> Option<Duration> {
+        match self {
+            Self::Process(session) => session.spent(),
+            _ => None,
         }
     }
 

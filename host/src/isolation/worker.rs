@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use rustix::time::{ClockId, clock_gettime};
 
 use super::channel::{Channel, ChannelError};
 use super::memory::Memory;
@@ -232,7 +233,7 @@ impl Desk {
     }
 
     /// Hands over the outputs of a run.
-    fn answer(&mut self, number: u64, outputs: &[Tensor]) -> Result<(), ChannelError> {
+    fn answer(&mut self, (number, spent): (u64, u64), outputs: &[Tensor]) -> Result<(), ChannelError> {
         let place = |tensor: &Tensor| Place {
             datatype: tensor.datatype,
             shape: tensor.shape.clone(),
@@ -247,7 +248,7 @@ impl Desk {
         for (place, tensor) in places.tensors.iter().zip(outputs) {
             self.arena.write(&tensor.data, place.offset)?;
         }
-        self.data.send(Message::Done { number, head: head.len() as u64 })
+        self.data.send(Message::Done { number, head: head.len() as u64, spent })
     }
 }
 
@@ -260,12 +261,14 @@ fn serve(mut session: ModelSession, desk: &mut Desk, current: &Current) -> Chann
                 desk.replace(message, handles)?;
                 continue;
             };
+            let began = processor_time();
             let ran = catch_unwind(AssertUnwindSafe(|| run(&mut session, desk, current, number, head)));
             current.end();
+            let spent = processor_time().saturating_sub(began);
             let outputs =
                 ran.unwrap_or_else(|_| Err(Error::internal("the worker panicked while it ran the model")));
             match outputs {
-                Ok(outputs) => desk.answer(number, &outputs)?,
+                Ok(outputs) => desk.answer((number, spent), &outputs)?,
                 Err(error) => {
                     let invalid = error.code == ErrorCode::InvalidArgument;
                     let text = error.message.as_bytes();
@@ -279,6 +282,12 @@ fn serve(mut session: ModelSession, desk: &mut Desk, current: &Current) -> Chann
         Ok(()) => ChannelError::Closed,
         Err(error) => error,
     }
+}
+
+/// Nanoseconds that this thread has computed so far.
+fn processor_time() -> u64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
 }
 
 /// Runs what the arena describes, with the inputs where they lie.
