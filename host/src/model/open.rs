@@ -301,7 +301,11 @@ mod tests {
             assert_eq!(placement.device, Device::Cpu);
             assert!(placement.reason.starts_with("auto: "), "{}", placement.reason);
         }
-        let session = ModelSession::open(&runtime, &source, &on(DeviceWish::Cpu)).unwrap();
+        // What was decided holds for those who ask for just that.
+        let device = placement.device;
+        let again = ModelSession::open(&runtime, &source, &on(device.into())).unwrap();
+        assert_eq!(again.placement(), placement);
+        let session = ModelSession::open(&runtime, &self::source("tiny"), &on(DeviceWish::Cpu)).unwrap();
         assert_eq!(
             (session.placement().device, session.placement().reason.as_str()),
             (Device::Cpu, "workers.device is cpu")
