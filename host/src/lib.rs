@@ -3,6 +3,7 @@
 //! # Layout, in a request's order
 //! - [`cli`] and [`config`]: what the operator asks for
 //! - [`http`]: the front door, and the only place where an error becomes a status
+//! - [`grpc`]: the same door on gRPC
 //! - [`pipeline`]: the one function that a request goes through, stage by stage
 //! - [`plugin`]: sandboxed WebAssembly around the model; the only place that names wasmtime
 //! - [`scheduler`]: a bounded queue and the workers that pull from it
@@ -20,6 +21,7 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod error;
+pub mod grpc;
 pub mod http;
 pub mod isolation;
 pub mod model;

@@ -28,7 +28,6 @@ pub(super) const SERVER: &[Later] = &[
     Later::new("tls", "TLS"),
     Later::new("auth", "authentication"),
     Later::new("cache", "an answer cache"),
-    Later::new("server.grpc", "gRPC"),
     Later::new("models[].gpu_id", "models on a GPU"),
 ];
 

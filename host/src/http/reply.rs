@@ -1,31 +1,39 @@
 //! From an error to an answer: the only place where an [`ErrorCode`] becomes a status.
 //!
-//! Owns the mapping and the body's form, `{"error": …, "code": …, "details": {…}}`.
+//! Owns the mapping for both protocols, and the body's form on HTTP, `{"error": …, "code": …, "details": {…}}`.
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
+use tonic::Code;
 
 use crate::error::{Error, ErrorCode};
 
-/// The HTTP status of each code.
-pub fn status_of(code: ErrorCode) -> StatusCode {
+/// The HTTP status and the gRPC status of each code.
+pub fn statuses_of(code: ErrorCode) -> (StatusCode, Code) {
     match code {
-        ErrorCode::InvalidArgument => StatusCode::BAD_REQUEST,
-        ErrorCode::NotFound => StatusCode::NOT_FOUND,
-        ErrorCode::PermissionDenied => StatusCode::FORBIDDEN,
-        ErrorCode::Conflict => StatusCode::CONFLICT,
-        ErrorCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-        ErrorCode::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        ErrorCode::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        ErrorCode::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
+        ErrorCode::InvalidArgument => (StatusCode::BAD_REQUEST, Code::InvalidArgument),
+        ErrorCode::NotFound => (StatusCode::NOT_FOUND, Code::NotFound),
+        ErrorCode::PermissionDenied => (StatusCode::FORBIDDEN, Code::PermissionDenied),
+        ErrorCode::Conflict => (StatusCode::CONFLICT, Code::FailedPrecondition),
+        ErrorCode::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, Code::Unimplemented),
+        ErrorCode::PayloadTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, Code::ResourceExhausted),
+        ErrorCode::UnsupportedMediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::InvalidArgument),
+        ErrorCode::ResourceExhausted => (StatusCode::TOO_MANY_REQUESTS, Code::ResourceExhausted),
         // The client is gone: this is for logs, where nginx made the number known.
-        ErrorCode::Cancelled => StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
-        ErrorCode::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
-        ErrorCode::PluginFault | ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-        ErrorCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-        ErrorCode::Unimplemented => StatusCode::NOT_IMPLEMENTED,
+        ErrorCode::Cancelled => {
+            (StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST), Code::Cancelled)
+        }
+        ErrorCode::DeadlineExceeded => (StatusCode::GATEWAY_TIMEOUT, Code::DeadlineExceeded),
+        ErrorCode::PluginFault | ErrorCode::Internal => (StatusCode::INTERNAL_SERVER_ERROR, Code::Internal),
+        ErrorCode::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable),
+        ErrorCode::Unimplemented => (StatusCode::NOT_IMPLEMENTED, Code::Unimplemented),
     }
+}
+
+/// Whether the same request may well be answered a little later.
+pub fn passes(code: ErrorCode) -> bool {
+    matches!(code, ErrorCode::ResourceExhausted | ErrorCode::Unavailable)
 }
 
 #[derive(Serialize)]
@@ -38,17 +46,17 @@ struct ErrorBody<'a> {
 
 /// The code of an answer that is an error, for the access log.
 #[derive(Clone, Debug)]
-pub(super) struct Failed {
-    pub(super) code: ErrorCode,
-    pub(super) message: String,
+pub(crate) struct Failed {
+    pub(crate) code: ErrorCode,
+    pub(crate) message: String,
 }
 
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
         let details = self.details.iter().map(|(name, value)| (name.clone(), value.clone().into())).collect();
         let body = ErrorBody { error: &self.message, code: self.code.as_str(), details };
-        let mut response = json(status_of(self.code), &body);
-        if matches!(self.code, ErrorCode::ResourceExhausted | ErrorCode::Unavailable) {
+        let mut response = json(statuses_of(self.code).0, &body);
+        if passes(self.code) {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response.extensions_mut().insert(Failed { code: self.code, message: self.message.into_owned() });

@@ -10,9 +10,9 @@ use crate::error::Error;
 
 /// The model, and the version, label or arm if the path names one.
 #[derive(Debug)]
-pub(super) struct Target {
-    pub(super) model: String,
-    pub(super) version: Option<String>,
+pub(crate) struct Target {
+    pub(crate) model: String,
+    pub(crate) version: Option<String>,
 }
 
 /// A model as a whole, for requests that are about no single version of it.
@@ -48,13 +48,28 @@ impl<S: Send + Sync> FromRequestParts<S> for Target {
                 _ => {}
             }
         }
-        // No model's name has an '@': what follows it is a version or a label.
-        if let Some((model, version)) = target.model.split_once('@') {
-            if target.version.is_some() {
-                return Err(Error::invalid("the path names a version twice: behind '@' and on its own"));
-            }
-            target = Self { version: Some(version.to_owned()), model: model.to_owned() };
+        target.split()
+    }
+}
+
+impl Target {
+    /// What a request names in two fields, the second of them possibly empty.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if the version is named twice.
+    pub(crate) fn named(model: &str, version: &str) -> Result<Self, Error> {
+        let version = Some(version.to_owned()).filter(|version| !version.is_empty());
+        Self { model: model.to_owned(), version }.split()
+    }
+
+    /// No model's name has an '@': what follows it is a version or a label.
+    fn split(self) -> Result<Self, Error> {
+        let Some((model, version)) = self.model.split_once('@') else {
+            return Ok(self);
+        };
+        if self.version.is_some() {
+            return Err(Error::invalid("the path names a version twice: behind '@' and on its own"));
         }
-        Ok(target)
+        Ok(Self { version: Some(version.to_owned()), model: model.to_owned() })
     }
 }

@@ -16,7 +16,7 @@ use crate::plugin::Plugin;
 use crate::scheduler::{
     BatchLimits, Budget, Oversize, Scheduler, SchedulerLimits, SchedulerOptions, SessionOpener, WorkerRange,
 };
-use crate::telemetry::{ComputeSeries, GenerationMetrics};
+use crate::telemetry::{ComputeSeries, GenerationMetrics, Statistics};
 
 /// What a generation is made of.
 #[derive(Debug)]
@@ -57,6 +57,7 @@ pub struct Generation {
     scheduler: Scheduler,
     plugin: Option<Plugin>,
     metrics: GenerationMetrics,
+    compute: Arc<ComputeSeries>,
     settings: ArcSwap<ModelConfig>,
 }
 
@@ -98,7 +99,7 @@ impl Generation {
             model: parts.model.clone(),
             limits: scheduler_limits(&parts.settings),
             tolerance: parts.settings.batching.tolerance,
-            metrics: parts.compute,
+            metrics: Arc::clone(&parts.compute),
             workers: worker_range(&parts.settings),
             opener: parts.opener,
             budget: parts.budget,
@@ -112,6 +113,7 @@ impl Generation {
             signature: parts.signature,
             plugin: parts.plugin,
             metrics: parts.metrics,
+            compute: parts.compute,
             settings: ArcSwap::from_pointee(parts.settings),
         })
     }
@@ -176,6 +178,11 @@ impl Generation {
     /// Where it counts.
     pub fn metrics(&self) -> &GenerationMetrics {
         &self.metrics
+    }
+
+    /// What it has done so far.
+    pub fn statistics(&self) -> &Statistics {
+        &self.compute.statistics
     }
 
     /// Brings its metrics up to how queue, workers and instances stand now.

@@ -12,6 +12,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use crate::isolation::LossKind;
+use super::statistics::Statistics;
 
 /// Upper bounds of the items of a run.
 const ITEMS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
@@ -114,6 +115,7 @@ impl ComputeMetrics {
             processes: self.processes.get_or_create_owned(&labels),
             losses: self.losses.clone(),
             labels,
+            statistics: Statistics::default(),
         })
     }
 
@@ -174,4 +176,6 @@ impl ComputeSeries {
 fn loss_labels(labels: &Labels, kind: LossKind) -> ReasonLabels {
     let Labels { model, version } = labels.clone();
     ReasonLabels { model, version, reason: kind.as_str() }
+    /// What the protocol's statistics tell of it.
+    pub statistics: Statistics,
 }

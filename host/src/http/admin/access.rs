@@ -33,14 +33,28 @@ pub(in crate::http) async fn at_shared_listener(
     request: Request,
     next: Next,
 ) -> Response {
+    match check_at_shared(&state, true, request.headers(), request.uri()) {
+        Ok(()) => next.run(request).await,
+        Err(error) => error.into_response(),
+    }
+}
+
+/// Whether operators may ask for this at a listener of all requests.
+pub(crate) fn check_at_shared(
+    state: &AppState,
+    is_loopback: bool,
+    headers: &HeaderMap,
+    uri: &Uri,
+) -> Result<(), Error> {
     let remedy = match state.admin() {
-        AdminAccess::Shared => return guarded(true, request, next).await,
+        AdminAccess::Shared if is_loopback => return check(true, headers, uri),
         AdminAccess::Own { address, .. } => format!("ask at {address} (server.admin)"),
-        AdminAccess::Off => "set server.admin to an address that only operators reach".to_owned(),
+        AdminAccess::Shared | AdminAccess::Off => {
+            "set server.admin to an address that only operators reach".to_owned()
+        }
     };
-    let path: String = request.uri().path().chars().take(200).collect();
-    Error::new(ErrorCode::PermissionDenied, format!("{path} is not served at this address; {remedy}"))
-        .into_response()
+    let path: String = uri.path().chars().take(200).collect();
+    Err(Error::new(ErrorCode::PermissionDenied, format!("{path} is not served at this address; {remedy}")))
 }
 
 /// In front of the operator's routes at their own listener.
@@ -49,21 +63,28 @@ pub(in crate::http) async fn at_own_listener(
     request: Request,
     next: Next,
 ) -> Response {
-    let is_loopback = matches!(state.admin(), AdminAccess::Own { is_loopback: true, .. });
-    guarded(is_loopback, request, next).await
+    match check_at_own(&state, request.headers(), request.uri()) {
+        Ok(()) => next.run(request).await,
+        Err(error) => error.into_response(),
+    }
 }
 
-async fn guarded(is_loopback: bool, request: Request, next: Next) -> Response {
-    let refused = |message: &'static str| Error::new(ErrorCode::PermissionDenied, message).into_response();
-    if is_loopback && !is_asked_by_its_own_name(request.headers(), request.uri()) {
+/// Whether operators may ask for this at their own listener.
+pub(crate) fn check_at_own(state: &AppState, headers: &HeaderMap, uri: &Uri) -> Result<(), Error> {
+    check(matches!(state.admin(), AdminAccess::Own { is_loopback: true, .. }), headers, uri)
+}
+
+fn check(is_loopback: bool, headers: &HeaderMap, uri: &Uri) -> Result<(), Error> {
+    let refused = |message: &'static str| Err(Error::new(ErrorCode::PermissionDenied, message));
+    if is_loopback && !is_asked_by_its_own_name(headers, uri) {
         return refused("operators ask this machine by its address or as localhost; 'host' has another name");
     }
-    if is_of_another_origin(request.headers(), request.uri()) {
+    if is_of_another_origin(headers, uri) {
         return refused(
             "a web page of another origin cannot ask for this; send the request without 'origin'",
         );
     }
-    next.run(request).await
+    Ok(())
 }
 
 /// A page whose name was made to lead to this machine asks under that name: its origin is its own then, and only
