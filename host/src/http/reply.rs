@@ -77,6 +77,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_manual_has_both_statuses_of_every_code() {
+        let manual = include_str!("../../../docs/errors.md");
+        for code in ErrorCode::ALL {
+            let (status, grpc) = statuses_of(code);
+            // As gRPC's documents spell it, and not as Rust does.
+            let spelled: String = format!("{grpc:?}")
+                .chars()
+                .enumerate()
+                .flat_map(|(at, letter)| {
+                    let gap = (at > 0 && letter.is_uppercase()).then_some('_');
+                    gap.into_iter().chain(letter.to_uppercase())
+                })
+                .collect();
+            let row = format!("| `{}` | {} | `{spelled}` |", code.as_str(), status.as_u16());
+            assert!(manual.contains(&row), "docs/errors.md has no row {row}");
+        }
+    }
+
+    #[test]
     fn an_error_says_what_went_wrong_and_when_to_try_again() {
         let error = Error::new(ErrorCode::ResourceExhausted, "full").with_detail("queue", "8");
         let response = error.into_response();

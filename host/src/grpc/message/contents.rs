@@ -62,14 +62,15 @@ pub(super) fn read(
     };
     let elements = element_count(name, &shape)?;
     let width = datatype.width().unwrap_or(4);
-    if let Some(bytes) = elements.checked_mul(width).filter(|&bytes| bytes > most_bytes) {
+    let bytes = elements.saturating_mul(width);
+    if bytes > most_bytes {
         return Err(too_large(name, bytes, most_bytes));
     }
     let only = only_part(name, datatype, list, contents)?;
     // A packed list of floats is what a tensor is.
     if let Some(part) = only
         && matches!(datatype, DataType::Fp32 | DataType::Fp64)
-        && part.len() == elements * width
+        && part.len() == bytes
     {
         return Ok(Tensor { name: name.to_owned(), datatype, shape, data: whole.slice_ref(part) });
     }

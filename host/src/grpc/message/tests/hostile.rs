@@ -21,7 +21,7 @@ fn lengths_that_promise_more_than_there_is_cost_nothing() {
         assert_eq!(error.code, ErrorCode::InvalidArgument);
     }
     let huge = typed("FP32", &[i64::MAX], &Writer::default().bytes(6, [0; 4]));
-    assert!(huge.refusal().contains("more elements than memory could hold") || huge.split().is_err());
+    assert_eq!(huge.split().unwrap_err().code, ErrorCode::PayloadTooLarge);
     let large = typed("INT64", &[1 << 40], &Writer::default().packed(3, [1]));
     assert_eq!(large.split().unwrap_err().code, ErrorCode::PayloadTooLarge);
     let overflow = raw("INT8", &[i64::MAX, i64::MAX], &[1]);

@@ -39,14 +39,14 @@ fn sent() -> impl Strategy<Value = Sent> {
 }
 
 fn by_http(tensors: &[Sent]) -> Result<InferRequest, Error> {
-    let inputs: Vec<_> = tensors.iter().enumerate().map(|(at, tensor)| {
+    let inputs = tensors.iter().enumerate().map(|(at, tensor)| {
         json!({
             "name": format!("t{at}"), "datatype": tensor.datatype.as_str(), "shape": tensor.shape,
             "parameters": {"binary_data_size": tensor.data.len()},
         })
     });
-    let inputs = inputs.collect();
-    let head = json!({"id": "i", "parameters": {"binary_data_output": true}, "inputs": serde_json::Value::Array(inputs)});
+    let inputs: Vec<_> = inputs.collect();
+    let head = json!({"id": "i", "parameters": {"binary_data_output": true}, "inputs": inputs});
     let mut body = head.to_string().into_bytes();
     let length = body.len();
     tensors.iter().for_each(|tensor| body.extend_from_slice(&tensor.data));
