@@ -3,12 +3,13 @@
 
     python3 tests/bench/run.py                 everything, some fifty minutes
     python3 tests/bench/run.py --quick         everything, short: to see that it works, not for figures
-    python3 tests/bench/run.py --only calls    some parts: overhead, tiny, photos, calls, start, swaps, traffic
+    python3 tests/bench/run.py --only calls    some parts: overhead, tiny, photos, calls, start, swaps, traffic,
+                                               protocols
 
-Needs Python alone. The sample plugins and ONNX Runtime must be there (`cargo xtask setup`, `cargo xtask
-plugins`); the host, the in-process program (which swaps and traffic do not need) and the maker of components
-(which traffic alone needs) are built if no --nuke, --compare and --component are given. Everything is started on
-the loopback and ended by its process id.
+Needs Python alone, but for protocols, whose client is one with the tests' packages (NUKE_TEST_PYTHON). The sample
+plugins and ONNX Runtime must be there (`cargo xtask setup`, `cargo xtask plugins`); the host, the in-process program
+(which swaps, traffic and protocols do not need) and the maker of components (which traffic alone needs) are built if
+no --nuke, --compare and --component are given. Everything is started on the loopback and ended by its process id.
 """
 
 import argparse
@@ -24,6 +25,7 @@ import tempfile
 
 import overhead
 import photos
+import protocols
 import starts
 import swaps
 import tiny
@@ -54,9 +56,10 @@ PARTS = {
     "start": ("Start and memory", starts),
     "swaps": ("Swaps under load", swaps),
     "traffic": ("Traffic", traffic),
+    "protocols": ("gRPC and HTTP", protocols),
 }
 # What is measured from outside alone.
-WITHOUT_COMPARE = {"swaps", "traffic"}
+WITHOUT_COMPARE = {"swaps", "traffic", "protocols"}
 
 
 def arguments(words):
@@ -130,6 +133,8 @@ def main(words=None):
     try:
         build(setup)
         ensure_plugins(setup)
+        if "protocols" in setup.only.split(","):
+            protocols.python()
         results = {"machine": machine(setup)}
         print(results["machine"], flush=True)
         with tempfile.TemporaryDirectory(prefix="nuke-bench-") as folder:

@@ -162,7 +162,9 @@ pub(super) fn doors(config: &ServerConfig, state: &AppState) -> Result<Doors, Fa
     let rest = http::router(state.clone());
     let operators = Door::both(http::admin_router(state.clone()), grpc(Place::Operators)?);
     Ok(match &server.grpc {
-        Some(address) => Doors { everyone: Door::rest(rest), grpc: Door::grpc(everyone(address)?), operators },
+        Some(address) => {
+            Doors { everyone: Door::rest(rest), grpc: Door::grpc(everyone(address)?), operators }
+        }
         None => {
             let grpc = everyone(&server.http)?;
             Doors { everyone: Door::both(rest, grpc.clone()), grpc: Door::grpc(grpc), operators }

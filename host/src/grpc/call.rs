@@ -99,7 +99,9 @@ fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
     let text = value.to_str().unwrap_or_default();
     let refused = || {
         let shown: String = text.chars().take(40).flat_map(char::escape_default).collect();
-        Error::invalid(format!("grpc-timeout: expected up to 8 digits and one of H, M, S, m, u, n, got '{shown}'"))
+        Error::invalid(format!(
+            "grpc-timeout: expected up to 8 digits and one of H, M, S, m, u, n, got '{shown}'"
+        ))
     };
     let (digits, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(refused)?;
     if !(1..=8).contains(&digits.len()) || !digits.bytes().all(|digit| digit.is_ascii_digit()) {

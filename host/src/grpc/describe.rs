@@ -168,6 +168,7 @@ pub(super) fn refuse_other_repository(name: &str) -> Result<(), Error> {
         return Ok(());
     }
     let shown: String = name.chars().take(100).flat_map(char::escape_default).collect();
-    let message = format!("repository '{shown}': this server has one repository; leave repository_name empty");
+    let message =
+        format!("repository '{shown}': this server has one repository; leave repository_name empty");
     Err(Error::new(crate::error::ErrorCode::Unimplemented, message))
 }

@@ -11,7 +11,7 @@ use tonic::{Request, Response, Status};
 
 use super::call::Call;
 use super::failure;
-use super::message::{self, WholeMessage};
+use super::message::{self, Head, WholeMessage};
 use super::protocol::ModelInferResponse;
 use crate::error::Error;
 use crate::http::serving::{Marks, Serving};
@@ -63,13 +63,14 @@ pub(super) async fn infer(
     state: &AppState,
     asked: Asked<'_>,
 ) -> Result<(ModelInferResponse, Marks), (Error, Option<Marks>)> {
-    let route = route(state, &asked).map_err(|error| (error, None))?;
+    let head = message::head(&asked.message).map_err(|error| (error, None))?;
+    let route = route(state, &asked, &head).map_err(|error| (error, None))?;
     let mut serving = Serving::of(route, Endpoint::Grpc, asked.started);
     serving.has_been_read();
     if let Some(deadline) = asked.deadline {
         serving.patience = deadline.saturating_duration_since(asked.started);
     }
-    let answer = answer(state, &mut serving, &asked.message).await;
+    let answer = answer(state, &mut serving, &asked.message, &head).await;
     let marks = serving.close(answer.as_ref().map(|_| ()).map_err(|error| error.code));
     match answer {
         Ok(answer) => Ok((answer, marks)),
@@ -78,9 +79,8 @@ pub(super) async fn infer(
 }
 
 /// The version that the message names, or as the model's traffic has it.
-fn route(state: &AppState, asked: &Asked<'_>) -> Result<Route, Error> {
-    let (model, version) = message::target(&asked.message)?;
-    let target = Target::named(model, version)?;
+fn route(state: &AppState, asked: &Asked<'_>, head: &Head<'_>) -> Result<Route, Error> {
+    let target = Target::named(head.model, head.version)?;
     if let Some(version) = &target.version {
         let generation = state.index().find(&target.model, Some(version))?;
         return Ok(Route { generation, arm: None, mirror: None });
@@ -97,9 +97,10 @@ async fn answer(
     state: &AppState,
     serving: &mut Serving,
     message: &WholeMessage,
+    head: &Head<'_>,
 ) -> Result<ModelInferResponse, Error> {
     let limits = Limits { decoded_bytes: state.max_message(), ..Limits::default() };
-    let mut split = off_the_reactor(message.0.len(), || message::split(message, &limits))?;
+    let mut split = off_the_reactor(head.described, || message::split(message, &limits))?;
     let outputs = run(state, serving, &mut split.request).await?;
     let generation = Arc::clone(&serving.generation);
     let answer = message::answer(generation.model(), generation.version(), split.request.id, outputs);

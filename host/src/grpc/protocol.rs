@@ -2,7 +2,12 @@
 //!
 //! Owns nothing: what is written by hand is beside it.
 
-#![allow(missing_docs, unreachable_pub, clippy::all, reason = "generated from proto/, where each is described")]
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::all,
+    reason = "generated from proto/, where each is described"
+)]
 
 tonic::include_proto!("inference");
 

@@ -205,10 +205,7 @@ impl GrpcInferenceService for Inference {
         no_shared_memory()
     }
 
-    async fn trace_setting(
-        &self,
-        _: Request<pb::TraceSettingRequest>,
-    ) -> Answer<pb::TraceSettingResponse> {
+    async fn trace_setting(&self, _: Request<pb::TraceSettingRequest>) -> Answer<pb::TraceSettingResponse> {
         unserved("the trace extension", "each request's stages are in the access log and in /metrics")
     }
 

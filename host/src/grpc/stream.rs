@@ -14,7 +14,7 @@ use tonic::{Request, Status, Streaming};
 use super::call::{Call, too_late};
 use super::failure;
 use super::infer::{Asked, infer};
-use super::message::WholeMessage;
+use super::message::{WholeMessage, head};
 use super::protocol::{ModelInferResponse, ModelStreamInferResponse};
 use crate::error::{Error, ErrorCode};
 use crate::http::state::AppState;
@@ -70,8 +70,9 @@ struct One {
 impl One {
     /// The answer to one request; an error ends the stream.
     async fn answer(self, message: Result<WholeMessage, Status>) -> Result<ModelStreamInferResponse, Status> {
-        let message = message.map_err(|status| failure::status(&failure::translate(&status, self.limit), None))?;
-        let id = super::message::id(&message);
+        let message =
+            message.map_err(|status| failure::status(&failure::translate(&status, self.limit), None))?;
+        let id = head(&message).map(|head| head.id.to_owned()).unwrap_or_default();
         let asked =
             Asked { message, headers: &self.headers, started: Instant::now(), deadline: self.deadline };
         let (error, marks) = match infer(&self.state, asked).await {

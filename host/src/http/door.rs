@@ -61,7 +61,9 @@ impl Service<Request<Body>> for Door {
             (true, _, Some(grpc)) => return Either::Left(grpc.call(request)),
             (false, Some(rest), _) => return Either::Left(rest.call(request)),
             (true, _, None) => "gRPC is not served at this address; see server.grpc",
-            (false, None, _) => "only gRPC is served at this address (server.grpc); ask for the rest at server.http",
+            (false, None, _) => {
+                "only gRPC is served at this address (server.grpc); ask for the rest at server.http"
+            }
         };
         let error = Error::new(ErrorCode::UnsupportedMediaType, refusal);
         Either::Right(ready(Ok(error.into_response())))

@@ -39,7 +39,8 @@ fn trace_of(value: &[u8]) -> Option<&[u8]> {
     let (version, trace, parent) = (parts.next()?, parts.next()?, parts.next()?);
     let is_hex = |part: &[u8], length| part.len() == length && part.iter().all(u8::is_ascii_hexdigit);
     let known = is_hex(version, 2) && !version.eq_ignore_ascii_case(b"ff");
-    (known && is_hex(parent, 16) && is_hex(trace, 32) && trace.iter().any(|&digit| digit != b'0')).then_some(trace)
+    (known && is_hex(parent, 16) && is_hex(trace, 32) && trace.iter().any(|&digit| digit != b'0'))
+        .then_some(trace)
 }
 
 /// Differs from all others with a probability that is enough for telling requests apart.

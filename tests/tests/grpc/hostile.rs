@@ -6,8 +6,8 @@ use h2::Reason;
 use nuke_tests::{Repository, Server, eventually, settles};
 
 use crate::call::{
-    DEADLINE_EXCEEDED, INVALID_ARGUMENT, RESOURCE_EXHAUSTED, UNIMPLEMENTED, begin, call, client, connect, ended, field, framed,
-    identity_message, prefixed, slow_message,
+    DEADLINE_EXCEEDED, INVALID_ARGUMENT, RESOURCE_EXHAUSTED, UNIMPLEMENTED, begin, call, client, connect,
+    ended, field, framed, identity_message, prefixed, slow_message,
 };
 
 fn repository() -> Repository {
@@ -121,7 +121,8 @@ fn the_clients_deadline_ends_what_is_queued_and_what_runs() {
         for answer in futures(calls).await {
             assert_eq!(answer.code, DEADLINE_EXCEEDED, "{answer:?}");
         }
-        let never = call(&sender, "ModelInfer", &[("grpc-timeout", "soon")], framed(&identity_message(2))).await;
+        let never =
+            call(&sender, "ModelInfer", &[("grpc-timeout", "soon")], framed(&identity_message(2))).await;
         assert_eq!(never.code, INVALID_ARGUMENT, "{never:?}");
         assert!(never.message.contains("'soon'"), "{never:?}");
         let late = call(&sender, "ModelInfer", &[("grpc-timeout", "0n")], framed(&identity_message(2))).await;

@@ -86,7 +86,10 @@ fn calls_are_counted_and_told_in_the_log() {
     assert_eq!(metrics.sum("nuke_requests_total", &[("endpoint", "grpc"), ("outcome", "ok")]), 1.0);
     let lines = server.log_lines("access");
     let of = |status: &str| lines.iter().find(|line| line["grpc_status"] == status).cloned().unwrap();
-    assert_eq!((of("OK")["model"].as_str(), of("OK")["version"].as_str()), (Some("identity_fp32"), Some("1")));
+    assert_eq!(
+        (of("OK")["model"].as_str(), of("OK")["version"].as_str()),
+        (Some("identity_fp32"), Some("1"))
+    );
     assert_eq!((of("OK")["request_id"].as_str(), of("OK")["status"].as_u64()), (Some("mine-1"), Some(200)));
     let failed = of("NOT_FOUND");
     assert_eq!(failed["code"], "not_found");

@@ -140,7 +140,8 @@ impl Filling<'_> {
             (DataType::Fp32, Value::Fixed32(element)) => self.put(&element),
             (DataType::Fp64, Value::Fixed64(element)) => self.put(&element),
             (DataType::Fp32 | DataType::Fp64, Value::Bytes(packed)) => self.add_floats(packed),
-            (DataType::Bytes | DataType::Fp32 | DataType::Fp64, _) | (_, Value::Fixed32(_) | Value::Fixed64(_)) => {
+            (DataType::Bytes | DataType::Fp32 | DataType::Fp64, _)
+            | (_, Value::Fixed32(_) | Value::Fixed64(_)) => {
                 Err(wire::mistyped(&format_args!("tensor '{}'", self.name)))
             }
             (_, Value::Varint(element)) => self.add_integer(element),

@@ -20,6 +20,5 @@ mod whole;
 mod wire;
 
 pub(super) use answer::{answer, final_answer};
-pub(super) use request::id;
-pub use request::{Split, split, target};
+pub use request::{Head, Split, head, split};
 pub use whole::WholeMessage;

@@ -30,7 +30,12 @@ impl Map {
     ///
     /// # Errors
     /// `InvalidArgument`, naming the parameter.
-    pub(super) fn add(&mut self, value: Value<'_>, path: &str, allowance: &mut Allowance) -> Result<(), Error> {
+    pub(super) fn add(
+        &mut self,
+        value: Value<'_>,
+        path: &str,
+        allowance: &mut Allowance,
+    ) -> Result<(), Error> {
         let most = allowance.most;
         allowance.left = allowance
             .left

@@ -29,33 +29,36 @@ pub struct Split {
     pub wants_final: bool,
 }
 
-/// The model and the version that a message names, either of them possibly empty. It reads no more than that.
+/// What a message says of itself before it is split; each text possibly empty.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Head<'a> {
+    /// The model that is asked for.
+    pub model: &'a str,
+    /// The version, label or arm.
+    pub version: &'a str,
+    /// What comes back with the answer.
+    pub id: &'a str,
+    /// Bytes that describe inputs: what it costs to split them. Raw tensors cost nothing.
+    pub described: usize,
+}
+
+/// Reads no more of a message than that.
 ///
 /// # Errors
-/// `InvalidArgument` if the message is none, or the names are no text.
-pub fn target(message: &WholeMessage) -> Result<(&str, &str), Error> {
+/// `InvalidArgument` if the message is none, or its names are no text.
+pub fn head(message: &WholeMessage) -> Result<Head<'_>, Error> {
     let mut fields = Fields::new(&message.0, "request");
-    let (mut model, mut version) = ("", "");
+    let mut head = Head::default();
     while let Some((number, value)) = fields.next()? {
-        match number {
-            1 => model = wire::text(value, &"model_name")?,
-            2 => version = wire::text(value, &"model_version")?,
+        match (number, value) {
+            (1, value) => head.model = wire::text(value, &"model_name")?,
+            (2, value) => head.version = wire::text(value, &"model_version")?,
+            (3, value) => head.id = wire::text(value, &"id")?,
+            (5, Value::Bytes(input)) => head.described += input.len(),
             _ => {}
         }
     }
-    Ok((model, version))
-}
-
-/// The id of a request, for telling that it failed; empty if it has none.
-pub(in crate::grpc) fn id(message: &WholeMessage) -> String {
-    let mut fields = Fields::new(&message.0, "request");
-    let mut id = "";
-    while let Ok(Some((number, value))) = fields.next() {
-        if number == 3 {
-            id = wire::text(value, &"id").unwrap_or_default();
-        }
-    }
-    id.to_owned()
+    Ok(head)
 }
 
 /// Splits a message.
@@ -199,7 +202,12 @@ fn read_output(message: &[u8], path: &str, allowance: &mut Allowance) -> Result<
 }
 
 /// Gives each input its elements: all from raw contents, or all from their own.
-fn attach(whole: &Bytes, inputs: Vec<Input<'_>>, raw: &[&[u8]], limits: &Limits) -> Result<Vec<Tensor>, Error> {
+fn attach(
+    whole: &Bytes,
+    inputs: Vec<Input<'_>>,
+    raw: &[&[u8]],
+    limits: &Limits,
+) -> Result<Vec<Tensor>, Error> {
     if raw.is_empty() {
         let mut bytes_left = limits.decoded_bytes;
         let read = |input: Input<'_>| {
@@ -229,7 +237,9 @@ fn attach(whole: &Bytes, inputs: Vec<Input<'_>>, raw: &[&[u8]], limits: &Limits)
         )));
     }
     let pairs = inputs.into_iter().zip(raw);
-    pairs.map(|(input, raw)| Tensor::new(input.name, input.datatype, input.shape, whole.slice_ref(raw))).collect()
+    pairs
+        .map(|(input, raw)| Tensor::new(input.name, input.datatype, input.shape, whole.slice_ref(raw)))
+        .collect()
 }
 
 fn within(index: usize, most: usize, what: &str) -> Result<(), Error> {

@@ -100,9 +100,8 @@ impl<'a, 'p> Fields<'a, 'p> {
 /// # Errors
 /// `InvalidArgument`, naming the field, if it is not.
 pub(super) fn text<'a>(value: Value<'a>, path: &dyn std::fmt::Display) -> Result<&'a str, Error> {
-    str::from_utf8(bytes(value, path)?).map_err(|error| {
-        Error::invalid(format!("{path}: it is not UTF-8 at byte {}", error.valid_up_to()))
-    })
+    str::from_utf8(bytes(value, path)?)
+        .map_err(|error| Error::invalid(format!("{path}: it is not UTF-8 at byte {}", error.valid_up_to())))
 }
 
 /// A value that has to be bytes or a message.

@@ -25,7 +25,8 @@ pub(crate) const PLATFORM: &str = "onnxruntime_onnx";
 /// The server's own name.
 pub(crate) const NAME: &str = "nuke";
 /// The extensions of the protocol that are served. What is not in here is refused with a reason.
-pub(crate) const EXTENSIONS: [&str; 4] = ["binary_tensor_data", "parameters", "model_configuration", "model_repository"];
+pub(crate) const EXTENSIONS: [&str; 4] =
+    ["binary_tensor_data", "parameters", "model_configuration", "model_repository"];
 
 pub(super) async fn server() -> Response {
     let body = json!({"name": NAME, "version": env!("CARGO_PKG_VERSION"), "extensions": EXTENSIONS});

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::{Writer, input, raw, typed};
 use crate::error::ErrorCode;
-use crate::grpc::message::{WholeMessage, id, split, target};
+use crate::grpc::message::{WholeMessage, head, split};
 use crate::http::v2::codec::Limits;
 
 /// Bytes that a test's message may expand to.
@@ -40,7 +40,9 @@ fn truncated_bytes_are_named() {
 fn many_small_parts_are_counted_before_they_are_kept() {
     let split = |message: &Writer| split(&message.whole(), &LIMITS).unwrap_err().message.into_owned();
     let repeated = |field: &Writer| Writer(field.0.repeat(1000));
-    let inputs = Writer((0..5).flat_map(|at| Writer::default().message(5, &input(&at.to_string(), "INT8", &[0])).0).collect());
+    let inputs = Writer(
+        (0..5).flat_map(|at| Writer::default().message(5, &input(&at.to_string(), "INT8", &[0])).0).collect(),
+    );
     assert_eq!(split(&inputs), "request: more than 4 inputs");
     assert_eq!(split(&repeated(&Writer::default().bytes(7, []))), "request: more than 4 raw_input_contents");
     let outputs = Writer::default().message(6, &Writer::default().bytes(1, "y"));
@@ -72,7 +74,7 @@ proptest! {
     #[test]
     fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         let message = WholeMessage(bytes.into());
-        let _ = (target(&message).is_ok(), id(&message), split(&message, &LIMITS).is_ok());
+        let _ = (head(&message).is_ok(), split(&message, &LIMITS).is_ok());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::{Writer, input, raw, typed};
 use crate::error::ErrorCode;
-use crate::grpc::message::{WholeMessage, split, target};
+use crate::grpc::message::{WholeMessage, head, split};
 use crate::http::v2::codec::{Limits, ParameterValue};
 
 #[test]
@@ -17,11 +17,16 @@ fn all_fields_of_a_request_are_read() {
         .parameter(4, "ratio", &parameter(Writer::default().fixed(4, &0.5_f64.to_le_bytes())))
         .parameter(4, "huge", &parameter(Writer::default().varint(5, u64::MAX)))
         .parameter(4, "small", &parameter(Writer::default().varint(5, 5)))
-        .message(6, &Writer::default().bytes(1, "y").parameter(2, "classification", &Writer::default().varint(2, 3)))
+        .message(
+            6,
+            &Writer::default().bytes(1, "y").parameter(2, "classification", &Writer::default().varint(2, 3)),
+        )
         // Fields of later versions, and a group.
         .varint(99, 5)
         .bytes(100, "later");
-    assert_eq!(target(&request.whole()), Ok(("m", "7")));
+    let whole = request.whole();
+    let found = head(&whole).unwrap();
+    assert_eq!((found.model, found.version, found.id), ("m", "7", "an id"));
     let found = request.split().unwrap();
     assert!(!found.wants_final);
     let found = found.request;
@@ -29,7 +34,8 @@ fn all_fields_of_a_request_are_read() {
     assert_eq!(found.inputs[0].shape, [2]);
     assert_eq!(found.inputs[0].data.as_ref(), [1, 0, 0, 0, 2, 0, 0, 0]);
     assert_eq!((found.outputs[0].name.as_str(), found.outputs[0].classification), ("y", Some(3)));
-    let value = |name: &str| found.parameters.iter().find(|(one, _)| one == name).map(|(_, value)| value.clone());
+    let value =
+        |name: &str| found.parameters.iter().find(|(one, _)| one == name).map(|(_, value)| value.clone());
     assert_eq!(value("flag"), Some(ParameterValue::Bool(true)));
     assert_eq!(value("count"), Some(ParameterValue::Int(-3)));
     assert_eq!(value("text"), Some(ParameterValue::String("ü".to_owned())));
@@ -61,10 +67,7 @@ fn the_mark_of_a_last_answer_is_asked_for_by_a_parameter() {
     let found = asked.split().unwrap();
     assert!(found.wants_final && found.request.parameters.is_empty());
     let other = raw("INT8", &[1], &[1]).parameter(4, "triton_x", &Writer::default().varint(1, 1));
-    assert_eq!(
-        other.refusal(),
-        "parameters.triton_x: parameter names that start with triton_ are reserved"
-    );
+    assert_eq!(other.refusal(), "parameters.triton_x: parameter names that start with triton_ are reserved");
 }
 
 #[test]
@@ -118,7 +121,8 @@ fn each_datatype_has_its_list() {
 #[test]
 fn lists_may_come_in_pieces() {
     let pieces = Writer::default().varint(2, 1).packed(2, [2, 3]).varint(2, 4);
-    let parts = input("x", "INT16", &[2, 3]).message(5, &pieces).message(5, &Writer::default().packed(2, [5, 6]));
+    let parts =
+        input("x", "INT16", &[2, 3]).message(5, &pieces).message(5, &Writer::default().packed(2, [5, 6]));
     let found = Writer::default().message(5, &parts).split().unwrap().request;
     assert_eq!(found.inputs[0].data.as_ref(), [1, 0, 2, 0, 3, 0, 4, 0, 5, 0, 6, 0]);
     let floats = Writer::default().fixed(6, &1_f32.to_le_bytes()).bytes(6, 2_f32.to_le_bytes());
@@ -135,10 +139,7 @@ fn what_is_wrong_is_named() {
     let unknown = Writer::default().message(5, &input("x", "FLOAT", &[1]));
     assert!(unknown.refusal().starts_with("inputs[0].datatype: 'FLOAT' is no datatype"));
     let negative = raw("INT8", &[-1], &[1]);
-    assert_eq!(
-        negative.refusal(),
-        "inputs[0].shape: -1 is no size of a dimension, an integer of 0 or more"
-    );
+    assert_eq!(negative.refusal(), "inputs[0].shape: -1 is no size of a dimension, an integer of 0 or more");
     let latin = Writer::default().bytes(3, b"\xff");
     assert_eq!(latin.refusal(), "id: it is not UTF-8 at byte 0");
     let mistyped = Writer::default().varint(5, 1);
@@ -147,7 +148,8 @@ fn what_is_wrong_is_named() {
     assert_eq!(valueless.refusal(), "parameters.k: the parameter has no value");
     let nan = Writer::default().parameter(4, "k", &Writer::default().fixed(4, &f64::NAN.to_le_bytes()));
     assert_eq!(nan.refusal(), "parameters.k: NaN is no value of a parameter");
-    let region = input("x", "INT8", &[1]).parameter(4, "shared_memory_region", &Writer::default().bytes(3, "r"));
+    let region =
+        input("x", "INT8", &[1]).parameter(4, "shared_memory_region", &Writer::default().bytes(3, "r"));
     let error = Writer::default().message(5, &region).split().unwrap_err();
     assert_eq!(error.code, ErrorCode::Unimplemented);
 }
@@ -158,5 +160,5 @@ fn a_message_that_is_cut_says_where() {
     let cut = WholeMessage(message.0.slice(..message.0.len() - 1));
     let error = split(&cut, &Limits::default()).unwrap_err();
     assert_eq!(error.message, "request: field 7 wants 4 bytes, but only 3 are left");
-    assert!(target(&cut).is_err());
+    assert!(head(&cut).is_err());
 }

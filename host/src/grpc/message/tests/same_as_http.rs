@@ -24,7 +24,8 @@ fn sent() -> impl Strategy<Value = Sent> {
     (datatype, shape, any::<bool>(), -2_i32..3).prop_flat_map(|(datatype, shape, fits, slip)| {
         let elements: usize = shape.iter().product();
         let length = elements * datatype.width().unwrap_or(5);
-        let length = if fits { length } else { length.saturating_add_signed(isize::try_from(slip).unwrap_or(0)) };
+        let length =
+            if fits { length } else { length.saturating_add_signed(isize::try_from(slip).unwrap_or(0)) };
         let byte = if datatype == DataType::Bool { (0..2_u8).boxed() } else { any::<u8>().boxed() };
         vec(byte, length).prop_map(move |mut data| {
             if datatype == DataType::Bytes {
@@ -67,8 +68,13 @@ fn by_grpc(tensors: &[Sent]) -> Result<InferRequest, Error> {
 }
 
 /// Integers in JSON and in typed contents.
-fn integers(datatype: DataType, shape: usize, values: &[i64]) -> (Result<InferRequest, Error>, Result<InferRequest, Error>) {
-    let head = json!({"inputs": [{"name": "x", "datatype": datatype.as_str(), "shape": [shape], "data": values}]});
+fn integers(
+    datatype: DataType,
+    shape: usize,
+    values: &[i64],
+) -> (Result<InferRequest, Error>, Result<InferRequest, Error>) {
+    let head =
+        json!({"inputs": [{"name": "x", "datatype": datatype.as_str(), "shape": [shape], "data": values}]});
     let body = Bytes::from(head.to_string());
     let http = parse(&body, None, &Limits::default()).map(|body| match body {
         Body::Request(request) => request,

@@ -24,5 +24,5 @@ pub(crate) use elements::too_large;
 pub use encode::{Encoded, InferResponse, ResponseOutput, encode};
 pub(crate) use fault::shorten;
 pub use parse::{HEADER_LENGTH, header_length, parse, raw_request};
-pub(crate) use request::{parameter, parameter_count};
 pub use request::{Body, InferRequest, Limits, ParameterValue, Parameters, RequestedOutput};
+pub(crate) use request::{parameter, parameter_count};
