@@ -159,7 +159,7 @@ impl Filling<'_> {
 
     fn add_floats(&mut self, packed: &[u8]) -> Result<(), Error> {
         let width = self.datatype.width().unwrap_or(4);
-        if packed.len() % width != 0 {
+        if !packed.len().is_multiple_of(width) {
             return Err(Error::invalid(format!(
                 "tensor '{}': {} bytes are no list of {}",
                 self.name,
