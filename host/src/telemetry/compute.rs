@@ -11,8 +11,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use crate::isolation::LossKind;
 use super::statistics::Statistics;
+use crate::isolation::LossKind;
 
 /// Upper bounds of the items of a run.
 const ITEMS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
@@ -162,6 +162,8 @@ pub struct ComputeSeries {
     pub ended: Counter,
     /// Processes of workers that live.
     pub processes: Gauge,
+    /// What the protocol's statistics tell of it.
+    pub statistics: Statistics,
     losses: Family<ReasonLabels, Counter>,
     labels: Labels,
 }
@@ -176,6 +178,4 @@ impl ComputeSeries {
 fn loss_labels(labels: &Labels, kind: LossKind) -> ReasonLabels {
     let Labels { model, version } = labels.clone();
     ReasonLabels { model, version, reason: kind.as_str() }
-    /// What the protocol's statistics tell of it.
-    pub statistics: Statistics,
 }
