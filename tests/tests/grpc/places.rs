@@ -1,9 +1,10 @@
-//! Which address serves gRPC, and to whom.
+//! Which address serves gRPC, to whom, and which version answers.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use nuke_tests::{Repository, Server, refused};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::call::{PERMISSION_DENIED, call, client, connect, field, framed, identity_message};
 
@@ -94,4 +95,28 @@ fn calls_are_counted_and_told_in_the_log() {
     let failed = of("NOT_FOUND");
     assert_eq!(failed["code"], "not_found");
     assert_eq!(failed["error"], "Request for unknown model: 'nobody' is not found");
+}
+
+#[test]
+fn traffic_gives_a_user_the_same_version_as_on_http() {
+    let repository = identity().model("identity_fp32", "2", "identity_fp32").model_yaml(
+        "versions: all\ntraffic: {strategy: split, weights: {\"1\": 50, \"2\": 50}, sticky: header:x-user}\n",
+    );
+    let server = Server::builder().repository(&repository).start();
+    let body = json!({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [0, 0]}]});
+    let mut versions = BTreeSet::new();
+    client(async {
+        let (sender, _connection) = connect(server.address()).await;
+        for number in 0..20 {
+            let user = format!("user-{number}");
+            let request = server.client().request("POST", "/v2/models/identity_fp32/infer");
+            let http = request.header("x-user", &user).body(body.to_string()).send();
+            let grpc = call(&sender, "ModelInfer", &[("x-user", &user)], framed(&identity_message(2))).await;
+            for name in ["x-nuke-model-version", "x-nuke-traffic-arm"] {
+                assert_eq!(http.header(name), grpc.headers[name].to_str().ok(), "{user}: {grpc:?}");
+            }
+            versions.insert(grpc.headers["x-nuke-model-version"].clone());
+        }
+    });
+    assert_eq!(versions.len(), 2, "all of twenty users got one version");
 }
