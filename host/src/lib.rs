@@ -3,6 +3,7 @@
 //! # Layout, in a request's order
 //! - [`cli`] and [`config`]: what the operator asks for
 //! - [`http`]: the front door, and the only place where an error becomes a status
+//! - [`auth`]: who asks, whether they may, and how much
 //! - [`grpc`]: the same door on gRPC
 //! - [`pipeline`]: the one function that a request goes through, stage by stage
 //! - [`plugin`]: sandboxed WebAssembly around the model; the only place that names wasmtime
@@ -16,6 +17,7 @@
 //! - [`error`]: the one enum of error codes
 //! - [`paths`]: where this machine keeps what can be made again
 
+pub mod auth;
 mod child;
 pub mod cli;
 pub mod client;
@@ -31,4 +33,5 @@ pub mod plugin;
 pub mod repository;
 pub mod scheduler;
 pub mod telemetry;
+mod timestamp;
 pub mod traffic;

@@ -3,13 +3,14 @@
 
     python3 tests/bench/run.py                 everything, some fifty minutes
     python3 tests/bench/run.py --quick         everything, short: to see that it works, not for figures
-    python3 tests/bench/run.py --only calls    some parts: overhead, tiny, photos, calls, start, swaps, traffic,
-                                               protocols
+    python3 tests/bench/run.py --only calls    some parts: overhead, tiny, auth, photos, calls, start, swaps, traffic,
+                                               isolation, protocols
 
 Needs Python alone, but for protocols, whose client is one with the tests' packages (NUKE_TEST_PYTHON). The sample
 plugins and ONNX Runtime must be there (`cargo xtask setup`, `cargo xtask plugins`); the host, the in-process program
-(which swaps, traffic and protocols do not need) and the maker of components (which traffic alone needs) are built if
-no --nuke, --compare and --component are given. Everything is started on the loopback and ended by its process id.
+(which auth, swaps, traffic and protocols do not need) and the maker of components (which traffic alone needs) are
+built if no --nuke, --compare and --component are given. Everything is started on the loopback and ended by its
+process id.
 """
 
 import argparse
@@ -23,6 +24,8 @@ import subprocess
 import sys
 import tempfile
 
+import auth
+import isolation
 import overhead
 import photos
 import protocols
@@ -51,15 +54,17 @@ class Calls:
 PARTS = {
     "overhead": ("Host overhead, tiny model", overhead),
     "tiny": ("Tiny model, as published", tiny),
+    "auth": ("Authentication", auth),
     "photos": ("Photo to labels", photos),
     "calls": ("Plugin calls and preprocessing", Calls),
     "start": ("Start and memory", starts),
     "swaps": ("Swaps under load", swaps),
     "traffic": ("Traffic", traffic),
+    "isolation": ("Processes of their own", isolation),
     "protocols": ("gRPC and HTTP", protocols),
 }
 # What is measured from outside alone.
-WITHOUT_COMPARE = {"swaps", "traffic", "protocols"}
+WITHOUT_COMPARE = {"auth", "swaps", "traffic", "isolation", "protocols"}
 
 
 def arguments(words):

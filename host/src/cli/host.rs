@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use super::Failure;
+use crate::auth::{Authority, Gate, Limits};
 use crate::config::{ListenAddress, LogFormat, Pooling, ServerConfig, ValidationSettings};
 use crate::grpc::{Place, grpc_router};
 use crate::http::{self, AdminAccess, AppParts, AppState, Control, Door, Lifecycle, ListenerOptions};
@@ -15,7 +16,7 @@ use crate::repository::{
     Decisions, KeeperOptions, Loader, LoaderOptions, ModelIndex, TrustedKeys, ValidationOptions,
 };
 use crate::scheduler::Budget;
-use crate::telemetry::{LogOptions, Metrics};
+use crate::telemetry::{Audit, LogOptions, Metrics};
 
 /// What loads and runs versions.
 pub(super) fn loader(config: &ServerConfig) -> Result<Loader, Failure> {
@@ -119,6 +120,7 @@ pub(super) fn app_state(
     metrics: Arc<Metrics>,
     lifecycle: Arc<Lifecycle>,
     control: Control,
+    authority: Arc<Authority>,
 ) -> Result<AppState, Failure> {
     let header = |name: &String| {
         ::http::HeaderName::try_from(name.as_str())
@@ -128,7 +130,8 @@ pub(super) fn app_state(
         Some(address) => {
             AdminAccess::Own { address: address.to_string(), is_loopback: address.is_loopback() }
         }
-        None if config.server.http.is_loopback() => AdminAccess::Shared,
+        None if config.server.http.is_loopback() => AdminAccess::Shared { is_loopback: true },
+        None if config.auth.is_configured() => AdminAccess::Shared { is_loopback: false },
         None => AdminAccess::Off,
     };
     Ok(AppState::new(AppParts {
@@ -137,6 +140,12 @@ pub(super) fn app_state(
         lifecycle,
         control,
         admin,
+        gate: Gate::new(
+            authority,
+            Limits::new(&config.limits, config.server.max_body.as_usize()),
+            config.limits.trusted_proxies.clone(),
+        ),
+        audit: Audit::new(config.log.audit.clone()),
         max_body: config.server.max_body.as_usize(),
         max_message: config.server.max_message.unwrap_or(config.server.max_body).as_usize(),
         request_timeout: config.server.request_timeout,

@@ -7,6 +7,7 @@
 mod check;
 mod flags;
 mod host;
+mod keys;
 mod publish;
 mod serve;
 mod signing;
@@ -24,6 +25,7 @@ use crate::client::{
 use crate::isolation::WorkerArgs;
 use crate::repository::ChildArgs;
 use flags::HostFlags;
+use keys::KeysArgs;
 use publish::{PublishArgs, UnpublishArgs};
 use versions::VersionsArgs;
 
@@ -55,6 +57,8 @@ enum Command {
     Unpublish(UnpublishArgs),
     /// List the versions in a folder of models, and whether they are as they were published.
     Versions(VersionsArgs),
+    /// Make, list, rotate and revoke API keys.
+    Keys(KeysArgs),
     /// Send a file to a running host and show the answer.
     Predict(Box<PredictArgs>),
     /// Show or set which version of a model answers, on a running host.
@@ -87,6 +91,7 @@ pub fn run() -> ExitCode {
         Command::Publish(args) => publish::run(&args),
         Command::Unpublish(args) => publish::remove(&args),
         Command::Versions(args) => versions::run(&args),
+        Command::Keys(args) => keys::run(&args),
         Command::Predict(args) => run_predict(*args),
         Command::Traffic(args) => run_traffic(args),
         Command::Rollout(args) => run_rollout(args),

@@ -26,16 +26,13 @@ impl Later {
 /// In `config.yaml`.
 pub(super) const SERVER: &[Later] = &[
     Later::new("tls", "TLS"),
-    Later::new("auth", "authentication"),
     Later::new("cache", "an answer cache"),
     Later::new("models[].gpu_id", "models on a GPU"),
 ];
 
 /// In `model.yaml`.
-pub(super) const MODEL: &[Later] = &[
-    Later::new("cache", "an answer cache"),
-    Later::new("workers.device", "the choice of a device"),
-];
+pub(super) const MODEL: &[Later] =
+    &[Later::new("cache", "an answer cache"), Later::new("workers.device", "the choice of a device")];
 
 /// In `bundle.yaml`.
 pub(super) const BUNDLE: &[Later] = &[

@@ -110,6 +110,16 @@ pub enum Isolation {
     Process,
 }
 
+impl Isolation {
+    /// Its word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Thread => "thread",
+            Self::Process => "process",
+        }
+    }
+}
+
 impl Choice for Isolation {
     const WORDS: &'static [(&'static str, Self)] = &[("thread", Self::Thread), ("process", Self::Process)];
 }
@@ -210,12 +220,16 @@ fn workers(section: &mut Section<'_>, default: WorkerSettings) -> WorkerSettings
         idle: section.take_in("idle", default.idle, Duration::from_secs(1)..=day),
         isolation: section.take("isolation", default.isolation),
         memory: section.take_if("memory", default.memory, |memory: &Option<ByteSize>| match memory {
-            Some(memory) if *memory < LEAST_MEMORY => {
-                Err(format!("expected at least {LEAST_MEMORY}, which ONNX Runtime takes itself, got {memory}"))
-            }
+            Some(memory) if *memory < LEAST_MEMORY => Err(format!(
+                "expected at least {LEAST_MEMORY}, which ONNX Runtime takes itself, got {memory}"
+            )),
             _ => Ok(()),
         }),
-        health: section.take_in("health", default.health, Duration::from_millis(100)..=Duration::from_secs(3600)),
+        health: section.take_in(
+            "health",
+            default.health,
+            Duration::from_millis(100)..=Duration::from_secs(3600),
+        ),
     }
 }
 

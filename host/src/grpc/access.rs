@@ -13,6 +13,7 @@ use http::HeaderValue;
 use tonic::{Code, Status};
 
 use super::failure;
+use crate::auth::Caller;
 use crate::error::{Error, ErrorCode};
 use crate::http::access::{Asked, Line, Served, panicked, write};
 use crate::http::reply::Failed;
@@ -47,6 +48,7 @@ pub(super) async fn record(State(state): State<AppState>, request: Request, next
             request_id: request_id::text(&request_id),
             served: extensions.get::<Served>().or_else(of_error),
             failed: failed.as_ref(),
+            caller: extensions.get::<Caller>(),
         });
     }
     response
@@ -67,7 +69,11 @@ fn settle(response: &mut Response, path: &str, limit: usize) -> Option<Failed> {
         None => Error::new(ErrorCode::Unimplemented, format!("there is no gRPC method {path}")),
     };
     let names_encodings = status.is_some_and(|status| status.code() == Code::Unimplemented);
+    let caller = response.extensions_mut().remove::<Caller>();
     *response = failure::status(&error, None).into_http();
+    if let Some(caller) = caller {
+        response.extensions_mut().insert(caller);
+    }
     if names_encodings {
         response.headers_mut().insert("grpc-accept-encoding", READS);
     }

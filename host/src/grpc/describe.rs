@@ -2,11 +2,13 @@
 //!
 //! Owns the form of these answers on gRPC. The facts are those of REST.
 
+use super::authorise::target;
 use super::protocol as pb;
 use super::protocol::model_instance_group::Kind;
 use super::protocol::model_metadata_response::TensorMetadata;
 use super::protocol::repository_index_response::ModelIndex;
-use crate::error::Error;
+use crate::auth::Caller;
+use crate::error::{Error, ErrorCode};
 use crate::http::state::AppState;
 use crate::http::target::Target;
 use crate::http::v2::describe::{PLATFORM, each_version, ready_versions};
@@ -17,9 +19,10 @@ use crate::telemetry::{Snapshot, Tally};
 
 pub(super) fn metadata(
     state: &AppState,
+    caller: &Caller,
     request: &pb::ModelMetadataRequest,
 ) -> Result<pb::ModelMetadataResponse, Error> {
-    let target = Target::named(&request.name, &request.version)?;
+    let target = target(caller, &request.name, &request.version)?;
     let generation = state.index().find(&target.model, target.version.as_deref())?;
     let tensor = |spec: &TensorSpec| TensorMetadata {
         name: spec.name.clone(),
@@ -37,9 +40,10 @@ pub(super) fn metadata(
 
 pub(super) fn config(
     state: &AppState,
+    caller: &Caller,
     request: &pb::ModelConfigRequest,
 ) -> Result<pb::ModelConfigResponse, Error> {
-    let target = Target::named(&request.name, &request.version)?;
+    let target = target(caller, &request.name, &request.version)?;
     let generation = state.index().find(&target.model, target.version.as_deref())?;
     Ok(pb::ModelConfigResponse { config: Some(model_config(&generation)) })
 }
@@ -97,19 +101,21 @@ const fn config_type(datatype: DataType) -> pb::DataType {
 
 pub(super) fn statistics(
     state: &AppState,
+    caller: &Caller,
     request: &pb::ModelStatisticsRequest,
 ) -> Result<pb::ModelStatisticsResponse, Error> {
-    let target = Target::named(&request.name, &request.version)?;
-    let generations = match (target.model.as_str(), target.version.as_deref()) {
-        ("", _) => state.index().generations(),
-        (model, Some(version)) => vec![state.index().find(model, Some(version))?],
-        (model, None) => {
-            // A model that is not there, or of which nothing serves, is an error as everywhere.
-            state.index().find(model, None)?;
-            let all = state.index().generations();
-            all.into_iter().filter(|generation| generation.model() == model).collect()
+    let mut generations = state.index().generations();
+    if request.name.is_empty() {
+        generations.retain(|generation| caller.sees(generation.model()));
+    } else {
+        let Target { model, version } = target(caller, &request.name, &request.version)?;
+        // What is not there, or does not serve, is an error as everywhere.
+        let found = state.index().find(&model, version.as_deref())?;
+        match version {
+            Some(_) => generations = vec![found],
+            None => generations.retain(|generation| generation.model() == model),
         }
-    };
+    }
     let of = |generation: &Generation| {
         model_statistics(generation.model(), generation.version(), &generation.statistics().snapshot())
     };
@@ -147,11 +153,12 @@ fn model_statistics(model: &str, version: &str, found: &Snapshot) -> pb::ModelSt
 
 pub(super) fn index(
     state: &AppState,
+    caller: &Caller,
     request: &pb::RepositoryIndexRequest,
 ) -> Result<pb::RepositoryIndexResponse, Error> {
     refuse_other_repository(&request.repository_name)?;
     let mut models = Vec::new();
-    each_version(state, request.ready, |listed| {
+    each_version(state, caller, request.ready, |listed| {
         models.push(ModelIndex {
             name: listed.model.to_owned(),
             version: listed.version.to_owned(),
@@ -170,5 +177,5 @@ pub(super) fn refuse_other_repository(name: &str) -> Result<(), Error> {
     let shown: String = name.chars().take(100).flat_map(char::escape_default).collect();
     let message =
         format!("repository '{shown}': this server has one repository; leave repository_name empty");
-    Err(Error::new(crate::error::ErrorCode::Unimplemented, message))
+    Err(Error::new(ErrorCode::Unimplemented, message))
 }

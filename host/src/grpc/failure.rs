@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::HeaderMap;
 use tonic::metadata::MetadataMap;
@@ -43,8 +44,11 @@ pub(super) fn status(error: &Error, marks: Option<&Marks>) -> Status {
     }
     headers.insert(CODE, http::HeaderValue::from_static(error.code.as_str()));
     if passes(error.code) {
-        headers.insert(PUSHBACK, http::HeaderValue::from_static("1000"));
+        let wait = error.retry_after.unwrap_or(Duration::from_secs(1));
+        let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        headers.insert(PUSHBACK, http::HeaderValue::from(wait));
     }
+    headers.extend(error.challenge().map(|value| (http::header::WWW_AUTHENTICATE, value)));
     let message = &error.message[..error.message.floor_char_boundary(LONGEST)];
     let code = statuses_of(error.code).1;
     let mut status = Status::with_metadata(code, message, MetadataMap::from_headers(headers));

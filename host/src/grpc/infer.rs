@@ -9,10 +9,12 @@ use http::HeaderMap;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
+use super::authorise::{caller, target};
 use super::call::Call;
 use super::failure;
 use super::message::{self, Head, WholeMessage};
 use super::protocol::ModelInferResponse;
+use crate::auth::{Admitted, Caller};
 use crate::error::Error;
 use crate::http::serving::{Marks, Serving};
 use crate::http::state::AppState;
@@ -34,7 +36,8 @@ pub(super) async fn unary(
         Some(call) => (call.arrived, call.deadline()),
         None => (Instant::now(), None),
     };
-    let asked = Asked { message, headers: metadata.as_ref(), started, deadline };
+    let caller = caller(&extensions).map_err(|error| failure::status(&error, None))?;
+    let asked = Asked { message, headers: metadata.as_ref(), caller: &caller, started, deadline };
     match infer(state, asked).await {
         Ok((answer, marks)) => {
             let metadata = MetadataMap::from_headers(marks.headers().collect());
@@ -52,6 +55,7 @@ pub(super) struct Asked<'a> {
     pub(super) message: WholeMessage,
     /// The call's metadata.
     pub(super) headers: &'a HeaderMap,
+    pub(super) caller: &'a Caller,
     /// When it began to come.
     pub(super) started: Instant,
     /// When its client is gone.
@@ -64,8 +68,8 @@ pub(super) async fn infer(
     asked: Asked<'_>,
 ) -> Result<(ModelInferResponse, Marks), (Error, Option<Marks>)> {
     let head = message::head(&asked.message).map_err(|error| (error, None))?;
-    let route = route(state, &asked, &head).map_err(|error| (error, None))?;
-    let mut serving = Serving::of(route, Endpoint::Grpc, asked.started);
+    let (route, admitted) = route(state, &asked, &head).map_err(|error| (error, None))?;
+    let mut serving = Serving::of(route, admitted, Endpoint::Grpc, asked.started);
     serving.has_been_read();
     if let Some(deadline) = asked.deadline {
         serving.patience = deadline.saturating_duration_since(asked.started);
@@ -78,9 +82,14 @@ pub(super) async fn infer(
     }
 }
 
-/// The version that the message names, or as the model's traffic has it.
-fn route(state: &AppState, asked: &Asked<'_>, head: &Head<'_>) -> Result<Route, Error> {
-    let target = Target::named(head.model, head.version)?;
+/// The version that the message names, or as the model's traffic has it, and the caller's place there.
+fn route(state: &AppState, asked: &Asked<'_>, head: &Head<'_>) -> Result<(Route, Admitted), Error> {
+    let target = target(asked.caller, head.model, head.version)?;
+    let route = choose(state, asked, &target)?;
+    Ok((route, asked.caller.admit(&target.model)?))
+}
+
+fn choose(state: &AppState, asked: &Asked<'_>, target: &Target) -> Result<Route, Error> {
     if let Some(version) = &target.version {
         let generation = state.index().find(&target.model, Some(version))?;
         return Ok(Route { generation, arm: None, mirror: None });
@@ -90,7 +99,7 @@ fn route(state: &AppState, asked: &Asked<'_>, head: &Head<'_>) -> Result<Route, 
         return state.index().route(&target.model, Some(&asked.message.0));
     }
     let sticky = traffic.sticky();
-    state.index().route(&target.model, sticky::key(&sticky, asked.headers))
+    state.index().route(&target.model, sticky::key(&sticky, asked.headers, asked.caller.subject()))
 }
 
 async fn answer(
@@ -99,6 +108,7 @@ async fn answer(
     message: &WholeMessage,
     head: &Head<'_>,
 ) -> Result<ModelInferResponse, Error> {
+    serving.charge(message.0.len())?;
     let limits = Limits { decoded_bytes: state.max_message(), ..Limits::default() };
     let mut split = off_the_reactor(head.described, || message::split(message, &limits))?;
     let outputs = run(state, serving, &mut split.request).await?;

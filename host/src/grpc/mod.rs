@@ -6,9 +6,10 @@
 //! or a folder.
 //!
 //! A call's way, as `router` lists it: `access` starts its clock, `call` reads its deadline and bounds its body,
-//! `operators` guards loading and unloading, then tonic decodes messages and `service` has its handler.
+//! `authorise` asks who it is, `operators` guards loading and unloading, then tonic decodes messages and `service` has its handler.
 
 mod access;
+mod authorise;
 mod call;
 mod describe;
 mod failure;

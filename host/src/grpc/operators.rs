@@ -5,9 +5,11 @@
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
+use tonic::Status;
 
 use super::failure;
-use crate::http::admin::access::{check_at_own, check_at_shared};
+use crate::http::admin::access::{Wording, at_shared, guarded, own_is_loopback};
+use crate::http::reply::Failed;
 use crate::http::state::AppState;
 
 /// The listener that a call came by.
@@ -25,6 +27,15 @@ pub enum Place {
 /// The methods that change what is served.
 const METHODS: [&str; 2] = ["/RepositoryModelLoad", "/RepositoryModelUnload"];
 
+/// Errors as gRPC tells them.
+const GRPC: Wording = Wording {
+    refuse: |error| failure::status(&error, None).into_http(),
+    failed: |response| {
+        let error = failure::own(response.extensions().get::<Status>()?)?;
+        Some(Failed { code: error.code, message: error.message.into_owned() })
+    },
+};
+
 pub(super) async fn guard(
     State((state, place)): State<(AppState, Place)>,
     request: Request,
@@ -33,13 +44,12 @@ pub(super) async fn guard(
     if !METHODS.iter().any(|method| request.uri().path().ends_with(method)) {
         return next.run(request).await;
     }
-    let (headers, uri) = (request.headers(), request.uri());
-    let checked = match place {
-        Place::Everyone { is_loopback } => check_at_shared(&state, is_loopback, headers, uri),
-        Place::Operators => check_at_own(&state, headers, uri),
+    let found = match place {
+        Place::Everyone { is_loopback } => at_shared(&state, Some(is_loopback), request.uri()),
+        Place::Operators => Ok(own_is_loopback(&state)),
     };
-    match checked {
-        Ok(()) => next.run(request).await,
-        Err(error) => failure::status(&error, None).into_http(),
+    match found {
+        Ok(is_loopback) => guarded(&state, is_loopback, request, next, GRPC).await,
+        Err(error) => (GRPC.refuse)(error),
     }
 }

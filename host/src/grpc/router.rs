@@ -16,7 +16,7 @@ use super::operators::{self, Place};
 use super::protocol::DESCRIPTORS;
 use super::protocol::grpc_inference_service_server::GrpcInferenceServiceServer;
 use super::service::Inference;
-use super::{access, call, failure};
+use super::{access, authorise, call, failure};
 use crate::error::{Error, ErrorCode};
 use crate::http::state::AppState;
 
@@ -63,9 +63,9 @@ pub fn grpc_router(state: AppState, place: Place) -> Result<Router, Error> {
         )
         .fallback(unknown_method);
     Ok(routes
-        // The last of these is the first that a call meets. Who asks belongs before what they may: a check of
-        // tokens goes between `begin` and `guard`, on the head of the request, whose headers are the metadata.
+        // The last of these is the first that a call meets.
         .layer(from_fn_with_state((state.clone(), place), operators::guard))
+        .layer(from_fn_with_state(state.clone(), authorise::authorise))
         .layer(from_fn_with_state(state.clone(), call::begin))
         .layer(from_fn_with_state(state, access::record)))
 }

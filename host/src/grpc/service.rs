@@ -4,6 +4,7 @@
 
 use tonic::{Request, Response, Status, Streaming};
 
+use super::authorise::{caller, target};
 use super::call::Call;
 use super::infer::{self, while_waited_for};
 use super::message::WholeMessage;
@@ -67,14 +68,16 @@ impl GrpcInferenceService for Inference {
     }
 
     async fn model_ready(&self, request: Request<pb::ModelReadyRequest>) -> Answer<pb::ModelReadyResponse> {
-        let request = request.into_inner();
-        let found = Target::named(&request.name, &request.version)
-            .and_then(|target| self.0.index().find(&target.model, target.version.as_deref()));
-        answer(match found {
-            Ok(_) => Ok(pb::ModelReadyResponse { ready: true }),
-            Err(error) if error.code == ErrorCode::Unavailable => Ok(pb::ModelReadyResponse { ready: false }),
-            Err(error) => Err(error),
-        })
+        answer(caller(request.extensions()).and_then(|caller| {
+            let target = target(&caller, &request.get_ref().name, &request.get_ref().version)?;
+            match self.0.index().find(&target.model, target.version.as_deref()) {
+                Ok(_) => Ok(pb::ModelReadyResponse { ready: true }),
+                Err(error) if error.code == ErrorCode::Unavailable => {
+                    Ok(pb::ModelReadyResponse { ready: false })
+                }
+                Err(error) => Err(error),
+            }
+        }))
     }
 
     async fn server_metadata(
@@ -92,7 +95,8 @@ impl GrpcInferenceService for Inference {
         &self,
         request: Request<pb::ModelMetadataRequest>,
     ) -> Answer<pb::ModelMetadataResponse> {
-        answer(describe::metadata(&self.0, request.get_ref()))
+        let caller = caller(request.extensions());
+        answer(caller.and_then(|caller| describe::metadata(&self.0, &caller, request.get_ref())))
     }
 
     async fn model_infer(&self, request: Request<WholeMessage>) -> Answer<pb::ModelInferResponse> {
@@ -105,28 +109,32 @@ impl GrpcInferenceService for Inference {
         &self,
         request: Request<Streaming<WholeMessage>>,
     ) -> Answer<Self::ModelStreamInferStream> {
-        Ok(Response::new(stream::answers(&self.0, request)))
+        let caller = caller(request.extensions()).map_err(|error| failure::status(&error, None))?;
+        Ok(Response::new(stream::answers(&self.0, caller, request)))
     }
 
     async fn model_config(
         &self,
         request: Request<pb::ModelConfigRequest>,
     ) -> Answer<pb::ModelConfigResponse> {
-        answer(describe::config(&self.0, request.get_ref()))
+        let caller = caller(request.extensions());
+        answer(caller.and_then(|caller| describe::config(&self.0, &caller, request.get_ref())))
     }
 
     async fn model_statistics(
         &self,
         request: Request<pb::ModelStatisticsRequest>,
     ) -> Answer<pb::ModelStatisticsResponse> {
-        answer(describe::statistics(&self.0, request.get_ref()))
+        let caller = caller(request.extensions());
+        answer(caller.and_then(|caller| describe::statistics(&self.0, &caller, request.get_ref())))
     }
 
     async fn repository_index(
         &self,
         request: Request<pb::RepositoryIndexRequest>,
     ) -> Answer<pb::RepositoryIndexResponse> {
-        answer(describe::index(&self.0, request.get_ref()))
+        let caller = caller(request.extensions());
+        answer(caller.and_then(|caller| describe::index(&self.0, &caller, request.get_ref())))
     }
 
     async fn repository_model_load(

@@ -16,6 +16,7 @@ use super::failure;
 use super::infer::{Asked, infer};
 use super::message::{WholeMessage, head};
 use super::protocol::{ModelInferResponse, ModelStreamInferResponse};
+use crate::auth::Caller;
 use crate::error::{Error, ErrorCode};
 use crate::http::state::AppState;
 
@@ -28,12 +29,17 @@ const ENDS_WITH_STATUS: &str = "triton_grpc_error";
 pub(super) type Answers = Pin<Box<dyn Stream<Item = Result<ModelStreamInferResponse, Status>> + Send>>;
 
 /// Whoever drops the answers ends everything that is still worked on.
-pub(super) fn answers(state: &AppState, request: Request<Streaming<WholeMessage>>) -> Answers {
+pub(super) fn answers(
+    state: &AppState,
+    caller: Caller,
+    request: Request<Streaming<WholeMessage>>,
+) -> Answers {
     let (metadata, extensions, messages) = request.into_parts();
     let deadline = extensions.get::<Call>().and_then(Call::deadline);
     let one = One {
         state: state.clone(),
         headers: Arc::new(metadata.into_headers()),
+        caller,
         deadline,
         limit: state.max_message(),
     };
@@ -63,6 +69,7 @@ fn ended(reason: impl FnOnce() -> Option<Error>) -> impl Stream<Item = Error> {
 struct One {
     state: AppState,
     headers: Arc<HeaderMap>,
+    caller: Caller,
     deadline: Option<Instant>,
     limit: usize,
 }
@@ -73,8 +80,13 @@ impl One {
         let message =
             message.map_err(|status| failure::status(&failure::translate(&status, self.limit), None))?;
         let id = head(&message).map(|head| head.id.to_owned()).unwrap_or_default();
-        let asked =
-            Asked { message, headers: &self.headers, started: Instant::now(), deadline: self.deadline };
+        let asked = Asked {
+            message,
+            headers: &self.headers,
+            caller: &self.caller,
+            started: Instant::now(),
+            deadline: self.deadline,
+        };
         let (error, marks) = match infer(&self.state, asked).await {
             Ok((answer, _)) => {
                 return Ok(ModelStreamInferResponse { infer_response: Some(answer), ..Default::default() });

@@ -14,6 +14,7 @@ use http::{Method, Uri, Version};
 use super::reply::Failed;
 use super::request_id::{self, REQUEST_ID};
 use super::state::AppState;
+use crate::auth::Caller;
 use crate::error::Error;
 use crate::pipeline::{Stage, StageTimes};
 
@@ -42,6 +43,7 @@ pub(super) async fn record(State(state): State<AppState>, request: Request, next
             request_id: request_id::text(&request_id),
             served: response.extensions().get::<Served>(),
             failed: response.extensions().get::<Failed>(),
+            caller: response.extensions().get::<Caller>(),
         });
     }
     response
@@ -71,11 +73,12 @@ pub(crate) struct Line<'a> {
     pub(crate) request_id: &'a str,
     pub(crate) served: Option<&'a Served>,
     pub(crate) failed: Option<&'a Failed>,
+    pub(crate) caller: Option<&'a Caller>,
 }
 
 /// Writes the line of one request.
 pub(crate) fn write(line: &Line<'_>) {
-    let Line { asked, served, failed, .. } = line;
+    let Line { asked, served, failed, caller, .. } = line;
     let times = served.map(|served| served.times).unwrap_or_default();
     let stage = |stage| times.get(stage).map(micros);
     tracing::info!(
@@ -89,6 +92,7 @@ pub(crate) fn write(line: &Line<'_>) {
         http = ?asked.version,
         model = served.map(|served| served.model.as_str()),
         version = served.map(|served| served.version.as_str()),
+        subject = caller.and_then(Caller::subject).map(cut),
         preprocess_us = stage(Stage::Preprocess),
         queue_us = stage(Stage::Queue),
         infer_us = stage(Stage::Infer),

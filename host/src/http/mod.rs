@@ -5,6 +5,7 @@
 
 pub(crate) mod access;
 pub(crate) mod admin;
+pub(crate) mod authorise;
 pub(crate) mod body;
 mod connection;
 mod door;
@@ -20,7 +21,6 @@ pub(crate) mod state;
 mod status;
 pub(crate) mod sticky;
 pub(crate) mod target;
-mod timestamp;
 pub mod v2;
 
 pub use admin::AdminAccess;

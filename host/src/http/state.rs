@@ -9,8 +9,9 @@ use http::HeaderName;
 use tokio::sync::watch;
 
 use super::admin::AdminAccess;
+use crate::auth::Gate;
 use crate::repository::{KeeperHandle, ModelIndex, Steering};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Audit, Metrics};
 
 /// How far the server is in its life.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -100,6 +101,10 @@ pub struct AppParts {
     pub control: Control,
     /// Where operators may ask.
     pub admin: AdminAccess,
+    /// Who may ask at all, and how much.
+    pub gate: Gate,
+    /// Where it is kept what operators did.
+    pub audit: Audit,
     /// Bytes of a request's body.
     pub max_body: usize,
     /// Bytes of a gRPC message, and of what it expands to.
@@ -144,6 +149,14 @@ impl AppState {
 
     pub(crate) fn admin(&self) -> &AdminAccess {
         &self.0.admin
+    }
+
+    pub(crate) fn gate(&self) -> &Gate {
+        &self.0.gate
+    }
+
+    pub(crate) fn audit(&self) -> &Audit {
+        &self.0.audit
     }
 
     pub(crate) fn max_body(&self) -> usize {

@@ -33,9 +33,7 @@ impl Cgroup {
         let parent = own.parent().ok_or("the host is in the root cgroup")?;
         let parent = mount.join(parent);
         let failed = |what: &str, error: std::io::Error| format!("{}: {what}: {error}", parent.display());
-        let read = |name: &str| {
-            fs::read_to_string(parent.join(name)).map_err(|error| failed(name, error))
-        };
+        let read = |name: &str| fs::read_to_string(parent.join(name)).map_err(|error| failed(name, error));
         let has_memory = |text: &str| text.split_whitespace().any(|word| word == "memory");
         if !has_memory(&read("cgroup.controllers")?) {
             return Err(format!("{} has no memory controller", parent.display()));

@@ -87,11 +87,7 @@ impl Channel {
     ///
     /// # Errors
     /// The other side has ended.
-    pub(super) fn send_with(
-        &self,
-        message: Message,
-        handles: &[BorrowedFd<'_>],
-    ) -> Result<(), ChannelError> {
+    pub(super) fn send_with(&self, message: Message, handles: &[BorrowedFd<'_>]) -> Result<(), ChannelError> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(HANDLES))];
         let mut beside = SendAncillaryBuffer::new(&mut space);
         if !beside.push(SendAncillaryMessage::ScmRights(handles)) {

@@ -100,11 +100,15 @@ impl Loss {
             }
             Cause::Silent(time) => {
                 let time = duration_text(time);
-                (LossKind::Silent, format!("process did not answer for {time} (workers.health) and was ended"))
+                (
+                    LossKind::Silent,
+                    format!("process did not answer for {time} (workers.health) and was ended"),
+                )
             }
             Cause::Stuck(time) => {
                 let time = duration_text(time);
-                let text = format!("process went on for {time} with a run that nobody waited for, and was ended");
+                let text =
+                    format!("process went on for {time} with a run that nobody waited for, and was ended");
                 (LossKind::Stuck, text)
             }
             Cause::Broken(what) => (LossKind::Protocol, format!("process was ended: {what}")),
@@ -115,6 +119,29 @@ impl Loss {
     /// What whoever waited for the run is told.
     pub fn error(&self) -> Error {
         Error::new(ErrorCode::Unavailable, format!("the worker's {} while it ran the request", self.reason))
+    }
+}
+
+/// Why a session cannot be opened.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct OpenError {
+    /// The reason, for the operator.
+    pub reason: String,
+    /// How its process died, if it did.
+    pub kind: Option<LossKind>,
+}
+
+impl From<String> for OpenError {
+    fn from(reason: String) -> Self {
+        Self { reason, kind: None }
+    }
+}
+
+impl OpenError {
+    /// The same, with what it is about in front.
+    pub fn about(self, what: &str) -> Self {
+        Self { reason: format!("{what}: {}", self.reason), ..self }
     }
 }
 

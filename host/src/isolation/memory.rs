@@ -53,7 +53,8 @@ impl Memory {
     /// It can shrink, or does not have the size that was told.
     pub(super) fn received(handle: OwnedFd, size: u64) -> Result<Self, String> {
         let file = File::from(handle);
-        let seals = fcntl_get_seals(&file).map_err(|error| format!("what came is no shared memory: {error}"))?;
+        let seals =
+            fcntl_get_seals(&file).map_err(|error| format!("what came is no shared memory: {error}"))?;
         let there = file.metadata().map_err(|error| error.to_string())?.len();
         if !seals.contains(SealFlags::SHRINK | SealFlags::GROW) || there != size {
             return Err(format!(

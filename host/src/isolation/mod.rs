@@ -30,7 +30,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use executor::Executor;
-pub use loss::{Loss, LossKind};
+pub use loss::{Loss, LossKind, OpenError};
 pub use session::ChildSession;
 pub use worker::{WorkerArgs, run_worker};
 
@@ -74,7 +74,7 @@ impl Isolated {
     ///
     /// # Errors
     /// The reason, for the operator.
-    pub fn open(&self) -> Result<ChildSession, String> {
+    pub fn open(&self) -> Result<ChildSession, OpenError> {
         ChildSession::open(&self.package, &self.options)
     }
 }

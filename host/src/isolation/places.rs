@@ -153,9 +153,9 @@ pub(super) fn gathered(requests: &[&[Tensor]], wanted: &[usize]) -> Result<Place
             ));
         }
         for request in others {
-            let other = request.get(position).filter(|other| {
-                other.datatype == datatype && other.shape.get(1..) == shape.get(1..)
-            });
+            let other = request
+                .get(position)
+                .filter(|other| other.datatype == datatype && other.shape.get(1..) == shape.get(1..));
             let (Some(other), Some(items)) = (other, shape.first_mut()) else {
                 return Err(format!("requests that differ at input {position} were put together"));
             };

@@ -49,15 +49,14 @@ impl Process {
             None => (None, None),
             Some(Ok(group)) => (Some(group), None),
             Some(Err(reason)) => {
-                tracing::debug!(reason, "no cgroup for a worker: its memory is limited by the process's own limit");
+                tracing::debug!(
+                    reason,
+                    "no cgroup for a worker: its memory is limited by the process's own limit"
+                );
                 (None, options.memory)
             }
         };
-        let args = WorkerArgs {
-            memory: limit,
-            parent: std::process::id(),
-            ort_lib: options.library.clone(),
-        };
+        let args = WorkerArgs { memory: limit, parent: std::process::id(), ort_lib: options.library.clone() };
         let child = on_lasting_thread(move || spawn(&args, socket));
         let mut child = child.map_err(|error| {
             format!(

@@ -24,7 +24,11 @@ impl std::fmt::Debug for Scripted {
 }
 
 impl Scripted {
-    pub(super) fn run_batch(&mut self, requests: &[&[Tensor]], wanted: &[usize]) -> Result<Vec<Tensor>, Error> {
+    pub(super) fn run_batch(
+        &mut self,
+        requests: &[&[Tensor]],
+        wanted: &[usize],
+    ) -> Result<Vec<Tensor>, Error> {
         if self.lost.is_none()
             && let Some(kind) = (self.script)(requests)
         {

@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use super::IsolationOptions;
 use super::channel::{self, Channel, ChannelError};
-use super::loss::{Cause, Loss};
+use super::loss::{Cause, Loss, OpenError};
 use super::memory::Memory;
 use super::message::Message;
 use super::package::Package;
@@ -58,7 +58,7 @@ impl ChildSession {
     ///
     /// # Errors
     /// The reason, for the operator.
-    pub(super) fn open(package: &Package, options: &IsolationOptions) -> Result<Self, String> {
+    pub(super) fn open(package: &Package, options: &IsolationOptions) -> Result<Self, OpenError> {
         let (data, theirs) = Channel::pair().map_err(|error| error.to_string())?;
         let process = Process::start(options, theirs)?;
         let (control, their_control) = Channel::pair().map_err(|error| error.to_string())?;
@@ -79,10 +79,11 @@ impl ChildSession {
         let opened = session.greet(package, &their_control).and_then(|()| session.await_model());
         match opened {
             Ok(Ok(signature)) => session.signature = Arc::new(signature),
-            Ok(Err(reason)) => return Err(reason),
+            Ok(Err(reason)) => return Err(reason.into()),
             Err(cause) => {
                 let loss = session.lose(cause);
-                return Err(format!("the worker's {loss} while it opened the model"));
+                let reason = format!("the worker's {loss} while it opened the model");
+                return Err(OpenError { reason, kind: Some(loss.kind) });
             }
         }
         let (pid, memory) = (session.pid(), options.memory);
@@ -156,12 +157,14 @@ impl ChildSession {
             return;
         }
         let asked = self.ping();
-        let heard = asked.and_then(|()| loop {
-            // Between runs it has nothing else to say.
-            match self.listen(None)? {
-                Heard::Pong(number) if number == self.ping => return Ok(()),
-                Heard::Pong(_) => {}
-                Heard::Message(other) => return Err(Cause::unexpected(other)),
+        let heard = asked.and_then(|()| {
+            loop {
+                // Between runs it has nothing else to say.
+                match self.listen(None)? {
+                    Heard::Pong(number) if number == self.ping => return Ok(()),
+                    Heard::Pong(_) => {}
+                    Heard::Message(other) => return Err(Cause::unexpected(other)),
+                }
             }
         });
         if let Err(cause) = heard {
@@ -214,9 +217,7 @@ impl ChildSession {
         let answer = self.answer(stopped.as_deref());
         stop.inspect(|stop| stop.forget());
         match answer? {
-            Message::Done { number: of, head } if of == number => {
-                self.outputs(head, &places.wanted).map(Ok)
-            }
+            Message::Done { number: of, head } if of == number => self.outputs(head, &places.wanted).map(Ok),
             Message::Failed { number: of, invalid, length } if of == number => {
                 let text = self.text(length, worker::MOST_TEXT)?;
                 let code = if invalid { ErrorCode::InvalidArgument } else { ErrorCode::Internal };
@@ -269,9 +270,14 @@ impl ChildSession {
     /// The outputs of a run, copied out before anything of them is believed.
     fn outputs(&self, head: u64, wanted: &[usize]) -> Result<Vec<Tensor>, Cause> {
         let head = self.text(head, MOST_HEAD)?;
-        let places = Places::decode(&head, self.arena.size()).map_err(|error| Cause::Broken(error.to_string()))?;
+        let places =
+            Places::decode(&head, self.arena.size()).map_err(|error| Cause::Broken(error.to_string()))?;
         if places.tensors.len() != wanted.len() {
-            return Err(Cause::Broken(format!("it gave {} outputs of {}", places.tensors.len(), wanted.len())));
+            return Err(Cause::Broken(format!(
+                "it gave {} outputs of {}",
+                places.tensors.len(),
+                wanted.len()
+            )));
         }
         let output = |(place, &position): (places::Place, &usize)| {
             let spec = self.signature.outputs.get(position);

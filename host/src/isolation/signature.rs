@@ -32,10 +32,12 @@ pub(super) fn encode(signature: &Signature) -> Vec<u8> {
 /// # Errors
 /// It is none.
 pub(super) fn decode(text: &[u8]) -> Result<Signature, String> {
-    let text: Text = serde_json::from_slice(text).map_err(|error| format!("the worker's signature: {error}"))?;
+    let text: Text =
+        serde_json::from_slice(text).map_err(|error| format!("the worker's signature: {error}"))?;
     let specs = |specs: Vec<(String, String, Vec<i64>)>| {
         let read = |(name, datatype, shape): (String, String, Vec<i64>)| {
-            let datatype: DataType = datatype.parse().map_err(|error| format!("the worker's signature: {error}"))?;
+            let datatype: DataType =
+                datatype.parse().map_err(|error| format!("the worker's signature: {error}"))?;
             Ok(TensorSpec { name, datatype, shape })
         };
         specs.into_iter().map(read).collect::<Result<Vec<_>, String>>()

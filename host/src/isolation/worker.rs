@@ -261,7 +261,8 @@ fn serve(mut session: ModelSession, desk: &mut Desk, current: &Current) -> Chann
             };
             let ran = catch_unwind(AssertUnwindSafe(|| run(&mut session, desk, current, number, head)));
             current.end();
-            let outputs = ran.unwrap_or_else(|_| Err(Error::internal("the worker panicked while it ran the model")));
+            let outputs =
+                ran.unwrap_or_else(|_| Err(Error::internal("the worker panicked while it ran the model")));
             match outputs {
                 Ok(outputs) => desk.answer(number, &outputs)?,
                 Err(error) => {
@@ -287,7 +288,8 @@ fn run(
     number: u64,
     head: u64,
 ) -> Result<Vec<Tensor>, Error> {
-    let wrong = |error: &dyn std::fmt::Display| Error::internal(format!("the host's run is refused: {error}"));
+    let wrong =
+        |error: &dyn std::fmt::Display| Error::internal(format!("the host's run is refused: {error}"));
     let head = usize::try_from(head).ok().and_then(|head| desk.mapped.get(..head));
     let head = head.ok_or_else(|| wrong(&"it is longer than the shared memory"))?;
     let places = Places::decode(head, desk.mapped.len()).map_err(|error| wrong(&error))?;

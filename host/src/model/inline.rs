@@ -156,7 +156,8 @@ mod tests {
             let source = ModelSource::new(model.into(), |_| Ok(weights.clone())).unwrap();
             let mut session = ModelSession::open(&runtime, &source).unwrap();
             let spec = session.signature().inputs[0].clone();
-            let shape: Vec<usize> = spec.shape.iter().map(|&size| usize::try_from(size).unwrap_or(1)).collect();
+            let shape: Vec<usize> =
+                spec.shape.iter().map(|&size| usize::try_from(size).unwrap_or(1)).collect();
             assert_eq!(spec.datatype, DataType::Fp32);
             let elements: usize = shape.iter().product();
             let data: Vec<u8> = (0..elements).flat_map(|index| (index as f32).sin().to_le_bytes()).collect();

@@ -19,7 +19,8 @@ pub(super) fn give(builder: &mut SessionBuilder, files: &BTreeMap<String, Bytes>
     let names = files.keys().map(|name| CString::new(name.as_str())).collect::<Result<Vec<_>, _>>();
     let names = names.map_err(|_| ort::Error::new("the path of external data has a NUL byte"))?;
     let paths: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
-    let bytes: Vec<*mut c_char> = files.values().map(|bytes| bytes.as_ptr().cast::<c_char>().cast_mut()).collect();
+    let bytes: Vec<*mut c_char> =
+        files.values().map(|bytes| bytes.as_ptr().cast::<c_char>().cast_mut()).collect();
     let lengths: Vec<usize> = files.values().map(Bytes::len).collect();
     // SAFETY: `builder` is a live set of session options. The three arrays have one entry for each file, and live
     // until the call returns; ONNX Runtime copies them, and the names. It keeps the pointers to the bytes, which

@@ -163,13 +163,13 @@ impl Loader {
             let isolated = Isolated::new(&content.source, options);
             let isolated = isolated.map_err(|reason| format!("{path}: {reason}"))?;
             return Ok(SessionOpener::new(move || {
-                isolated.open().map(Executor::from).map_err(|reason| format!("{path}: {reason}"))
+                isolated.open().map(Executor::from).map_err(|error| error.about(&path))
             }));
         }
         let (runtime, source) = (Arc::clone(&self.runtime), content.source.clone());
         Ok(SessionOpener::new(move || {
             let session = ModelSession::open(&runtime, &source);
-            session.map(Executor::from).map_err(|error| format!("{path}: {error}"))
+            session.map(Executor::from).map_err(|error| format!("{path}: {error}").into())
         }))
     }
 
@@ -222,7 +222,7 @@ fn needs_opener(settings: &ModelConfig) -> bool {
 }
 
 fn open_sessions(opener: &SessionOpener, count: usize) -> Result<Vec<Executor>, String> {
-    (0..count).map(|_| opener.open()).collect()
+    (0..count).map(|_| opener.open().map_err(|error| error.reason)).collect()
 }
 
 pub(super) fn cannot_start(error: std::io::Error) -> String {

@@ -78,7 +78,8 @@ impl Keeper {
         for (key, reason) in given_up.collect::<Vec<_>>() {
             let (model, version) = (key.0.as_str(), key.1.as_str());
             let stand_in = self.rollbacks.give_up(&key);
-            let others = self.generations.iter().filter(|((name, other), _)| name == model && other != version);
+            let others =
+                self.generations.iter().filter(|((name, other), _)| name == model && other != version);
             let others_serve = others.into_iter().any(|(_, other)| other.scheduler().given_up().is_none());
             let stand_in = stand_in.filter(|_| !others_serve);
             let alone = stand_in.is_none() && !others_serve;

@@ -12,8 +12,12 @@ use std::time::{Duration, Instant};
 
 use crate::isolation::LossKind;
 
-/// Deaths in a row, without a run that ended between them, that end a generation.
-const IN_A_ROW: u32 = 5;
+/// A generation has had so many points by deaths in a row, without a run that ended between them, when it ends.
+const ENOUGH: u32 = 20;
+/// The points of a death from outside: operators and tests do that, and a system without memory, again and again.
+const KILLED: u32 = 1;
+/// The points of any other.
+const CRASHED: u32 = 4;
 /// Deaths by a process's own fault that end a generation if they come within [`WINDOW`].
 const FAULTS: usize = 12;
 const WINDOW: Duration = Duration::from_secs(60);
@@ -37,19 +41,22 @@ pub(super) struct Crashes(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     in_a_row: u32,
+    points: u32,
     faults: VecDeque<Instant>,
 }
 
 impl Crashes {
     /// A run has ended, well or with an error: its process lives.
     pub(super) fn ran(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).in_a_row = 0;
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        (state.in_a_row, state.points) = (0, 0);
     }
 
     /// A process has died in this way; `None` if it could not be replaced.
     pub(super) fn died(&self, now: Instant, kind: Option<LossKind>) -> Next {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        state.in_a_row = state.in_a_row.saturating_add(1);
+        state.in_a_row += 1;
+        state.points += if kind == Some(LossKind::Killed) { KILLED } else { CRASHED };
         // Whoever was ended from outside has done nothing, and what cannot be started has not run.
         if kind.is_some_and(|kind| kind != LossKind::Killed) {
             state.faults.push_back(now);
@@ -57,7 +64,7 @@ impl Crashes {
         while state.faults.front().is_some_and(|&at| now.saturating_duration_since(at) > WINDOW) {
             state.faults.pop_front();
         }
-        if state.in_a_row >= IN_A_ROW {
+        if state.points >= ENOUGH {
             let count = state.in_a_row;
             return Next::GiveUp(format!("its workers died {count} times in a row without a run that ended"));
         }
@@ -82,7 +89,7 @@ mod tests {
     #[test]
     fn deaths_in_a_row_are_waited_for_ever_longer_and_then_given_up() {
         let (crashes, now) = (Crashes::default(), Instant::now());
-        let next = || crashes.died(now, Some(LossKind::Killed));
+        let next = || crashes.died(now, Some(LossKind::Silent));
         let waits = [0, 100, 200, 400].map(|ms| Next::Replace(Duration::from_millis(ms)));
         for wait in &waits {
             assert_eq!(next(), *wait);
@@ -122,7 +129,12 @@ mod tests {
             let (crashes, now) = (Crashes::default(), Instant::now());
             let kind = |index: usize| LossKind::ALL.get(index).copied();
             let gave_up = kinds.iter().position(|&index| matches!(crashes.died(now, kind(index)), Next::GiveUp(_)));
-            prop_assert_eq!(gave_up, Some(4));
+            let killed = |index: usize| kind(index) == Some(LossKind::Killed);
+            let points = kinds.iter().scan(0, |sum, &index| {
+                *sum += if killed(index) { KILLED } else { CRASHED };
+                Some(*sum)
+            });
+            prop_assert_eq!(gave_up, points.into_iter().position(|sum| sum >= ENOUGH));
         }
     }
 }

@@ -117,7 +117,9 @@ impl Shared {
                     tracing::info!(model, pid, "a worker serves in the place of one that died");
                     return Some(self.processes.hold(session, &self.metrics));
                 }
-                Err(failure) => (reason, kind) = (format!("it cannot be replaced: {failure}"), None),
+                Err(error) => {
+                    (reason, kind) = (format!("it cannot be replaced: {}", error.reason), error.kind);
+                }
             }
         }
     }

@@ -210,7 +210,8 @@ impl Scheduler {
         let (mut jobs, mut waits) = (Vec::with_capacity(requests.len()), Vec::with_capacity(requests.len()));
         for inputs in requests {
             let expires = queue_deadline.min(terms.deadline);
-            let (job, asker, answer) = Job::new(inputs, wanted.to_vec(), level, arrived, (expires, terms.deadline));
+            let (job, asker, answer) =
+                Job::new(inputs, wanted.to_vec(), level, arrived, (expires, terms.deadline));
             jobs.push(job);
             waits.push(Asking { asker, answer, arrived, queue_deadline, deadline: terms.deadline });
         }

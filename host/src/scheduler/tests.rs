@@ -376,7 +376,7 @@ fn a_worker_that_cannot_be_opened_changes_nothing() {
     let scaling = SchedulerOptions {
         workers: range(1),
         opener: Some(SessionOpener::new(move || match opener.fetch_add(1, SeqCst) {
-            0 => Err("no memory".to_owned()),
+            0 => Err("no memory".to_owned().into()),
             _ => panic!("a bug"),
         })),
         ..options(1, limits(None), &Budget::new(2))

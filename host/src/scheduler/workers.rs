@@ -12,15 +12,15 @@ use super::budget::Budget;
 use super::examine;
 use super::scale::{Scale, Step, WorkerRange};
 use super::worker::Shared;
-use crate::isolation::Executor;
+use crate::isolation::{Executor, OpenError};
 
 /// Opens one more session of a model. It holds the model's bytes, once for all sessions.
 #[derive(Clone)]
-pub struct SessionOpener(Arc<dyn Fn() -> Result<Executor, String> + Send + Sync>);
+pub struct SessionOpener(Arc<dyn Fn() -> Result<Executor, OpenError> + Send + Sync>);
 
 impl SessionOpener {
     /// One that calls `open`, on a thread that may block.
-    pub fn new(open: impl Fn() -> Result<Executor, String> + Send + Sync + 'static) -> Self {
+    pub fn new(open: impl Fn() -> Result<Executor, OpenError> + Send + Sync + 'static) -> Self {
         Self(Arc::new(open))
     }
 
@@ -28,7 +28,7 @@ impl SessionOpener {
     ///
     /// # Errors
     /// The reason, for the operator.
-    pub fn open(&self) -> Result<Executor, String> {
+    pub fn open(&self) -> Result<Executor, OpenError> {
         (self.0)()
     }
 }
@@ -182,20 +182,23 @@ impl Shared {
     }
 
     /// One more session, ready for requests.
-    pub(super) fn open_session(&self) -> Result<Executor, String> {
+    pub(super) fn open_session(&self) -> Result<Executor, OpenError> {
         let opener = self.scaling.opener.get().cloned();
-        self.open_warm(&opener.ok_or("there is nothing to open another one with")?)
+        self.open_warm(&opener.ok_or_else(|| "there is nothing to open another one with".to_owned())?)
     }
 
-    fn open_warm(&self, opener: &SessionOpener) -> Result<Executor, String> {
+    fn open_warm(&self, opener: &SessionOpener) -> Result<Executor, OpenError> {
         let opened = catch_unwind(AssertUnwindSafe(|| {
             let mut session = opener.open()?;
             examine::warm(&mut session, self.batch_limit());
-            Ok(session)
+            Ok::<_, OpenError>(session)
         }));
-        let session = opened.unwrap_or_else(|_| Err("opening it panicked".to_owned()))?;
+        let session = opened.unwrap_or_else(|_| Err("opening it panicked".to_owned().into()))?;
         match session.lost() {
-            Some(loss) => Err(format!("its {loss} while it ran the model for the first time")),
+            Some(loss) => Err(OpenError {
+                reason: format!("its {loss} while it ran the model for the first time"),
+                kind: Some(loss.kind),
+            }),
             None => Ok(session),
         }
     }
@@ -205,7 +208,7 @@ impl Shared {
         let began = Instant::now();
         let opened = self.open_warm(opener);
         let started =
-            opened.and_then(|session| self.start_worker(session).map_err(|error| error.to_string()));
+            opened.and_then(|session| self.start_worker(session).map_err(|error| error.to_string().into()));
         let reason = match started {
             Ok(()) => {
                 self.metrics.added.inc();
@@ -213,7 +216,7 @@ impl Shared {
                 tracing::info!(model = self.model, workers, took_ms, "another worker serves");
                 return true;
             }
-            Err(reason) => reason,
+            Err(error) => error.reason,
         };
         tracing::warn!(model = self.model, reason, "another worker cannot be opened");
         false

@@ -104,16 +104,16 @@ fn traffic_gives_a_user_the_same_version_as_on_http() {
     );
     let server = Server::builder().repository(&repository).start();
     let body = json!({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [0, 0]}]});
-    let mut versions = BTreeSet::new();
+    let (mut versions, http) = (BTreeSet::new(), server.client());
     client(async {
         let (sender, _connection) = connect(server.address()).await;
         for number in 0..20 {
             let user = format!("user-{number}");
-            let request = server.client().request("POST", "/v2/models/identity_fp32/infer");
-            let http = request.header("x-user", &user).body(body.to_string()).send();
+            let asked = http.request("POST", "/v2/models/identity_fp32/infer");
+            let http_answer = asked.header("x-user", &user).body(body.to_string()).send();
             let grpc = call(&sender, "ModelInfer", &[("x-user", &user)], framed(&identity_message(2))).await;
             for name in ["x-nuke-model-version", "x-nuke-traffic-arm"] {
-                assert_eq!(http.header(name), grpc.headers[name].to_str().ok(), "{user}: {grpc:?}");
+                assert_eq!(http_answer.header(name), grpc.headers[name].to_str().ok(), "{user}: {grpc:?}");
             }
             versions.insert(grpc.headers["x-nuke-model-version"].clone());
         }

@@ -19,7 +19,9 @@ fn neighbours(workers: usize, more: &str) -> Repository {
 
 /// The workers, once so many of them serve.
 fn serving(server: &Server, count: u32) -> Vec<u32> {
-    eventually("the workers serve", || server.metrics().sum("nuke_worker_processes", &[]) == f64::from(count));
+    eventually("the workers serve", || {
+        server.metrics().sum("nuke_worker_processes", &[]) == f64::from(count)
+    });
     has_workers(server, count as usize)
 }
 
@@ -36,7 +38,9 @@ fn whatever_ends_a_process_nobody_notices() {
     while_they_answer(&server, &["tiny", "apart"], || {
         for (signal, reason) in kinds {
             let before = serving(&server, 2);
-            let deaths = || server.metrics().sum("nuke_worker_deaths_total", &[("reason", reason), ("model", "apart")]);
+            let deaths = || {
+                server.metrics().sum("nuke_worker_deaths_total", &[("reason", reason), ("model", "apart")])
+            };
             let so_far = deaths();
             // A handler of a runtime may take the first one for its own, and steps aside.
             eventually("the process is gone", || {

@@ -17,7 +17,7 @@ fn kill_until_given_up(server: &Server, model: &str, version: &str) -> String {
     eventually("the version is given up", || {
         let (state, why) = server.state(model, version);
         if state == "READY" {
-            workers(server.id()).into_iter().for_each(|id| send(id, Signal::KILL));
+            workers(server.id()).into_iter().for_each(|id| send(id, Signal::ABORT));
             return false;
         }
         reason = why;
@@ -34,7 +34,7 @@ fn the_last_good_version_takes_over_and_a_mended_one_takes_back() {
     let server = builder(&repository).start();
     assert_eq!(server.state("m", "2").0, "READY");
     let reason = kill_until_given_up(&server, "m", "2");
-    assert!(reason.contains("SIGKILL") && reason.contains("publish a mended version"), "{reason}");
+    assert!(reason.contains("SIGABRT") && reason.contains("publish a mended version"), "{reason}");
     // `versions: {latest: 1}` would not have version 1 loaded.
     eventually("version 1 serves", || ask_tiny(&server.client(), "m").is_ok());
     ask_tiny(&server.client(), "neighbour").unwrap();

@@ -78,7 +78,8 @@ fn workers(host: u32) -> Vec<u32> {
 fn is_worker(id: u32, host: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
     // The name in parentheses may hold anything.
-    let fields: Vec<&str> = stat.rsplit_once(')').map_or(Vec::new(), |(_, rest)| rest.split_whitespace().collect());
+    let fields: Vec<&str> =
+        stat.rsplit_once(')').map_or(Vec::new(), |(_, rest)| rest.split_whitespace().collect());
     let [state, parent, ..] = fields.as_slice() else {
         return false;
     };

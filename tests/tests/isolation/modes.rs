@@ -38,9 +38,7 @@ fn a_process_answers_just_as_the_host_does() {
 }
 
 fn requests() -> Vec<(&'static str, Value)> {
-    let tensor = |name: &str, datatype: &str, shape: Value, data: Value| {
-        json!({"name": name, "datatype": datatype, "shape": shape, "data": data})
-    };
+    let tensor = |name: &str, datatype: &str, shape: Value, data: Value| json!({"name": name, "datatype": datatype, "shape": shape, "data": data});
     let numbers = ["UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP32", "FP64"];
     let mut all: Vec<Value> = numbers
         .iter()
@@ -54,7 +52,10 @@ fn requests() -> Vec<(&'static str, Value)> {
     vec![
         ("all_types", json!({"inputs": all})),
         ("echo_bytes", json!({"inputs": [tensor("text", "BYTES", json!([0]), json!([]))]})),
-        ("echo_bytes", json!({"inputs": [tensor("text", "BYTES", json!([2]), json!(["x".repeat(70_000), ""]))]})),
+        (
+            "echo_bytes",
+            json!({"inputs": [tensor("text", "BYTES", json!([2]), json!(["x".repeat(70_000), ""]))]}),
+        ),
         ("fixed", json!({"inputs": [tensor("x", "FP32", json!([2, 3]), json!([1, 2, 3, 4, 5, 6]))]})),
         ("scalar", json!({"inputs": [tensor("x", "FP32", json!([]), json!([3]))]})),
         ("gather", index(3)),

@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use http::{HeaderValue, Method};
 
+use super::super::credentials::CredentialArgs;
 use super::super::host::Host;
 use super::super::values::{Header, parse_duration, parse_header, parse_pair, parse_positive_duration};
 use super::scenario::{Scenario, ScenarioArgs};
@@ -73,6 +74,8 @@ pub(super) struct RequestArgs {
     /// A request header (may be given again)
     #[arg(long = "header", value_name = "NAME: VALUE", value_parser = parse_header)]
     pub(super) headers: Vec<Header>,
+    #[command(flatten)]
+    pub(super) credentials: CredentialArgs,
 }
 
 /// The generated tensors of `--infer`.

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
+use super::super::credentials;
 use super::super::error::ClientError;
 use super::super::exchange::{Outgoing, fetch};
 use super::super::host::{Host, model_path, predict_path};
@@ -104,7 +105,7 @@ fn outgoing(args: &BenchArgs) -> Result<(Outgoing, Vec<Tensor>), ClientError> {
     let (body, content_type) = body(args)?;
     let mut headers = HeaderMap::new();
     headers.extend(content_type.map(|content_type| (CONTENT_TYPE, content_type)));
-    add_headers(args, &mut headers);
+    add_headers(args, &mut headers)?;
     let path = match (predict, path) {
         (Some(model), _) => predict_path(model, version, &args.request.parameters),
         (None, Some(path)) => path.clone(),
@@ -126,12 +127,13 @@ fn body(args: &BenchArgs) -> Result<(Bytes, Option<HeaderValue>), ClientError> {
     Ok((body, Some(content_type)))
 }
 
-fn add_headers(args: &BenchArgs, headers: &mut HeaderMap) {
+fn add_headers(args: &BenchArgs, headers: &mut HeaderMap) -> Result<(), ClientError> {
     let given = || args.request.headers.iter();
     if given().any(|header| header.name == CONTENT_TYPE) && args.request.content_type.is_none() {
         headers.remove(CONTENT_TYPE);
     }
     headers.extend(given().map(|header| (header.name.clone(), header.value.clone())));
+    args.request.credentials.add_to(headers)
 }
 
 fn infer_request(
@@ -141,7 +143,7 @@ fn infer_request(
 ) -> Result<(Outgoing, Vec<Tensor>), ClientError> {
     let path = model_path(model, version);
     let mut headers = HeaderMap::new();
-    add_headers(args, &mut headers);
+    add_headers(args, &mut headers)?;
     let question =
         Outgoing { method: Method::GET, path: path.clone(), headers: headers.clone(), body: Bytes::new() };
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -177,6 +179,9 @@ fn baseline(args: &BenchArgs, measured: &Outgoing) -> Result<Option<Prepared>, C
         outgoing.body = Bytes::new();
         outgoing.headers.remove(CONTENT_TYPE);
         outgoing.headers.remove(JSON_LENGTH);
+    }
+    if host != args.url {
+        credentials::remove_from(&mut outgoing.headers);
     }
     Prepared::new(&host, outgoing, args.load.http2).map(Some)
 }

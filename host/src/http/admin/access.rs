@@ -1,21 +1,28 @@
 //! Where an operator may ask, and where not.
 //!
 //! Owns the rule that `/admin`, loading and unloading are served only where strangers cannot reach them, and
-//! that no web page of another origin can ask by way of an operator's browser. It knows no tokens.
+//! that no web page of another origin can ask by way of an operator's browser; where callers say who they are, that only
+//! those with the scope `admin` ask; and that it is kept who did what.
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, Uri, header};
 
+use crate::auth::{Caller, Need, Origin};
 use crate::error::{Error, ErrorCode};
+use crate::http::reply::Failed;
 use crate::http::state::AppState;
+use crate::telemetry::AuditEntry;
 
 /// Which listener serves operators.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AdminAccess {
-    /// The one of all requests: only this machine can reach it.
-    Shared,
+    /// The one of all requests: only this machine can reach it, or callers have to say who they are.
+    Shared {
+        /// Only this machine can reach it.
+        is_loopback: bool,
+    },
     /// One of its own, at this address.
     Own {
         /// As the configuration has it.
@@ -33,28 +40,41 @@ pub(in crate::http) async fn at_shared_listener(
     request: Request,
     next: Next,
 ) -> Response {
-    match check_at_shared(&state, true, request.headers(), request.uri()) {
-        Ok(()) => next.run(request).await,
+    match at_shared(&state, None, request.uri()) {
+        Ok(is_loopback) => guarded(&state, is_loopback, request, next, HTTP).await,
         Err(error) => error.into_response(),
     }
 }
 
-/// Whether operators may ask for this at a listener of all requests.
-pub(crate) fn check_at_shared(
-    state: &AppState,
-    is_loopback: bool,
-    headers: &HeaderMap,
-    uri: &Uri,
-) -> Result<(), Error> {
+/// How a protocol tells errors, and how they are found in what it has told.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wording {
+    pub(crate) refuse: fn(Error) -> Response,
+    pub(crate) failed: fn(&Response) -> Option<Failed>,
+}
+
+const HTTP: Wording =
+    Wording { refuse: Error::into_response, failed: |response| response.extensions().get().cloned() };
+
+/// Whether operators may ask at a listener of all requests, and whether only this machine can reach it. `here` says
+/// that of a listener other than `server.http`.
+pub(crate) fn at_shared(state: &AppState, here: Option<bool>, uri: &Uri) -> Result<bool, Error> {
     let remedy = match state.admin() {
-        AdminAccess::Shared if is_loopback => return check(true, headers, uri),
+        AdminAccess::Shared { is_loopback } if here.unwrap_or(*is_loopback) || state.gate().is_closed() => {
+            return Ok(here.unwrap_or(*is_loopback));
+        }
         AdminAccess::Own { address, .. } => format!("ask at {address} (server.admin)"),
-        AdminAccess::Shared | AdminAccess::Off => {
-            "set server.admin to an address that only operators reach".to_owned()
+        AdminAccess::Shared { .. } | AdminAccess::Off => {
+            "set up 'auth', or set server.admin to an address that only operators reach".to_owned()
         }
     };
     let path: String = uri.path().chars().take(200).collect();
     Err(Error::new(ErrorCode::PermissionDenied, format!("{path} is not served at this address; {remedy}")))
+}
+
+/// Whether only this machine can reach the listener for operators.
+pub(crate) fn own_is_loopback(state: &AppState) -> bool {
+    matches!(state.admin(), AdminAccess::Own { is_loopback: true, .. })
 }
 
 /// In front of the operator's routes at their own listener.
@@ -63,28 +83,54 @@ pub(in crate::http) async fn at_own_listener(
     request: Request,
     next: Next,
 ) -> Response {
-    match check_at_own(&state, request.headers(), request.uri()) {
+    let is_loopback = own_is_loopback(&state);
+    guarded(&state, is_loopback, request, next, HTTP).await
+}
+
+/// Whatever changes something is kept in the audit log, and whatever is refused.
+pub(crate) async fn guarded(
+    state: &AppState,
+    is_loopback: bool,
+    request: Request,
+    next: Next,
+    wording: Wording,
+) -> Response {
+    let path: String = request.uri().path().chars().take(500).collect();
+    let (changes, action) = (!request.method().is_safe(), format!("{} {path}", request.method()));
+    let caller = request.extensions().get::<Caller>().cloned();
+    let address = request.extensions().get::<Origin>().map(|peer| peer.address);
+    let response = match judge(is_loopback, &request, caller.as_ref()) {
         Ok(()) => next.run(request).await,
-        Err(error) => error.into_response(),
+        Err(error) => (wording.refuse)(error),
+    };
+    let failed = (wording.failed)(&response);
+    let is_refused = failed.as_ref().is_some_and(|failed| failed.code == ErrorCode::PermissionDenied);
+    if changes || is_refused {
+        let identity = caller.as_ref().map(Caller::identity);
+        let entry = AuditEntry {
+            action,
+            subject: identity.map_or_else(String::new, |identity| identity.subject.clone()),
+            kind: identity.map_or("", |identity| identity.kind.as_str()),
+            address,
+            outcome: failed.as_ref().map_or("done", |failed| failed.code.as_str()),
+            reason: failed.map(|failed| failed.message.chars().take(500).collect()),
+        };
+        state.audit().record(entry).await;
     }
+    response
 }
 
-/// Whether operators may ask for this at their own listener.
-pub(crate) fn check_at_own(state: &AppState, headers: &HeaderMap, uri: &Uri) -> Result<(), Error> {
-    check(matches!(state.admin(), AdminAccess::Own { is_loopback: true, .. }), headers, uri)
-}
-
-fn check(is_loopback: bool, headers: &HeaderMap, uri: &Uri) -> Result<(), Error> {
+fn judge(is_loopback: bool, request: &Request, caller: Option<&Caller>) -> Result<(), Error> {
     let refused = |message: &'static str| Err(Error::new(ErrorCode::PermissionDenied, message));
-    if is_loopback && !is_asked_by_its_own_name(headers, uri) {
+    if is_loopback && !is_asked_by_its_own_name(request.headers(), request.uri()) {
         return refused("operators ask this machine by its address or as localhost; 'host' has another name");
     }
-    if is_of_another_origin(headers, uri) {
+    if is_of_another_origin(request.headers(), request.uri()) {
         return refused(
             "a web page of another origin cannot ask for this; send the request without 'origin'",
         );
     }
-    Ok(())
+    caller.ok_or_else(|| Error::internal("the host has not asked who asks"))?.require(Need::Admin)
 }
 
 /// A page whose name was made to lead to this machine asks under that name: its origin is its own then, and only

@@ -7,8 +7,8 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::wire::{self, Line};
 use super::examine;
+use super::wire::{self, Line};
 use crate::child;
 use crate::config::{Capability, ModelConfig};
 use crate::model::{Runtime, RuntimeOptions};
