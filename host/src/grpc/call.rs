@@ -12,7 +12,7 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use http_body::{Frame, SizeHint};
 use tokio::time::Sleep;
 use tonic::Status;
@@ -53,6 +53,10 @@ fn is_stream(path: &str) -> bool {
 
 pub(super) async fn begin(State(state): State<AppState>, request: Request, next: Next) -> Response {
     let (mut head, body) = request.into_parts();
+    if head.method != Method::POST {
+        let error = Error::new(ErrorCode::MethodNotAllowed, "a call of gRPC is a POST request");
+        return failure::status(&error, None).into_http();
+    }
     let arrived = Instant::now();
     let patience = match timeout(&head.headers) {
         Ok(patience) => patience,

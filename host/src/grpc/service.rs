@@ -12,6 +12,7 @@ use super::protocol as pb;
 use super::protocol::grpc_inference_service_server::GrpcInferenceService;
 use super::{describe, failure, stream};
 use crate::error::{Error, ErrorCode};
+use crate::http::admin::access::Acted;
 use crate::http::admin::control::{load_model, unload_model};
 use crate::http::state::AppState;
 use crate::http::target::Target;
@@ -31,6 +32,13 @@ type Answer<T> = Result<Response<T>, Status>;
 
 fn answer<T>(answer: Result<T, Error>) -> Answer<T> {
     answer.map(Response::new).map_err(|error| failure::status(&error, None))
+}
+
+/// An answer that names the model for the audit log.
+fn acted<T>(model: &str, message: T) -> Response<T> {
+    let mut response = Response::new(message);
+    response.extensions_mut().insert(Acted(model.to_owned()));
+    response
 }
 
 fn unserved<T>(what: &str, remedy: &str) -> Answer<T> {
@@ -146,12 +154,11 @@ impl GrpcInferenceService for Inference {
         let loading = async {
             let (model, is_kserve) = subject(&request.repository_name, &request.model_name)?;
             load_model(&self.0, model, request.parameters.keys()).await?;
-            if !is_kserve {
-                return Ok(pb::RepositoryModelLoadResponse::default());
-            }
-            Ok(pb::RepositoryModelLoadResponse { model_name: model.to_owned(), is_loaded: true })
+            let told = if is_kserve { model.to_owned() } else { String::new() };
+            let response = pb::RepositoryModelLoadResponse { model_name: told, is_loaded: is_kserve };
+            Ok(acted(model, response))
         };
-        answer(while_waited_for(deadline, loading).await)
+        while_waited_for(deadline, loading).await.map_err(|error| failure::status(&error, None))
     }
 
     async fn repository_model_unload(
@@ -163,12 +170,11 @@ impl GrpcInferenceService for Inference {
         let unloading = async {
             let (model, is_kserve) = subject(&request.repository_name, &request.model_name)?;
             unload_model(&self.0, model, request.parameters.keys()).await?;
-            if !is_kserve {
-                return Ok(pb::RepositoryModelUnloadResponse::default());
-            }
-            Ok(pb::RepositoryModelUnloadResponse { model_name: model.to_owned(), is_unloaded: true })
+            let told = if is_kserve { model.to_owned() } else { String::new() };
+            let response = pb::RepositoryModelUnloadResponse { model_name: told, is_unloaded: is_kserve };
+            Ok(acted(model, response))
         };
-        answer(while_waited_for(deadline, unloading).await)
+        while_waited_for(deadline, unloading).await.map_err(|error| failure::status(&error, None))
     }
 
     async fn system_shared_memory_status(

@@ -87,6 +87,10 @@ pub(in crate::http) async fn at_own_listener(
     guarded(&state, is_loopback, request, next, HTTP).await
 }
 
+/// The model that something was done to, where the path does not say.
+#[derive(Clone, Debug)]
+pub(crate) struct Acted(pub(crate) String);
+
 /// Whatever changes something is kept in the audit log, and whatever is refused.
 pub(crate) async fn guarded(
     state: &AppState,
@@ -96,7 +100,7 @@ pub(crate) async fn guarded(
     wording: Wording,
 ) -> Response {
     let path: String = request.uri().path().chars().take(500).collect();
-    let (changes, action) = (!request.method().is_safe(), format!("{} {path}", request.method()));
+    let (changes, mut action) = (!request.method().is_safe(), format!("{} {path}", request.method()));
     let caller = request.extensions().get::<Caller>().cloned();
     let address = request.extensions().get::<Origin>().map(|peer| peer.address);
     let response = match judge(is_loopback, &request, caller.as_ref()) {
@@ -106,6 +110,10 @@ pub(crate) async fn guarded(
     let failed = (wording.failed)(&response);
     let is_refused = failed.as_ref().is_some_and(|failed| failed.code == ErrorCode::PermissionDenied);
     if changes || is_refused {
+        if let Some(Acted(model)) = response.extensions().get() {
+            action.push(' ');
+            action.extend(model.chars().take(500).flat_map(char::escape_default));
+        }
         let identity = caller.as_ref().map(Caller::identity);
         let entry = AuditEntry {
             action,
