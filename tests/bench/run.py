@@ -4,12 +4,13 @@
     python3 tests/bench/run.py                 everything, some seventy minutes
     python3 tests/bench/run.py --quick         everything, short: to see that it works, not for figures
     python3 tests/bench/run.py --only calls    some parts: auth, calls, isolation, lite0, overhead, peers, photos,
-                                               start, swaps, tiny, traffic
+                                               protocols, start, swaps, tiny, traffic
 
-Needs Python alone. The sample plugins and ONNX Runtime must be there (`cargo xtask setup`, `cargo xtask
-plugins`); the host, the in-process program (which auth, swaps and traffic do not need) and the maker of components
-(which traffic alone needs) are built if no --nuke, --compare and --component are given. Everything is started on
-the loopback and ended by its process id.
+Needs Python alone, but for protocols, whose client is one with the tests' packages (NUKE_TEST_PYTHON). The sample
+plugins and ONNX Runtime must be there (`cargo xtask setup`, `cargo xtask plugins`); the host, the in-process program
+(which auth, swaps, traffic and protocols do not need) and the maker of components (which traffic alone needs) are
+built if no --nuke, --compare and --component are given. Everything is started on the loopback and ended by its
+process id.
 """
 
 import argparse
@@ -29,6 +30,7 @@ import lite0
 import overhead
 import peers
 import photos
+import protocols
 import starts
 import swaps
 import tiny
@@ -63,9 +65,10 @@ PARTS = {
     "swaps": ("Swaps under load", swaps),
     "traffic": ("Traffic", traffic),
     "isolation": ("Processes of their own", isolation),
+    "protocols": ("gRPC and HTTP", protocols),
 }
 # What is measured from outside alone.
-WITHOUT_COMPARE = {"auth", "isolation", "peers", "swaps", "traffic"}
+WITHOUT_COMPARE = {"auth", "isolation", "peers", "protocols", "swaps", "traffic"}
 
 
 def arguments(words):
@@ -139,6 +142,8 @@ def main(words=None):
     try:
         build(setup)
         ensure_plugins(setup)
+        if "protocols" in setup.only.split(","):
+            protocols.python()
         results = {"machine": machine(setup)}
         print(results["machine"], flush=True)
         with tempfile.TemporaryDirectory(prefix="nuke-bench-") as folder:

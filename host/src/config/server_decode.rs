@@ -97,6 +97,7 @@ fn listen(section: &mut Section<'_>) -> ListenSettings {
     let seconds = Duration::from_secs;
     ListenSettings {
         http: section.take("http", ListenAddress::loopback(8080)),
+        grpc: section.take("grpc", None),
         admin: section.take("admin", None),
         max_connections: section.take_in("max_connections", 4096, 1..=1_000_000),
         header_timeout: section.take_in("header_timeout", seconds(10), SHORTEST..=HOUR),
@@ -104,6 +105,12 @@ fn listen(section: &mut Section<'_>) -> ListenSettings {
         drain_delay: section.take_in("drain_delay", Duration::ZERO, Duration::ZERO..=HOUR),
         drain_timeout: section.take_in("drain_timeout", seconds(30), Duration::ZERO..=DAY),
         max_body: section.take_in("max_body", ByteSize::mib(64), ByteSize::bytes(1)..=GIB4),
+        max_message: section.take_if("max_message", None, |size: &Option<ByteSize>| match size {
+            Some(size) if !(ByteSize::bytes(1)..=GIB4).contains(size) => {
+                Err(format!("expected 1 to {}, got {}", GIB4.show(), size.show()))
+            }
+            _ => Ok(()),
+        }),
         request_timeout: section.take_in("request_timeout", seconds(60), SHORTEST..=DAY),
     }
 }

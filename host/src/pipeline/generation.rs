@@ -16,7 +16,7 @@ use crate::plugin::Plugin;
 use crate::scheduler::{
     BatchLimits, Budget, Oversize, Scheduler, SchedulerLimits, SchedulerOptions, SessionOpener, WorkerRange,
 };
-use crate::telemetry::{ComputeSeries, GenerationMetrics};
+use crate::telemetry::{ComputeSeries, GenerationMetrics, Statistics};
 
 /// What a generation is made of.
 #[derive(Debug)]
@@ -60,6 +60,7 @@ pub struct Generation {
     plugin: Option<Plugin>,
     metrics: GenerationMetrics,
     placement: Arc<Placement>,
+    compute: Arc<ComputeSeries>,
     settings: ArcSwap<ModelConfig>,
 }
 
@@ -104,7 +105,7 @@ impl Generation {
             model: parts.model.clone(),
             limits: scheduler_limits(&parts.settings),
             tolerance: parts.settings.batching.tolerance,
-            metrics: parts.compute,
+            metrics: Arc::clone(&parts.compute),
             workers: worker_range(&parts.settings, parts.placement.device),
             opener: parts.opener,
             budget: parts.budget,
@@ -119,6 +120,7 @@ impl Generation {
             plugin: parts.plugin,
             metrics: parts.metrics,
             placement: parts.placement,
+            compute: parts.compute,
             settings: ArcSwap::from_pointee(parts.settings),
         })
     }
@@ -193,6 +195,11 @@ impl Generation {
     /// Where it counts.
     pub fn metrics(&self) -> &GenerationMetrics {
         &self.metrics
+    }
+
+    /// What it has done so far.
+    pub fn statistics(&self) -> &Statistics {
+        &self.compute.statistics
     }
 
     /// Brings its metrics up to how queue, workers and instances stand now.

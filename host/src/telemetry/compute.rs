@@ -12,6 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use super::statistics::Statistics;
 use crate::isolation::LossKind;
 
 /// Upper bounds of the items of a run.
@@ -128,6 +129,7 @@ impl ComputeMetrics {
             processes: self.processes.get_or_create_owned(&labels),
             losses: self.losses.clone(),
             labels,
+            statistics: Statistics::default(),
         })
     }
 
@@ -197,6 +199,8 @@ pub struct ComputeSeries {
     pub ended: Counter,
     /// Processes of workers that live.
     pub processes: Gauge,
+    /// What the protocol's statistics tell of it.
+    pub statistics: Statistics,
     losses: Family<ReasonLabels, Counter>,
     labels: Labels,
 }

@@ -1,4 +1,4 @@
-//! What operators see: metrics and logs.
+//! What operators see: metrics, statistics and logs.
 //!
 //! Owns every metric's name and the set-up of the log. It never decides anything.
 
@@ -7,6 +7,7 @@ mod compute;
 mod forget;
 mod logging;
 mod metrics;
+mod statistics;
 mod traffic;
 mod writer;
 
@@ -14,4 +15,5 @@ pub use audit::{Audit, AuditEntry};
 pub use compute::{ComputeMetrics, ComputeSeries};
 pub use logging::{LogGuard, LogOptions, start_logging};
 pub use metrics::{Endpoint, GenerationMetrics, InFlight, Metrics};
+pub use statistics::{Snapshot, Statistics, Tally};
 pub use traffic::{ArmCount, MirrorOutcome, ShadowMetrics, TrafficMetrics};

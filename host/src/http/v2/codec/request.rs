@@ -121,12 +121,12 @@ fn reserved_count(parameters: &Parameters, name: &str) -> Result<Option<u64>, Er
 }
 
 /// The parameter of that name.
-pub(super) fn parameter<'a>(parameters: &'a Parameters, name: &str) -> Option<&'a ParameterValue> {
+pub(crate) fn parameter<'a>(parameters: &'a Parameters, name: &str) -> Option<&'a ParameterValue> {
     parameters.iter().find(|(candidate, _)| candidate == name).map(|(_, value)| value)
 }
 
 /// The parameter of that name, as an integer of 0 or more.
-pub(super) fn parameter_count(
+pub(crate) fn parameter_count(
     parameters: &Parameters,
     name: &str,
     path: impl fmt::Display,
