@@ -5,6 +5,7 @@
 mod audit;
 mod compute;
 mod forget;
+mod json_line;
 mod logging;
 mod metrics;
 mod statistics;
