@@ -69,7 +69,8 @@ fn the_status_tells_what_is_there_and_what_is_not() {
     assert!(text.contains("onnxruntime 1.31.1: not installed; `nuke runtime install` gets it"), "{text}");
     let folder = cache.path().join("onnxruntime/1.31.1");
     fs::create_dir_all(&folder).unwrap();
-    let name = if cfg!(target_os = "macos") { "libonnxruntime.1.31.1.dylib" } else { "libonnxruntime.so.1.31.1" };
+    let name =
+        if cfg!(target_os = "macos") { "libonnxruntime.1.31.1.dylib" } else { "libonnxruntime.so.1.31.1" };
     fs::write(folder.join(name), "cut short").unwrap();
     let output = runtime(cache.path(), &["list"], &nobody());
     let text = String::from_utf8(output.stdout).unwrap();
