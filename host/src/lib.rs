@@ -13,6 +13,7 @@
 //! - [`repository`]: folders of bundles, and the index of what is being served
 //! - [`traffic`]: which version of a model answers which request
 //! - [`telemetry`]: metrics and logs
+//! - [`install`]: `nuke runtime install`, which gets the ONNX Runtime library
 //! - [`client`]: `nuke predict` and `nuke bench`, which talk to a running host
 //! - [`error`]: the one enum of error codes
 //! - [`paths`]: where this machine keeps what can be made again
@@ -25,7 +26,9 @@ pub mod config;
 pub mod error;
 pub mod grpc;
 pub mod http;
+pub mod install;
 pub mod isolation;
+mod memory;
 pub mod model;
 pub mod paths;
 pub mod pipeline;

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Measures a host against baselines in the same run, and prints Markdown for docs/performance.md.
 
-    python3 tests/bench/run.py                 everything, some fifty minutes
+    python3 tests/bench/run.py                 everything, some seventy minutes
     python3 tests/bench/run.py --quick         everything, short: to see that it works, not for figures
-    python3 tests/bench/run.py --only calls    some parts: overhead, tiny, auth, photos, calls, start, swaps, traffic,
-                                               isolation, protocols
+    python3 tests/bench/run.py --only calls    some parts: auth, calls, isolation, lite0, overhead, peers, photos,
+                                               protocols, start, swaps, tiny, traffic
 
 Needs Python alone, but for protocols, whose client is one with the tests' packages (NUKE_TEST_PYTHON). The sample
 plugins and ONNX Runtime must be there (`cargo xtask setup`, `cargo xtask plugins`); the host, the in-process program
@@ -26,7 +26,9 @@ import tempfile
 
 import auth
 import isolation
+import lite0
 import overhead
+import peers
 import photos
 import protocols
 import starts
@@ -55,7 +57,9 @@ PARTS = {
     "overhead": ("Host overhead, tiny model", overhead),
     "tiny": ("Tiny model, as published", tiny),
     "auth": ("Authentication", auth),
+    "lite0": ("EfficientNet-Lite0, tensors in", lite0),
     "photos": ("Photo to labels", photos),
+    "peers": ("Photo to labels, beside Python", peers),
     "calls": ("Plugin calls and preprocessing", Calls),
     "start": ("Start and memory", starts),
     "swaps": ("Swaps under load", swaps),
@@ -64,7 +68,7 @@ PARTS = {
     "protocols": ("gRPC and HTTP", protocols),
 }
 # What is measured from outside alone.
-WITHOUT_COMPARE = {"auth", "swaps", "traffic", "isolation", "protocols"}
+WITHOUT_COMPARE = {"auth", "isolation", "peers", "protocols", "swaps", "traffic"}
 
 
 def arguments(words):

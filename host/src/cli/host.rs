@@ -25,7 +25,6 @@ pub(super) fn loader(config: &ServerConfig) -> Result<Loader, Failure> {
     let runtime = Runtime::start(RuntimeOptions {
         library: config.runtime.ort_lib.clone(),
         intra_threads: config.runtime.intra_threads,
-        arena: config.runtime.arena,
     });
     let engine = PluginEngine::new(&EngineOptions {
         threads: config.plugins.threads,

@@ -178,9 +178,6 @@ pub struct RuntimeSettings {
     /// `intra_threads`, default 1: threads that one run of a model may use. 1 gives the most
     /// throughput under load; raise it for the latency of a single request to a large model.
     pub intra_threads: usize,
-    /// `arena`, default true: keep freed tensor memory for the next run. Off saves memory where
-    /// sizes vary a lot, at some speed.
-    pub arena: bool,
 }
 
 /// `predict`: what of a request reaches a plugin.
@@ -217,4 +214,6 @@ pub struct ModelEntry {
     pub version: String,
     /// `max_workers`, default that of the model: sessions of the model that may run at a time.
     pub max_workers: Option<usize>,
+    /// `gpu_id`, default none: the GPU that the model runs on, as `workers.device: cuda:N` says it.
+    pub gpu_id: Option<u32>,
 }

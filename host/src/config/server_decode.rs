@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::address::ListenAddress;
 use super::auth_decode;
+use super::device;
 use super::limits;
 use super::names::{Capability, HeaderName, LogFilter, LogFormat, Name, Pooling, TrustedKey, Watch};
 use super::quantity::ByteSize;
@@ -67,7 +68,6 @@ pub(super) fn decode(section: &mut Section<'_>, machine: &Machine) -> ServerConf
         runtime: section.section("runtime", |section| RuntimeSettings {
             ort_lib: section.take("ort_lib", None),
             intra_threads: section.take_in("intra_threads", 1, 1..=MOST_PARALLEL),
-            arena: section.take("arena", true),
         }),
         predict: section.section("predict", predict),
         log: section.section("log", |section| LogSettings {
@@ -156,6 +156,7 @@ fn models(section: &mut Section<'_>) -> Vec<ModelEntry> {
             }
             _ => Ok(()),
         });
+        let gpu_id = section.take_if("gpu_id", None, |number: &Option<u32>| device::check_gpu(*number));
         let (name, path) = (name?.0, path?);
         let key = (name.clone(), version.clone());
         if seen.contains(&key) {
@@ -164,7 +165,7 @@ fn models(section: &mut Section<'_>) -> Vec<ModelEntry> {
             section.problem("name", &place, message);
         }
         seen.push(key);
-        Some(ModelEntry { name, path, version, max_workers })
+        Some(ModelEntry { name, path, version, max_workers, gpu_id })
     });
     entries.into_iter().flatten().collect()
 }

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 use crate::config::{self, ModelConfig};
 use crate::isolation::Executor;
-use crate::model::Signature;
+use crate::model::{Device, Placement, Signature};
 use crate::plugin::Plugin;
 use crate::scheduler::{
     BatchLimits, Budget, Oversize, Scheduler, SchedulerLimits, SchedulerOptions, SessionOpener, WorkerRange,
@@ -43,6 +43,8 @@ pub struct GenerationParts {
     pub opener: Option<SessionOpener>,
     /// The cores, shared with the other models.
     pub budget: Arc<Budget>,
+    /// Where its sessions run.
+    pub placement: Arc<Placement>,
     /// Who is told when it is given up because its workers die again and again.
     pub on_given_up: Arc<Notify>,
 }
@@ -58,14 +60,18 @@ pub struct Generation {
     plugin: Option<Plugin>,
     metrics: GenerationMetrics,
     compute: Arc<ComputeSeries>,
+    placement: Arc<Placement>,
     settings: ArcSwap<ModelConfig>,
 }
 
-/// How many workers a model may have.
-pub(crate) fn worker_range(settings: &ModelConfig) -> WorkerRange {
+/// How many workers a model may have. On a GPU there are two unless something else is asked for, and from the
+/// start: one copies while the other computes.
+pub(crate) fn worker_range(settings: &ModelConfig, device: Device) -> WorkerRange {
     let workers = &settings.workers;
-    let min = workers.min.min(workers.max);
-    WorkerRange { min, max: workers.max, wait: workers.queue_wait, idle: workers.idle }
+    let usual = if device == Device::Cpu { 1 } else { 2 };
+    let max = workers.max.unwrap_or_else(|| usual.max(workers.min.unwrap_or(usual)));
+    let min = workers.min.unwrap_or(usual).min(max);
+    WorkerRange { min, max, wait: workers.queue_wait, idle: workers.idle }
 }
 
 /// What of a model's settings its scheduler may be told anew while it serves.
@@ -100,7 +106,7 @@ impl Generation {
             limits: scheduler_limits(&parts.settings),
             tolerance: parts.settings.batching.tolerance,
             metrics: Arc::clone(&parts.compute),
-            workers: worker_range(&parts.settings),
+            workers: worker_range(&parts.settings, parts.placement.device),
             opener: parts.opener,
             budget: parts.budget,
             on_given_up: parts.on_given_up,
@@ -114,6 +120,7 @@ impl Generation {
             plugin: parts.plugin,
             metrics: parts.metrics,
             compute: parts.compute,
+            placement: parts.placement,
             settings: ArcSwap::from_pointee(parts.settings),
         })
     }
@@ -141,7 +148,7 @@ impl Generation {
         opener: Option<SessionOpener>,
     ) -> std::io::Result<()> {
         self.scheduler.apply(scheduler_limits(&settings));
-        let range = worker_range(&settings);
+        let range = worker_range(&settings, self.placement.device);
         self.settings.store(Arc::new(settings));
         more.into_iter().try_for_each(|session| self.scheduler.add_worker(session))?;
         self.scheduler.scale_within(range, opener);
@@ -170,6 +177,16 @@ impl Generation {
         &self.signature
     }
 
+    /// Where its sessions run, and why there.
+    pub fn placement(&self) -> &Placement {
+        &self.placement
+    }
+
+    /// How many workers it may have now.
+    pub fn worker_range(&self) -> WorkerRange {
+        worker_range(&self.settings(), self.placement.device)
+    }
+
     /// Its plugin, if it has one.
     pub fn plugin(&self) -> Option<&Plugin> {
         self.plugin.as_ref()
@@ -194,5 +211,27 @@ impl Generation {
     /// Its queue and workers.
     pub fn scheduler(&self) -> &Scheduler {
         &self.scheduler
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gpu_has_two_workers_unless_told_otherwise() {
+        let range = |device, min, max| {
+            let mut settings = ModelConfig::default();
+            (settings.workers.min, settings.workers.max) = (min, max);
+            let range = worker_range(&settings, device);
+            (range.min, range.max)
+        };
+        let gpu = Device::Cuda(0);
+        assert_eq!((range(Device::Cpu, None, None), range(gpu, None, None)), ((1, 1), (2, 2)));
+        assert_eq!((range(Device::Cpu, None, Some(4)), range(gpu, None, Some(4))), ((1, 4), (2, 4)));
+        assert_eq!((range(Device::Cpu, Some(3), None), range(gpu, Some(3), None)), ((3, 3), (3, 3)));
+        assert_eq!((range(gpu, None, Some(1)), range(gpu, Some(1), None)), ((1, 1), (1, 2)));
+        // `models[].max_workers` may be less than the model's own `workers.min`.
+        assert_eq!(range(Device::Cpu, Some(4), Some(2)), (2, 2));
     }
 }

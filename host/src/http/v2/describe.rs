@@ -184,7 +184,7 @@ pub(super) async fn config(State(state): State<AppState>, target: Target) -> Res
 /// `max_batch_size` of 0 says that shapes include the batch dimension.
 fn model_config(generation: &Generation) -> Value {
     let tensor = |spec: &TensorSpec| json!({"name": spec.name, "data_type": config_type(spec.datatype), "dims": spec.shape});
-    let workers = generation.settings().workers.max;
+    let workers = generation.worker_range().max;
     json!({
         "name": generation.model(),
         "platform": PLATFORM,
