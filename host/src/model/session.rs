@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use ort::ep;
@@ -20,6 +21,7 @@ use super::stop::RunStop;
 use super::values;
 use crate::error::{Error, ErrorCode};
 use crate::model::tensor::Tensor;
+use crate::telemetry::RunTimes;
 
 /// Why a model cannot be opened.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -114,6 +116,7 @@ pub struct ModelSession {
     /// One for each input.
     gather: Vec<GatherBuffer>,
     threads: usize,
+    times: RunTimes,
 }
 
 impl ModelSession {
@@ -140,6 +143,7 @@ impl ModelSession {
             signature: Arc::new(signature),
             gather,
             threads: runtime.options.intra_threads.max(1),
+            times: RunTimes::default(),
         })
     }
 
@@ -151,6 +155,11 @@ impl ModelSession {
     /// Threads that share one run.
     pub fn threads(&self) -> usize {
         self.threads
+    }
+
+    /// Where the time of the last run went that succeeded.
+    pub fn times(&self) -> RunTimes {
+        self.times
     }
 
     /// Runs the model on inputs in its own order, and copies out the outputs at the positions asked for.
@@ -174,6 +183,7 @@ impl ModelSession {
         wanted: &[usize],
         stop: Option<&RunStop>,
     ) -> Result<Vec<Tensor>, Error> {
+        let begun = Instant::now();
         let values: Result<Vec<_>, ort::Error> = match requests {
             [inputs] => inputs.iter().map(|tensor| values::to_ort(tensor.into())).collect(),
             _ => {
@@ -184,12 +194,14 @@ impl ModelSession {
             }
         };
         let values = values.map_err(run_failed)?;
+        let gathered = Instant::now();
         let outputs = match stop {
             Some(stop) => self.session.run_with_options(values.as_slice(), stop.options()),
             None => self.session.run(values.as_slice()),
         };
         let outputs = outputs.map_err(run_failed)?;
-        wanted
+        let ran = Instant::now();
+        let taken: Result<Vec<Tensor>, Error> = wanted
             .iter()
             .map(|&position| {
                 let spec = self.signature.outputs.get(position);
@@ -197,7 +209,9 @@ impl ModelSession {
                     spec.ok_or_else(|| Error::internal(format!("the model has no output {position}")))?;
                 values::from_ort(&spec.name, &outputs[position])
             })
-            .collect()
+            .collect();
+        self.times = RunTimes { input: gathered - begun, infer: ran - gathered, output: ran.elapsed() };
+        taken
     }
 }
 

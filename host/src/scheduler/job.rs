@@ -10,6 +10,7 @@ use super::queue::Waiting;
 use super::ticket::{Asker, Ticket};
 use crate::error::Error;
 use crate::model::tensor::Tensor;
+use crate::telemetry::RunTimes;
 
 /// The answer to one request, with where its time went.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub struct InferOutcome {
     pub queued: Duration,
     /// From being started to being answered.
     pub compute: Duration,
+    /// Where the time of its runs went, shared by all that were in them.
+    pub times: RunTimes,
 }
 
 pub(super) type Answer = oneshot::Receiver<Result<InferOutcome, Error>>;
@@ -66,8 +69,8 @@ impl Job {
     /// Gives the asker its answer. It may have gone: that is its right.
     pub(super) fn answer(self, outputs: Result<Vec<Tensor>, Error>, started: Instant) {
         let queued = started.saturating_duration_since(self.arrived);
-        let outcome = outputs.map(|outputs| InferOutcome { outputs, queued, compute: started.elapsed() });
-        self.ticket.settle();
+        let (compute, times) = (started.elapsed(), self.ticket.settle());
+        let outcome = outputs.map(|outputs| InferOutcome { outputs, queued, compute, times });
         let _gone = self.answer.send(outcome);
     }
 }

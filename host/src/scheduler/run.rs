@@ -77,6 +77,9 @@ fn run(
     metrics.runs.observe(items as f64);
     let inputs: Vec<&[Tensor]> = jobs.iter().map(|job| job.inputs.as_slice()).collect();
     let ran = catch_unwind(AssertUnwindSafe(|| session.run_batch(&inputs, wanted, Some(running.stop()))));
+    if matches!(ran, Ok(Ok(_))) {
+        running.ran(items, session.times());
+    }
     ran.unwrap_or_else(|_| Err(Error::internal("the worker panicked while it ran the model")))
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Owns their names and labels. A generation resolves its series once.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -10,6 +11,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+
+use super::statistics::{Statistics, StatisticsCounter};
 
 /// Upper bounds of the items of a run.
 const ITEMS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
@@ -36,6 +39,8 @@ pub struct ComputeMetrics {
     stopped: Family<Labels, Counter>,
     retried: Family<Labels, Counter>,
     steps: Family<DirectionLabels, Counter>,
+    /// By model and version.
+    statistics: Mutex<BTreeMap<(String, String), Arc<Statistics>>>,
 }
 
 impl Default for ComputeMetrics {
@@ -47,6 +52,7 @@ impl Default for ComputeMetrics {
             stopped: Family::default(),
             retried: Family::default(),
             steps: Family::default(),
+            statistics: Mutex::default(),
         }
     }
 }
@@ -84,7 +90,10 @@ impl ComputeMetrics {
             let (model, version) = (model.to_owned(), version.to_owned());
             self.steps.get_or_create_owned(&DirectionLabels { model, version, direction })
         };
+        let mut all = self.statistics.lock().unwrap_or_else(PoisonError::into_inner);
+        let statistics = Arc::clone(all.entry((model.to_owned(), version.to_owned())).or_default());
         Arc::new(ComputeSeries {
+            statistics: StatisticsCounter::new(statistics),
             runs: self.runs.get_or_create_owned(&labels),
             limit: self.limits.get_or_create_owned(&labels),
             expired: self.expired.get_or_create_owned(&labels),
@@ -99,6 +108,9 @@ impl ComputeMetrics {
         let labels = Labels { model: model.to_owned(), version: version.to_owned() };
         self.runs.remove(&labels);
         self.limits.remove(&labels);
+        let mut all = self.statistics.lock().unwrap_or_else(PoisonError::into_inner);
+        all.remove(&(model.to_owned(), version.to_owned()));
+        drop(all);
         for counters in [&self.expired, &self.stopped, &self.retried] {
             counters.remove(&labels);
         }
@@ -116,6 +128,8 @@ impl ComputeMetrics {
 /// Where one generation's compute layer counts.
 #[derive(Debug)]
 pub struct ComputeSeries {
+    /// What the protocol's statistics tell.
+    pub statistics: StatisticsCounter,
     /// Items of each run.
     pub runs: Histogram,
     /// Items that a run may have.

@@ -6,10 +6,12 @@ mod compute;
 mod forget;
 mod logging;
 mod metrics;
+mod statistics;
 mod traffic;
 mod writer;
 
 pub use compute::{ComputeMetrics, ComputeSeries};
 pub use logging::{LogGuard, LogOptions, start_logging};
 pub use metrics::{Endpoint, GenerationMetrics, InFlight, Metrics};
+pub use statistics::{BatchStatistics, RunTimes, Statistics, StatisticsCounter, StatisticsSnapshot, Timed};
 pub use traffic::{ArmCount, MirrorOutcome, ShadowMetrics, TrafficMetrics};

@@ -23,7 +23,16 @@ use crate::repository::VersionStatus;
 /// The platform's name, as Triton calls it: clients know it.
 const PLATFORM: &str = "onnxruntime_onnx";
 /// The extensions of the protocol that are served. What is not in here is refused with a reason.
-const EXTENSIONS: [&str; 4] = ["binary_tensor_data", "parameters", "model_configuration", "model_repository"];
+const EXTENSIONS: [&str; 8] = [
+    "binary_tensor_data",
+    "classification",
+    "logging",
+    "model_configuration",
+    "model_repository",
+    "parameters",
+    "schedule_policy",
+    "statistics",
+];
 
 pub(super) async fn server() -> Response {
     let body = json!({"name": "nuke", "version": env!("CARGO_PKG_VERSION"), "extensions": EXTENSIONS});

@@ -7,6 +7,7 @@ pub mod codec;
 mod describe;
 mod health;
 pub(super) mod infer;
+mod statistics;
 pub(super) mod wire;
 
 use axum::Router;
@@ -29,11 +30,14 @@ pub(super) fn routes() -> Router<AppState> {
         .route("/v2/", get(describe::server))
         .merge(health_routes())
         .route("/v2/models", get(describe::models))
+        .route("/v2/models/stats", get(statistics::all))
         .route("/v2/models/{model}", get(describe::model))
+        .route("/v2/models/{model}/stats", get(statistics::model))
         .route("/v2/models/{model}/ready", get(health::model_ready))
         .route("/v2/models/{model}/config", get(describe::config))
         .route("/v2/models/{model}/infer", post(infer::infer))
         .route("/v2/models/{model}/versions/{version}", get(describe::model))
+        .route("/v2/models/{model}/versions/{version}/stats", get(statistics::model))
         .route("/v2/models/{model}/versions/{version}/ready", get(health::model_ready))
         .route("/v2/models/{model}/versions/{version}/config", get(describe::config))
         .route("/v2/models/{model}/versions/{version}/infer", post(infer::infer))
