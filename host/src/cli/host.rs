@@ -6,15 +6,17 @@
 use std::sync::Arc;
 
 use super::Failure;
-use crate::config::{LogFormat, Pooling, ServerConfig, ValidationSettings};
-use crate::http::{AdminAccess, AppParts, AppState, Control, Lifecycle, ListenerOptions};
+use crate::config::{LogFormat, Pooling, ServerConfig, ServerTiming, ValidationSettings};
+use crate::http::{
+    self, AdminAccess, AnswerOptions, AppParts, AppState, Control, CorsRules, Lifecycle, ListenerOptions,
+};
 use crate::model::{Runtime, RuntimeOptions};
 use crate::plugin::{EngineOptions, PluginEngine, PluginLimits};
 use crate::repository::{
     Decisions, KeeperOptions, Loader, LoaderOptions, ModelIndex, TrustedKeys, ValidationOptions,
 };
 use crate::scheduler::Budget;
-use crate::telemetry::{LogOptions, Metrics};
+use crate::telemetry::{LogControl, LogOptions, Metrics};
 
 /// What loads and runs versions.
 pub(super) fn loader(config: &ServerConfig) -> Result<Loader, Failure> {
@@ -117,9 +119,10 @@ pub(super) fn app_state(
     metrics: Arc<Metrics>,
     lifecycle: Arc<Lifecycle>,
     control: Control,
+    log: LogControl,
 ) -> Result<AppState, Failure> {
     let header = |name: &String| {
-        http::HeaderName::try_from(name.as_str())
+        ::http::HeaderName::try_from(name.as_str())
             .map_err(|_| Failure::config(format!("predict.headers: '{name}' is no header name")))
     };
     let admin = match &config.server.admin {
@@ -129,6 +132,8 @@ pub(super) fn app_state(
         None if config.server.http.is_loopback() => AdminAccess::Shared,
         None => AdminAccess::Off,
     };
+    let cors = &config.server.cors;
+    let cors = CorsRules::new(&cors.origins, &cors.methods, &cors.headers, cors.max_age);
     Ok(AppState::new(AppParts {
         index,
         metrics,
@@ -139,5 +144,16 @@ pub(super) fn app_state(
         request_timeout: config.server.request_timeout,
         forwarded_headers: config.predict.headers.iter().map(header).collect::<Result<_, _>>()?,
         access_log: config.log.access,
+        compression: AnswerOptions {
+            enabled: config.server.compression.answers,
+            min_size: config.server.compression.min_size.as_usize(),
+        },
+        cors: cors.map_err(Failure::config)?,
+        server_timing: match config.server.server_timing {
+            ServerTiming::Off => http::ServerTiming::Off,
+            ServerTiming::Asked => http::ServerTiming::Asked,
+            ServerTiming::On => http::ServerTiming::On,
+        },
+        log,
     }))
 }

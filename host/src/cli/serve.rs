@@ -15,7 +15,7 @@ use super::{EXIT_INTERRUPTED, Failure, host};
 use crate::config::{ListenAddress, ServerConfig};
 use crate::http::{self, Control, Lifecycle, Listener};
 use crate::repository::{Keeper, KeeperError, Loader, ModelIndex, Steering};
-use crate::telemetry::start_logging;
+use crate::telemetry::{LogControl, start_logging};
 
 pub(super) fn run(flags: &HostFlags) -> ExitCode {
     match prepare(flags) {
@@ -41,7 +41,7 @@ fn serve_blocking(config: &ServerConfig) -> Result<ExitCode, Failure> {
     let loader = Arc::new(host::loader(config)?);
     let runtime = tokio::runtime::Builder::new_multi_thread().thread_name("nuke-http").enable_all().build();
     let runtime = runtime.map_err(Failure::unavailable)?;
-    let served = runtime.block_on(serve(config, loader));
+    let served = runtime.block_on(serve(config, loader, log.control()));
     if served.is_ok() {
         drop(log);
         // Loads and models that still run must not meet ONNX Runtime's destructors: no exit handlers.
@@ -51,7 +51,7 @@ fn serve_blocking(config: &ServerConfig) -> Result<ExitCode, Failure> {
     served.map(|()| ExitCode::SUCCESS)
 }
 
-async fn serve(config: &ServerConfig, loader: Arc<Loader>) -> Result<(), Failure> {
+async fn serve(config: &ServerConfig, loader: Arc<Loader>, log: LogControl) -> Result<(), Failure> {
     let decisions = host::decisions(config);
     let (index, lifecycle) =
         (Arc::new(ModelIndex::new(Arc::clone(&decisions))), Arc::new(Lifecycle::default()));
@@ -74,7 +74,7 @@ async fn serve(config: &ServerConfig, loader: Arc<Loader>) -> Result<(), Failure
     let metrics = Arc::clone(&loader.metrics);
     let steering = Steering::new(Arc::clone(&index), decisions, Arc::clone(&metrics));
     let control = Control { keeper: keeper.handle(), steering: steering.clone() };
-    let state = host::app_state(config, index, metrics, Arc::clone(&lifecycle), control)?;
+    let state = host::app_state(config, index, metrics, Arc::clone(&lifecycle), control, log)?;
     tracing::info!(
         %address,
         admin = admin_address.map(tracing::field::display),

@@ -11,6 +11,7 @@
 //! are in `docs/configuration.md`, held complete by a test.
 
 mod address;
+mod answers;
 mod batching;
 mod bundle;
 mod exposure;
@@ -40,12 +41,13 @@ mod yaml_text;
 mod tests;
 
 pub use address::ListenAddress;
+pub use answers::{CompressionSettings, CorsSettings, ServerTiming};
 pub use batching::{BatchingSettings, Oversize};
 pub use bundle::{BundleConfig, BundlePath, PluginRef};
 pub use file::MAX_FILE as MAX_CONFIG;
 pub use load::{Loaded, environment};
 pub use model::{ModelConfig, QueueSettings, VersionPolicy, WarmupSettings, WorkerSettings};
-pub use names::{Capability, LogFormat, Pooling, Watch};
+pub use names::{Capability, LogFilter, LogFormat, Pooling, Watch};
 pub use overlay::Override;
 pub use path::{KeyPath, PathPart};
 pub use problem::{Problem, Problems};

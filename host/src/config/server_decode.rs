@@ -5,6 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::address::ListenAddress;
+use super::answers::{self, ServerTiming};
 use super::names::{Capability, HeaderName, LogFilter, LogFormat, Name, Pooling, TrustedKey, Watch};
 use super::quantity::ByteSize;
 use super::section::Section;
@@ -100,6 +101,9 @@ fn listen(section: &mut Section<'_>) -> ListenSettings {
         drain_timeout: section.take_in("drain_timeout", seconds(30), Duration::ZERO..=DAY),
         max_body: section.take_in("max_body", ByteSize::mib(64), ByteSize::bytes(1)..=GIB4),
         request_timeout: section.take_in("request_timeout", seconds(60), SHORTEST..=DAY),
+        compression: section.section("compression", answers::compression),
+        cors: section.section("cors", answers::cors),
+        server_timing: section.take("server_timing", ServerTiming::Off),
     }
 }
 

@@ -1,4 +1,4 @@
-//! One line for each request, and the count of responses.
+//! Around every request: its name, the count of responses, one line in the log, and how the answer goes out.
 //!
 //! Owns the access log's form. Handlers leave what they know in the response's extensions.
 
@@ -9,8 +9,12 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
+use http::{Method, Uri, Version};
 
-use super::reply::Failed;
+use super::compression::{self, Wanted};
+use super::reply::{self, Failed};
+use super::request_id::{REQUEST_ID, RequestId};
+use super::server_timing;
 use super::state::AppState;
 use crate::error::Error;
 use crate::pipeline::{Stage, StageTimes};
@@ -23,20 +27,34 @@ pub(super) struct Served {
     pub(super) times: StageTimes,
 }
 
-/// Counts each response and, if wanted, writes its line.
+/// Names the request, counts its response and, if wanted, writes its line.
 pub(super) async fn record(State(state): State<AppState>, request: Request, next: Next) -> Response {
     let started = Instant::now();
-    if !state.access_log() {
-        let response = run(next, request).await;
-        state.metrics().responded(response.status().as_u16());
-        return response;
+    let id = RequestId::of(request.headers());
+    let coding = Wanted::of(request.headers());
+    let timed = state.server_timing().wanted(request.headers());
+    let method = request.method().clone();
+    let asked = state.access_log().then(|| (request.uri().clone(), request.version()));
+    let mut response = run(next, request).await;
+    reply::name_request(&mut response, &id);
+    if timed {
+        server_timing::add(&mut response, started.elapsed());
     }
-    let (method, uri) = (request.method().clone(), request.uri().clone());
-    let http_version = request.version();
-    let response = run(next, request).await;
+    let mut response = compression::compressed(response, &method, coding, state.compression()).await;
+    response.headers_mut().insert(REQUEST_ID, id.header());
     state.metrics().responded(response.status().as_u16());
-    let took_us = micros(started.elapsed());
-    let (status, path) = (response.status().as_u16(), cut(uri.path()));
+    if let Some((uri, version)) = asked {
+        write_line(&response, &id, (&method, &uri, version), started.elapsed());
+    }
+    response
+}
+
+fn write_line(
+    response: &Response,
+    id: &RequestId,
+    (method, uri, version): (&Method, &Uri, Version),
+    took: Duration,
+) {
     let served = response.extensions().get::<Served>();
     let failed = response.extensions().get::<Failed>();
     let times = served.map(|served| served.times).unwrap_or_default();
@@ -44,10 +62,12 @@ pub(super) async fn record(State(state): State<AppState>, request: Request, next
     tracing::info!(
         target: "access",
         %method,
-        path,
-        status,
-        took_us,
-        http = ?http_version,
+        path = cut(uri.path()),
+        status = response.status().as_u16(),
+        took_us = micros(took),
+        request_id = id.as_str(),
+        trace_id = id.trace(),
+        http = ?version,
         model = served.map(|served| served.model.as_str()),
         version = served.map(|served| served.version.as_str()),
         preprocess_us = stage(Stage::Preprocess),
@@ -55,11 +75,10 @@ pub(super) async fn record(State(state): State<AppState>, request: Request, next
         infer_us = stage(Stage::Infer),
         postprocess_us = stage(Stage::Postprocess),
         plugin_cpu_us = Some(micros(times.plugin_cpu())).filter(|&us| us > 0),
-        code = failed.map(|failed| failed.code.as_str()),
-        error = failed.map(|failed| cut(&failed.message)),
+        code = failed.map(|failed| failed.0.code.as_str()),
+        error = failed.map(|failed| cut(&failed.0.message)),
         "request"
     );
-    response
 }
 
 /// Runs the handler. A panic in it is a bug of the host; it costs one answer, not the connection.

@@ -6,12 +6,16 @@
 mod access;
 mod admin;
 mod body;
+mod compression;
 mod connection;
+mod cors;
 mod listener;
 mod predict;
 pub mod reply;
 mod request_body;
+pub(crate) mod request_id;
 mod router;
+mod server_timing;
 mod serving;
 mod state;
 mod status;
@@ -21,6 +25,9 @@ mod timestamp;
 pub mod v2;
 
 pub use admin::AdminAccess;
+pub use compression::AnswerOptions;
+pub use cors::CorsRules;
 pub use listener::{Listener, ListenerOptions};
 pub use router::{admin_router, router};
+pub use server_timing::ServerTiming;
 pub use state::{AppParts, AppState, Control, Lifecycle};

@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 
+use super::request_id::RequestId;
 use crate::error::{Error, ErrorCode};
 
 /// The HTTP status of each code.
@@ -32,28 +33,41 @@ pub fn status_of(code: ErrorCode) -> StatusCode {
 struct ErrorBody<'a> {
     error: &'a str,
     code: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<&'a str>,
     #[serde(skip_serializing_if = "serde_json::Map::is_empty")]
     details: serde_json::Map<String, serde_json::Value>,
 }
 
-/// The code of an answer that is an error, for the access log.
+/// What is wrong, in the extensions of an answer that says so.
 #[derive(Clone, Debug)]
-pub(super) struct Failed {
-    pub(super) code: ErrorCode,
-    pub(super) message: String,
-}
+pub(super) struct Failed(pub(super) Error);
 
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
-        let details = self.details.iter().map(|(name, value)| (name.clone(), value.clone().into())).collect();
-        let body = ErrorBody { error: &self.message, code: self.code.as_str(), details };
-        let mut response = json(status_of(self.code), &body);
+        let mut response = body_of(&self, None);
         if matches!(self.code, ErrorCode::ResourceExhausted | ErrorCode::Unavailable) {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
-        response.extensions_mut().insert(Failed { code: self.code, message: self.message.into_owned() });
+        response.extensions_mut().insert(Failed(self));
         response
     }
+}
+
+fn body_of(error: &Error, request_id: Option<&str>) -> Response {
+    let details = error.details.iter().map(|(name, value)| (name.clone(), value.clone().into())).collect();
+    let body = ErrorBody { error: &error.message, code: error.code.as_str(), request_id, details };
+    json(status_of(error.code), &body)
+}
+
+/// Names the request in the body of an answer that is an error.
+pub(super) fn name_request(response: &mut Response, id: &RequestId) {
+    let Some(Failed(error)) = response.extensions().get::<Failed>() else {
+        return;
+    };
+    let named = body_of(error, Some(id.as_str()));
+    *response.body_mut() = named.into_body();
+    response.headers_mut().remove(header::CONTENT_LENGTH);
 }
 
 /// An answer of JSON.

@@ -9,7 +9,7 @@ use axum::routing::{get, post};
 
 use super::admin::access::{at_own_listener, at_shared_listener};
 use super::state::AppState;
-use super::{access, admin, predict, status, v2};
+use super::{access, admin, cors, predict, status, v2};
 use crate::error::{Error, ErrorCode};
 
 /// The routes of the listener for all.
@@ -20,7 +20,14 @@ pub fn router(state: AppState) -> Router {
         .route("/predict/{model}/{version}", post(predict::predict))
         .route("/metrics", get(status::metrics))
         .merge(v2::routes())
-        .merge(operators);
+        .merge(operators)
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(wrong_method);
+    // A layer only where there are rules: it costs each request a little.
+    let routes = match state.cors() {
+        Some(_) => routes.layer(from_fn_with_state(state.clone(), cors::share)),
+        None => routes,
+    };
     finish(routes, state)
 }
 
@@ -29,14 +36,14 @@ pub fn admin_router(state: AppState) -> Router {
     let routes = Router::new()
         .merge(admin::routes().route_layer(from_fn_with_state(state.clone(), at_own_listener)))
         .merge(v2::health_routes())
-        .route("/metrics", get(status::metrics));
+        .route("/metrics", get(status::metrics))
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(wrong_method);
     finish(routes, state)
 }
 
 fn finish(routes: Router<AppState>, state: AppState) -> Router {
     routes
-        .fallback(unknown_path)
-        .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(state.clone(), access::record))
         .with_state(state)
 }

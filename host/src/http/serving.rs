@@ -37,6 +37,8 @@ pub(super) struct Serving {
     /// Where it counts how the request went, if traffic chose.
     arm: Option<Arc<Arm>>,
     mirror: Option<(MirrorSlot, Arc<Generation>)>,
+    /// The body, if it had to be read to choose.
+    whole: Option<Bytes>,
     endpoint: Endpoint,
     started: Instant,
     /// When the body was there: how long a client takes to send it is no version's doing.
@@ -60,16 +62,17 @@ impl Serving {
         body: &mut Body,
     ) -> Result<Self, Error> {
         let started = Instant::now();
-        let route = match &target.version {
+        let (route, whole) = match &target.version {
             Some(version) => {
                 let generation = state.index().find(&target.model, Some(version))?;
-                Route { generation, arm: None, mirror: None }
+                (Route { generation, arm: None, mirror: None }, None)
             }
             None => route(state, target, headers, body, started).await?,
         };
         Ok(Self {
             times: StageTimes::default(),
             mirror: route.mirror,
+            whole,
             arm: route.arm,
             endpoint,
             started,
@@ -88,6 +91,10 @@ impl Serving {
         headers: &HeaderMap,
         body: Body,
     ) -> Result<Bytes, Error> {
+        if let Some(whole) = self.whole.take() {
+            self.read = Instant::now();
+            return Ok(whole);
+        }
         let deadline = self.deadline(state.request_timeout());
         let body = body::read(headers, body, state.max_body(), deadline).await;
         self.read = Instant::now();
@@ -150,23 +157,23 @@ impl Drop for Serving {
     }
 }
 
-/// Lets the model's traffic choose. Where the body decides, it is read first, and put back.
+/// Lets the model's traffic choose. Where the body decides, it is read first, and comes along.
 async fn route(
     state: &AppState,
     target: &Target,
     headers: &HeaderMap,
     body: &mut Body,
     started: Instant,
-) -> Result<Route, Error> {
+) -> Result<(Route, Option<Bytes>), Error> {
     let traffic = state.index().traffic(&target.model)?;
     if traffic.needs_body() {
         let deadline = started + state.request_timeout();
         let whole = body::read(headers, std::mem::take(body), state.max_body(), deadline).await?;
-        *body = Body::from(whole.clone());
-        return state.index().route(&target.model, Some(&whole));
+        let route = state.index().route(&target.model, Some(&whole))?;
+        return Ok((route, Some(whole)));
     }
     let sticky = traffic.sticky();
-    state.index().route(&target.model, sticky::key(&sticky, headers))
+    Ok((state.index().route(&target.model, sticky::key(&sticky, headers))?, None))
 }
 
 /// Who is to blame for an outcome.

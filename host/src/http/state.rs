@@ -9,8 +9,11 @@ use std::time::Duration;
 use http::HeaderName;
 
 use super::admin::AdminAccess;
+use super::compression::AnswerOptions;
+use super::cors::CorsRules;
+use super::server_timing::ServerTiming;
 use crate::repository::{KeeperHandle, ModelIndex, Steering};
-use crate::telemetry::Metrics;
+use crate::telemetry::{LogControl, Metrics};
 
 /// Whether the server wants requests. A load balancer reads it as readiness.
 #[derive(Debug, Default)]
@@ -66,6 +69,14 @@ pub struct AppParts {
     pub forwarded_headers: Vec<HeaderName>,
     /// One line in the log for each request.
     pub access_log: bool,
+    /// Which answers go compressed.
+    pub compression: AnswerOptions,
+    /// Which web pages may ask.
+    pub cors: Option<CorsRules>,
+    /// Who is told where the time went.
+    pub server_timing: ServerTiming,
+    /// Changes what is logged.
+    pub log: LogControl,
 }
 
 /// See the module.
@@ -116,5 +127,21 @@ impl AppState {
 
     pub(super) fn access_log(&self) -> bool {
         self.0.access_log
+    }
+
+    pub(super) fn compression(&self) -> AnswerOptions {
+        self.0.compression
+    }
+
+    pub(super) fn cors(&self) -> Option<&CorsRules> {
+        self.0.cors.as_ref()
+    }
+
+    pub(super) fn server_timing(&self) -> ServerTiming {
+        self.0.server_timing
+    }
+
+    pub(super) fn log(&self) -> &LogControl {
+        &self.0.log
     }
 }

@@ -71,8 +71,12 @@ mod tests {
             let pieces = cut(std::slice::from_ref(&whole), 4).unwrap();
             assert_eq!(pieces.len(), usize::from(items).div_ceil(4));
             assert!(pieces.iter().all(|piece| (1..=4).contains(&piece[0].shape[0])));
-            let outcome =
-                |outputs| InferOutcome { outputs, queued: Duration::ZERO, compute: Duration::from_secs(1), times: crate::telemetry::RunTimes::default() };
+            let outcome = |outputs| InferOutcome {
+                outputs,
+                queued: Duration::ZERO,
+                compute: Duration::from_secs(1),
+                times: crate::telemetry::RunTimes::default(),
+            };
             let joined = join(pieces.into_iter().map(outcome).collect());
             if items > 0 {
                 assert_eq!(joined.unwrap().outputs, [whole]);

@@ -11,7 +11,7 @@ mod traffic;
 mod writer;
 
 pub use compute::{ComputeMetrics, ComputeSeries};
-pub use logging::{LogGuard, LogOptions, start_logging};
+pub use logging::{LogControl, LogGuard, LogOptions, start_logging};
 pub use metrics::{Endpoint, GenerationMetrics, InFlight, Metrics};
 pub use statistics::{BatchStatistics, RunTimes, Statistics, StatisticsCounter, StatisticsSnapshot, Timed};
 pub use traffic::{ArmCount, MirrorOutcome, ShadowMetrics, TrafficMetrics};

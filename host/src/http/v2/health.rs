@@ -5,8 +5,8 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use http::StatusCode;
-use serde_json::json;
+use http::{HeaderValue, StatusCode, header};
+use serde_json::{Value, json};
 
 use crate::error::{Error, ErrorCode};
 use crate::http::reply;
@@ -19,7 +19,7 @@ pub(super) async fn live() -> Response {
 
 pub(super) async fn ready(State(state): State<AppState>) -> Response {
     let ready = state.lifecycle().is_ready();
-    reply::json(status(ready), &json!({"ready": ready}))
+    answer(ready, &json!({"ready": ready}))
 }
 
 /// 200 or 503; 404 for a model that is not there at all.
@@ -28,12 +28,18 @@ pub(super) async fn model_ready(State(state): State<AppState>, target: Target) -
         Ok(_) => Ok(reply::json(StatusCode::OK, &json!({"name": target.model, "ready": true}))),
         Err(error) if error.code == ErrorCode::Unavailable => {
             let body = json!({"name": target.model, "ready": false, "error": error.message});
-            Ok(reply::json(StatusCode::SERVICE_UNAVAILABLE, &body))
+            Ok(answer(false, &body))
         }
         Err(error) => Err(error),
     }
 }
 
-const fn status(ready: bool) -> StatusCode {
-    if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
+/// 200, or 503 with when to ask again.
+fn answer(ready: bool, body: &Value) -> Response {
+    if ready {
+        return reply::json(StatusCode::OK, body);
+    }
+    let mut response = reply::json(StatusCode::SERVICE_UNAVAILABLE, body);
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    response
 }
