@@ -69,7 +69,8 @@ struct Origin(String);
 
 impl Text for Origin {
     fn expected() -> String {
-        "an origin like https://app.example.com, with its port if it has one and without a path, or '*'".to_owned()
+        "an origin like https://app.example.com, with its port if it has one and without a path, or '*'"
+            .to_owned()
     }
 
     fn parse(text: &str) -> Result<Self, Wrong> {
@@ -154,11 +155,21 @@ mod tests {
         ] {
             assert_eq!(Origin::parse(text), Ok(Origin(origin.to_owned())), "{text}");
         }
-        for text in
-            ["", "null", "app.example.com", "https://", "https://a/", "https://*.a", "ftp://a", "https://a b", "https://u@a"]
-        {
+        for text in [
+            "",
+            "null",
+            "app.example.com",
+            "https://",
+            "https://a/",
+            "https://*.a",
+            "ftp://a",
+            "https://a b",
+            "https://u@a",
+        ] {
             assert!(Origin::parse(text).is_err(), "{text}");
         }
-        assert!(Method::parse("PATCH").is_ok() && Method::parse("get").is_err() && Method::parse("").is_err());
+        assert!(
+            Method::parse("PATCH").is_ok() && Method::parse("get").is_err() && Method::parse("").is_err()
+        );
     }
 }

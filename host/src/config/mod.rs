@@ -47,7 +47,7 @@ pub use bundle::{BundleConfig, BundlePath, PluginRef};
 pub use file::MAX_FILE as MAX_CONFIG;
 pub use load::{Loaded, environment};
 pub use model::{ModelConfig, QueueSettings, VersionPolicy, WarmupSettings, WorkerSettings};
-pub use names::{Capability, LogFilter, LogFormat, Pooling, Watch};
+pub use names::{Capability, LogFormat, Pooling, Watch, log_filter};
 pub use overlay::Override;
 pub use path::{KeyPath, PathPart};
 pub use problem::{Problem, Problems};

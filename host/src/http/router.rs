@@ -43,9 +43,7 @@ pub fn admin_router(state: AppState) -> Router {
 }
 
 fn finish(routes: Router<AppState>, state: AppState) -> Router {
-    routes
-        .layer(from_fn_with_state(state.clone(), access::record))
-        .with_state(state)
+    routes.layer(from_fn_with_state(state.clone(), access::record)).with_state(state)
 }
 
 async fn unknown_path(request: Request) -> Error {

@@ -103,7 +103,9 @@ pub fn start_logging(options: &LogOptions) -> Result<LogGuard, String> {
 }
 
 fn reloader<S: 'static>(handle: Handle<EnvFilter, S>) -> Reload {
-    Box::new(move |filter| handle.reload(filter).map_err(|error| format!("the log cannot be changed: {error}")))
+    Box::new(move |filter| {
+        handle.reload(filter).map_err(|error| format!("the log cannot be changed: {error}"))
+    })
 }
 
 /// `try_init` of either format, with its error as text.

@@ -5,6 +5,7 @@
 
 pub(super) mod access;
 mod control;
+mod logging;
 mod models;
 mod traffic;
 
@@ -27,6 +28,7 @@ pub(super) fn routes() -> Router<AppState> {
         .route("/admin/models/{model}/traffic/switch", post(traffic::switch))
         .route("/admin/models/{model}/feedback", post(traffic::feedback))
         .route("/admin/models/{model}/rollout/{action}", post(traffic::rollout))
+        .route("/v2/logging", get(logging::show).post(logging::change))
         .route("/v2/repository/models/{model}/load", post(control::load))
         .route("/v2/repository/models/{model}/unload", post(control::unload))
 }

@@ -88,9 +88,17 @@ fn is_text(media: &HeaderValue) -> bool {
 
 fn is_compressed_by_nature(media: &HeaderValue) -> bool {
     let Ok(media) = media.to_str() else { return true };
-    ["image/", "video/", "audio/", "application/zip", "application/gzip", "application/zstd", "application/grpc"]
-        .iter()
-        .any(|kind| media.starts_with(kind))
+    [
+        "image/",
+        "video/",
+        "audio/",
+        "application/zip",
+        "application/gzip",
+        "application/zstd",
+        "application/grpc",
+    ]
+    .iter()
+    .any(|kind| media.starts_with(kind))
         && !media.starts_with("image/svg")
 }
 
@@ -99,7 +107,9 @@ async fn shortened(coding: Coding, plain: Bytes, is_text: bool) -> Option<Vec<u8
     let work = move || {
         let sample = plain.get(..SAMPLE).filter(|_| !is_text);
         // Floats that look like noise become no shorter: a tenth has to come of it.
-        if sample.is_some_and(|sample| compress(coding, sample).is_none_or(|short| short.len() * 10 > SAMPLE * 9)) {
+        if sample
+            .is_some_and(|sample| compress(coding, sample).is_none_or(|short| short.len() * 10 > SAMPLE * 9))
+        {
             return None;
         }
         compress(coding, &plain).filter(|short| short.len() < plain.len())
@@ -159,7 +169,9 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_not_worth_it_goes_as_it_is() {
-        let noise: Vec<u8> = (0..40_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).rotate_left(7).wrapping_mul(n | 1).to_le_bytes()).collect();
+        let noise: Vec<u8> = (0..40_000_u32)
+            .flat_map(|n| n.wrapping_mul(2_654_435_761).rotate_left(7).wrapping_mul(n | 1).to_le_bytes())
+            .collect();
         let zip = Some(Coding::Gzip);
         for (response, method, coding) in [
             (answer("application/json", vec![b' '; 1023]), Method::POST, zip),
@@ -171,7 +183,8 @@ mod tests {
             let (headers, _) = sent(response, &method, coding).await;
             assert!(!headers.contains_key(header::CONTENT_ENCODING));
         }
-        let (headers, _) = sent(answer("application/octet-stream", vec![0; 100_000]), &Method::POST, zip).await;
+        let (headers, _) =
+            sent(answer("application/octet-stream", vec![0; 100_000]), &Method::POST, zip).await;
         assert_eq!(headers[header::CONTENT_ENCODING], "gzip");
         let (headers, _) = sent(answer("application/json", vec![b' '; 4096]), &Method::GET, None).await;
         assert_eq!(headers[header::VARY], "accept-encoding");

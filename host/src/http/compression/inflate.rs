@@ -39,8 +39,9 @@ pub(in crate::http) fn coding_of(headers: &HeaderMap) -> Result<Option<Coding>, 
 
 fn unsupported(name: &str) -> Error {
     let shown: String = name.chars().take(40).flat_map(char::escape_default).collect();
-    let message =
-        format!("content-encoding '{shown}' is not read here; send gzip, deflate or zstd, one of them and once");
+    let message = format!(
+        "content-encoding '{shown}' is not read here; send gzip, deflate or zstd, one of them and once"
+    );
     Error::new(ErrorCode::UnsupportedMediaType, message)
 }
 
@@ -79,7 +80,9 @@ pub(crate) fn expand(coding: Coding, body: &[u8], limit: usize, deadline: Instan
         _ => Error::invalid(format!("the body is no whole {}: {}", coding.as_str(), one_line(&error))),
     })?;
     if bytes.len() > limit {
-        let message = format!("the body inflates to more than the limit of {limit} bytes (server.max_body is the most)");
+        let message = format!(
+            "the body inflates to more than the limit of {limit} bytes (server.max_body is the most)"
+        );
         return Err(Error::new(ErrorCode::PayloadTooLarge, message));
     }
     Ok(bytes.into())

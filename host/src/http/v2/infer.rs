@@ -62,9 +62,6 @@ pub(in crate::http) fn refuse_unserved(request: &InferRequest) -> Result<(), Err
     let unserved = |what: String| {
         Err(Error::new(ErrorCode::Unimplemented, format!("{what} is not served by this version")))
     };
-    if let Some(output) = request.outputs.iter().find(|output| output.classification.is_some()) {
-        return unserved(format!("output '{}': the classification extension", output.name));
-    }
     let sequence = request.parameters.iter().find(|(name, _)| name.starts_with("sequence_"));
     if let Some((name, _)) = sequence {
         return unserved(format!("parameter '{name}': the sequence extension"));

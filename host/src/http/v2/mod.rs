@@ -3,6 +3,7 @@
 //! Owns its routes and the shape of its answers. Each fact of the protocol is in one file: health,
 //! metadata and configuration in [`describe`], bodies of inference in [`codec`] and [`wire`].
 
+mod classification;
 pub mod codec;
 mod describe;
 mod health;
