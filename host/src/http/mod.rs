@@ -22,6 +22,7 @@ mod status;
 mod sticky;
 mod target;
 mod timestamp;
+mod v1;
 pub mod v2;
 
 pub use admin::AdminAccess;

@@ -70,6 +70,13 @@ pub(super) fn name_request(response: &mut Response, id: &RequestId) {
     response.headers_mut().remove(header::CONTENT_LENGTH);
 }
 
+/// 503 for who asks whether something is ready, with when to ask again.
+pub(super) fn not_ready(body: &serde_json::Value) -> Response {
+    let mut response = json(StatusCode::SERVICE_UNAVAILABLE, body);
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    response
+}
+
 /// An answer of JSON.
 pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response {
     let Ok(body) = serde_json::to_vec(value) else {

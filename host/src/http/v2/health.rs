@@ -5,8 +5,8 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use http::{HeaderValue, StatusCode, header};
-use serde_json::{Value, json};
+use http::StatusCode;
+use serde_json::json;
 
 use crate::error::{Error, ErrorCode};
 use crate::http::reply;
@@ -19,7 +19,8 @@ pub(super) async fn live() -> Response {
 
 pub(super) async fn ready(State(state): State<AppState>) -> Response {
     let ready = state.lifecycle().is_ready();
-    answer(ready, &json!({"ready": ready}))
+    let body = json!({"ready": ready});
+    if ready { reply::json(StatusCode::OK, &body) } else { reply::not_ready(&body) }
 }
 
 /// 200 or 503; 404 for a model that is not there at all.
@@ -28,18 +29,8 @@ pub(super) async fn model_ready(State(state): State<AppState>, target: Target) -
         Ok(_) => Ok(reply::json(StatusCode::OK, &json!({"name": target.model, "ready": true}))),
         Err(error) if error.code == ErrorCode::Unavailable => {
             let body = json!({"name": target.model, "ready": false, "error": error.message});
-            Ok(answer(false, &body))
+            Ok(reply::not_ready(&body))
         }
         Err(error) => Err(error),
     }
-}
-
-/// 200, or 503 with when to ask again.
-fn answer(ready: bool, body: &Value) -> Response {
-    if ready {
-        return reply::json(StatusCode::OK, body);
-    }
-    let mut response = reply::json(StatusCode::SERVICE_UNAVAILABLE, body);
-    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-    response
 }

@@ -15,6 +15,7 @@ use crate::error::{Error, ErrorCode};
 use crate::http::serving::Serving;
 use crate::http::state::AppState;
 use crate::http::target::Target;
+use crate::model::tensor::Tensor;
 use crate::pipeline::{self, Asked, PredictOutput};
 use crate::scheduler::Terms;
 use crate::telemetry::Endpoint;
@@ -48,13 +49,25 @@ pub(in crate::http) async fn answer(
     let terms = Terms { deadline, priority: request.priority()? };
     let inputs = std::mem::take(&mut request.inputs);
     let wanted = request.outputs.iter().map(|output| output.name.as_str());
+    let outputs = run(state, serving, inputs, wanted, terms).await?;
+    wire::write(&serving.generation, &request, outputs)
+}
+
+/// Runs the model, and asks the mirror the same if there is one.
+pub(in crate::http) async fn run<'a>(
+    state: &AppState,
+    serving: &mut Serving,
+    inputs: Vec<Tensor>,
+    wanted: impl ExactSizeIterator<Item = &'a str> + Clone,
+    terms: Terms,
+) -> Result<Vec<Tensor>, Error> {
     let kept = serving.keep(|| Asked::Infer(inputs.clone(), wanted.clone().map(str::to_owned).collect()));
     let outputs = pipeline::infer(&serving.generation, inputs, wanted, terms, &mut serving.times).await;
     if kept.is_some() {
         let primary = outputs.clone().map(PredictOutput::Tensors).map_err(|error| error.code);
         serving.mirror(state, kept, primary);
     }
-    wire::write(&serving.generation, &request, outputs?)
+    outputs
 }
 
 /// The extensions that are not advertised are refused, never silently ignored.

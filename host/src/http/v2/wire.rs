@@ -39,6 +39,14 @@ pub(in crate::http) fn read(
     }
 }
 
+/// Binary tensors are version 2's alone.
+pub(in crate::http) fn refuse_binary(headers: &HeaderMap) -> Result<(), Error> {
+    match header_length(headers)? {
+        None => Ok(()),
+        Some(_) => Err(Error::invalid("binary tensors are served by /v2 alone; send JSON here")),
+    }
+}
+
 /// How much of the body is JSON, if a header says so.
 fn header_length(headers: &HeaderMap) -> Result<Option<usize>, Error> {
     let mut values = headers.get_all(codec::HEADER_LENGTH).iter();
@@ -116,7 +124,7 @@ fn encode(
 /// JSON from this size on takes milliseconds, which other connections of the thread must not wait for.
 const HEAVY: usize = 256 << 10;
 
-fn off_the_reactor<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
+pub(in crate::http) fn off_the_reactor<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
     if bytes < HEAVY { work() } else { tokio::task::block_in_place(work) }
 }
 
