@@ -10,6 +10,7 @@ mod compression;
 mod connection;
 mod cors;
 mod listener;
+mod openapi;
 mod predict;
 pub mod reply;
 mod request_body;

@@ -20,6 +20,14 @@ use crate::pipeline::{self, Asked, PredictInput, PredictOutput};
 use crate::plugin::{self, Plugin, PluginRequest};
 use crate::telemetry::Endpoint;
 
+#[utoipa::path(
+    post,
+    path = "/predict/{model}",
+    tag = "predict",
+    params(("model" = String, Path, description = "the model's name, or `name@version`")),
+    request_body(content = Vec<u8>, content_type = "*/*", description = "whatever the model's plugin reads"),
+    responses((status = 200, description = "whatever the model's plugin answers", content_type = "*/*"))
+)]
 pub(super) async fn predict(
     State(state): State<AppState>,
     target: Target,

@@ -9,7 +9,7 @@ use axum::routing::{get, post};
 
 use super::admin::access::{at_own_listener, at_shared_listener};
 use super::state::AppState;
-use super::{access, admin, cors, predict, status, v1, v2};
+use super::{access, admin, cors, openapi, predict, status, v1, v2};
 use crate::error::{Error, ErrorCode};
 
 /// The routes of the listener for all.
@@ -19,6 +19,7 @@ pub fn router(state: AppState) -> Router {
         .route("/predict/{model}", post(predict::predict))
         .route("/predict/{model}/{version}", post(predict::predict))
         .route("/metrics", get(status::metrics))
+        .merge(openapi::routes())
         .merge(v1::routes())
         .merge(v2::routes())
         .merge(operators)

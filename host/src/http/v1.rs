@@ -10,6 +10,7 @@ use axum::routing::get;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::json;
 
+use super::openapi::schemas;
 use super::reply;
 use super::serving::Serving;
 use super::state::AppState;
@@ -31,6 +32,12 @@ pub(super) fn routes() -> Router<AppState> {
 }
 
 /// The names of the models.
+#[utoipa::path(
+    get,
+    path = "/v1/models",
+    tag = "v1",
+    responses((status = 200, description = "answered", body = schemas::V1Models))
+)]
 pub(super) async fn models(State(state): State<AppState>) -> Response {
     let all = state.index().all();
     let names: Vec<_> = all.keys().collect();
@@ -38,6 +45,13 @@ pub(super) async fn models(State(state): State<AppState>) -> Response {
 }
 
 /// Whether a model serves: 200, or 503.
+#[utoipa::path(
+    get,
+    path = "/v1/models/{model}",
+    tag = "v1",
+    params(("model" = String, Path, description = "the model's name, or `name@version`")),
+    responses((status = 200, description = "answered", body = schemas::ModelReady), (status = 503, description = "it is not ready", body = schemas::ModelReady))
+)]
 pub(super) async fn ready(State(state): State<AppState>, target: Target) -> Result<Response, Error> {
     match state.index().find(&target.model, target.version.as_deref()) {
         Ok(_) => Ok(reply::json(StatusCode::OK, &json!({"name": target.model, "ready": true}))),
@@ -50,6 +64,14 @@ pub(super) async fn ready(State(state): State<AppState>, target: Target) -> Resu
 }
 
 /// Rows or whole tensors in, the same out.
+#[utoipa::path(
+    post,
+    path = "/v1/models/{model}:predict",
+    tag = "v1",
+    params(("model" = String, Path, description = "the model's name, or `name@version`")),
+    request_body(content = schemas::V1Request, content_type = "application/json"),
+    responses((status = 200, description = "answered", body = schemas::V1Response))
+)]
 pub(super) async fn predict(
     State(state): State<AppState>,
     target: Target,

@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 use super::object;
 use crate::config::log_filter;
 use crate::error::{Error, ErrorCode};
+use crate::http::openapi::schemas;
 use crate::http::state::AppState;
 use crate::http::{body, reply};
 
@@ -20,12 +21,28 @@ use crate::http::{body, reply};
 const BODY: usize = 4 << 10;
 const FORM: &str = "{\"log_info\": true, \"log_verbose_level\": 0}, or {\"filter\": \"info,access=off\"}";
 
-pub(super) async fn show(State(state): State<AppState>) -> Response {
+#[utoipa::path(
+    get,
+    path = "/v2/logging",
+    tag = "admin",
+    responses((status = 200, description = "answered", body = schemas::LogSettings))
+)]
+pub(in crate::http) async fn show(State(state): State<AppState>) -> Response {
     settings(&state)
 }
 
 /// What is not named stays as it is.
-pub(super) async fn change(State(state): State<AppState>, request: Request) -> Result<Response, Error> {
+#[utoipa::path(
+    post,
+    path = "/v2/logging",
+    tag = "admin",
+    request_body(content = Option<schemas::LogChange>, content_type = "application/json"),
+    responses((status = 200, description = "answered", body = schemas::LogSettings))
+)]
+pub(in crate::http) async fn change(
+    State(state): State<AppState>,
+    request: Request,
+) -> Result<Response, Error> {
     let (head, body) = request.into_parts();
     let deadline = Instant::now() + state.request_timeout();
     let body = body::read(&head.headers, body, BODY, deadline).await?;

@@ -4,10 +4,10 @@
 //! ([`access`]). It decides nothing: the repository and the traffic do.
 
 pub(super) mod access;
-mod control;
-mod logging;
-mod models;
-mod traffic;
+pub(super) mod control;
+pub(super) mod logging;
+pub(super) mod models;
+pub(super) mod traffic;
 
 pub use access::AdminAccess;
 

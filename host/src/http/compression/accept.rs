@@ -109,7 +109,7 @@ mod tests {
             "gzip;q=",
             ";q=1",
             "gzip;level=9",
-            "gzip;q=é",
+            "gzip;q=\u{e9}",
         ] {
             assert_eq!(of(header), None, "{header}");
         }

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::error::Error;
+use crate::http::openapi::schemas;
 use crate::http::state::AppState;
 use crate::http::target::Target;
 use crate::http::timestamp::timestamp;
@@ -34,13 +35,25 @@ const EXTENSIONS: [&str; 8] = [
     "statistics",
 ];
 
-pub(super) async fn server() -> Response {
+#[utoipa::path(
+    get,
+    path = "/v2",
+    tag = "v2",
+    responses((status = 200, description = "answered", body = schemas::ServerMetadata))
+)]
+pub(in crate::http) async fn server() -> Response {
     let body = json!({"name": "nuke", "version": env!("CARGO_PKG_VERSION"), "extensions": EXTENSIONS});
     reply::json(StatusCode::OK, &body)
 }
 
 /// The names that a request may use, and how each version stands.
-pub(super) async fn models(State(state): State<AppState>) -> Response {
+#[utoipa::path(
+    get,
+    path = "/v2/models",
+    tag = "v2",
+    responses((status = 200, description = "answered", body = schemas::ModelList))
+)]
+pub(in crate::http) async fn models(State(state): State<AppState>) -> Response {
     let all = state.index().all();
     let names: Vec<_> = all.keys().collect();
     reply::json(StatusCode::OK, &json!({"models": names, "versions": listing(&state, false)}))
@@ -55,7 +68,17 @@ struct IndexRequest {
 }
 
 /// The repository index: all versions, or with `{"ready": true}` those that serve.
-pub(super) async fn index(State(state): State<AppState>, request: Request) -> Result<Response, Error> {
+#[utoipa::path(
+    post,
+    path = "/v2/repository/index",
+    tag = "v2",
+    request_body(content = Option<schemas::IndexRequest>, content_type = "application/json"),
+    responses((status = 200, description = "answered", body = Vec<schemas::IndexEntry>))
+)]
+pub(in crate::http) async fn index(
+    State(state): State<AppState>,
+    request: Request,
+) -> Result<Response, Error> {
     let (head, body) = request.into_parts();
     let deadline = Instant::now() + state.request_timeout();
     let body = body::read(&head.headers, body, INDEX_BODY, deadline).await?;
@@ -116,7 +139,14 @@ fn entry(name: &str, version: &str, status: &VersionStatus) -> Value {
     entry
 }
 
-pub(super) async fn model(State(state): State<AppState>, target: Target) -> Result<Response, Error> {
+#[utoipa::path(
+    get,
+    path = "/v2/models/{model}",
+    tag = "v2",
+    params(("model" = String, Path, description = "the model's name, or `name@version`")),
+    responses((status = 200, description = "answered", body = schemas::ModelMetadata))
+)]
+pub(in crate::http) async fn model(State(state): State<AppState>, target: Target) -> Result<Response, Error> {
     let (model, version) = (target.model.as_str(), target.version.as_deref());
     let generation = state.index().find(model, version)?;
     let all = state.index().all();
@@ -140,7 +170,17 @@ pub(super) async fn model(State(state): State<AppState>, target: Target) -> Resu
     Ok(reply::json(StatusCode::OK, &body))
 }
 
-pub(super) async fn config(State(state): State<AppState>, target: Target) -> Result<Response, Error> {
+#[utoipa::path(
+    get,
+    path = "/v2/models/{model}/config",
+    tag = "v2",
+    params(("model" = String, Path, description = "the model's name, or `name@version`")),
+    responses((status = 200, description = "answered", body = schemas::ModelConfig))
+)]
+pub(in crate::http) async fn config(
+    State(state): State<AppState>,
+    target: Target,
+) -> Result<Response, Error> {
     let generation = state.index().find(&target.model, target.version.as_deref())?;
     Ok(reply::json(StatusCode::OK, &model_config(&generation)))
 }

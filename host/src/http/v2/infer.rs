@@ -12,6 +12,7 @@ use http::HeaderMap;
 use super::codec::InferRequest;
 use super::wire;
 use crate::error::{Error, ErrorCode};
+use crate::http::openapi::schemas;
 use crate::http::serving::Serving;
 use crate::http::state::AppState;
 use crate::http::target::Target;
@@ -20,7 +21,18 @@ use crate::pipeline::{self, Asked, PredictOutput};
 use crate::scheduler::Terms;
 use crate::telemetry::Endpoint;
 
-pub(super) async fn infer(
+#[utoipa::path(
+    post,
+    path = "/v2/models/{model}/infer",
+    tag = "v2",
+    params(("model" = String, Path, description = "the model's name, or `name@version`")),
+    request_body(
+        content((schemas::InferRequest = "application/json"), (Vec<u8> = "application/octet-stream")),
+        description = "with binary tensors behind the JSON where the header inference-header-content-length says where it ends"
+    ),
+    responses((status = 200, description = "the outputs", content((schemas::InferResponse = "application/json"), (Vec<u8> = "application/octet-stream"))))
+)]
+pub(in crate::http) async fn infer(
     State(state): State<AppState>,
     target: Target,
     request: Request,

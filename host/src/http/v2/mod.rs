@@ -5,10 +5,10 @@
 
 mod classification;
 pub mod codec;
-mod describe;
-mod health;
+pub(super) mod describe;
+pub(super) mod health;
 pub(super) mod infer;
-mod statistics;
+pub(super) mod statistics;
 pub(super) mod wire;
 
 use axum::Router;

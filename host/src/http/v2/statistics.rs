@@ -8,6 +8,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use crate::error::Error;
+use crate::http::openapi::schemas;
 use crate::http::reply;
 use crate::http::state::AppState;
 use crate::http::target::Target;
@@ -15,13 +16,26 @@ use crate::pipeline::Generation;
 use crate::telemetry::{BatchStatistics, Timed};
 
 /// Of every version that serves.
-pub(super) async fn all(State(state): State<AppState>) -> Response {
+#[utoipa::path(
+    get,
+    path = "/v2/models/stats",
+    tag = "v2",
+    responses((status = 200, description = "answered", body = schemas::ModelStatistics))
+)]
+pub(in crate::http) async fn all(State(state): State<AppState>) -> Response {
     let generations = state.index().generations();
     answer(generations.iter().map(AsRef::as_ref))
 }
 
 /// Of the versions of one model that serve, or of the one that is named.
-pub(super) async fn model(State(state): State<AppState>, target: Target) -> Result<Response, Error> {
+#[utoipa::path(
+    get,
+    path = "/v2/models/{model}/stats",
+    tag = "v2",
+    params(("model" = String, Path, description = "the model's name, or `name@version`")),
+    responses((status = 200, description = "answered", body = schemas::ModelStatistics))
+)]
+pub(in crate::http) async fn model(State(state): State<AppState>, target: Target) -> Result<Response, Error> {
     // Says why there is none, too.
     let named = state.index().find(&target.model, target.version.as_deref())?;
     if target.version.is_some() {
