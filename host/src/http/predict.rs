@@ -11,6 +11,7 @@ use axum::response::{IntoResponse as _, Response};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 
+use super::openapi::schemas;
 use super::serving::Serving;
 use super::state::AppState;
 use super::target::Target;
@@ -25,7 +26,7 @@ use crate::telemetry::Endpoint;
     path = "/predict/{model}",
     tag = "predict",
     params(("model" = String, Path, description = "the model's name, or `name@version`")),
-    request_body(content = Vec<u8>, content_type = "*/*", description = "whatever the model's plugin reads"),
+    request_body(content = schemas::AnyBytes, content_type = "*/*", description = "whatever the model's plugin reads"),
     responses((status = 200, description = "whatever the model's plugin answers", content_type = "*/*"))
 )]
 pub(super) async fn predict(

@@ -5,7 +5,7 @@
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::json;
@@ -77,7 +77,10 @@ pub(super) async fn predict(
     target: Target,
     request: Request,
 ) -> Result<Response, Error> {
-    let target = without_verb(target)?;
+    let target = match without_verb(target) {
+        Ok(target) => target,
+        Err(error) => return Ok(not_a_verb(error)),
+    };
     let (head, mut body) = request.into_parts();
     let mut serving = Serving::begin(&state, &target, Endpoint::Infer, &head.headers, &mut body).await?;
     let answer = match serving.body(&state, &head.headers, body).await {
@@ -85,6 +88,16 @@ pub(super) async fn predict(
         Err(error) => Err(error),
     };
     Ok(serving.finish(answer))
+}
+
+/// A path without a verb is there for GET.
+fn not_a_verb(error: Error) -> Response {
+    let is_get = error.code == ErrorCode::MethodNotAllowed;
+    let mut response = error.into_response();
+    if is_get {
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET,HEAD"));
+    }
+    response
 }
 
 /// The target of a path that ends in `:predict`.

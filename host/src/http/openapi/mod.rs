@@ -59,7 +59,7 @@ use super::{admin, predict, status, v1, v2};
         document,
         page,
     ),
-    components(schemas(schemas::ErrorAnswer)),
+    components(schemas(schemas::ErrorAnswer, schemas::RolloutAction)),
     tags(
         (name = "v2", description = "the Open Inference Protocol, version 2"),
         (name = "v1", description = "version 1, as KServe and TensorFlow Serving have it"),

@@ -27,6 +27,11 @@ pub(crate) struct ErrorAnswer {
 #[schema(value_type = Object)]
 pub(crate) struct Anything(Value);
 
+/// Bytes of any kind.
+#[derive(ToSchema)]
+#[schema(value_type = String, format = Binary)]
+pub(crate) struct AnyBytes(Vec<u8>);
+
 #[derive(ToSchema)]
 pub(crate) struct Live {
     live: bool,

@@ -27,10 +27,10 @@ use crate::telemetry::Endpoint;
     tag = "v2",
     params(("model" = String, Path, description = "the model's name, or `name@version`")),
     request_body(
-        content((schemas::InferRequest = "application/json"), (Vec<u8> = "application/octet-stream")),
+        content((schemas::InferRequest = "application/json"), (schemas::AnyBytes = "application/octet-stream")),
         description = "with binary tensors behind the JSON where the header inference-header-content-length says where it ends"
     ),
-    responses((status = 200, description = "the outputs", content((schemas::InferResponse = "application/json"), (Vec<u8> = "application/octet-stream"))))
+    responses((status = 200, description = "the outputs", content((schemas::InferResponse = "application/json"), (schemas::AnyBytes = "application/octet-stream"))))
 )]
 pub(in crate::http) async fn infer(
     State(state): State<AppState>,
