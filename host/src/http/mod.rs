@@ -9,6 +9,7 @@ mod body;
 mod compression;
 mod connection;
 mod cors;
+pub(crate) mod fuzzing;
 mod listener;
 mod openapi;
 mod predict;

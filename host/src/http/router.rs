@@ -5,7 +5,9 @@
 use axum::Router;
 use axum::extract::Request;
 use axum::middleware::from_fn_with_state;
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
+use http::header;
 
 use super::admin::access::{at_own_listener, at_shared_listener};
 use super::state::AppState;
@@ -53,7 +55,13 @@ async fn unknown_path(request: Request) -> Error {
     Error::new(ErrorCode::NotFound, format!("there is nothing at {path}; see /v2 and /predict/{{model}}"))
 }
 
-async fn wrong_method(request: Request) -> Error {
+async fn wrong_method(request: Request) -> Response {
     let path: String = request.uri().path().chars().take(200).collect();
-    Error::new(ErrorCode::MethodNotAllowed, format!("{path} does not take {}", request.method()))
+    let message = format!("{path} does not take {}", request.method());
+    let mut response = Error::new(ErrorCode::MethodNotAllowed, message).into_response();
+    // What the table of routes says is added where this has no word of its own.
+    if let Some(allowed) = v1::allowed(request.uri().path()) {
+        response.headers_mut().insert(header::ALLOW, allowed);
+    }
+    response
 }

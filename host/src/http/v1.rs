@@ -90,12 +90,21 @@ pub(super) async fn predict(
     Ok(serving.finish(answer))
 }
 
+const GET: HeaderValue = HeaderValue::from_static("GET,HEAD");
+const POST: HeaderValue = HeaderValue::from_static("POST");
+
+/// The methods of a path of this version, which the table of routes does not know: it takes the verb for a part of the
+/// model's name.
+pub(super) fn allowed(path: &str) -> Option<HeaderValue> {
+    path.strip_prefix("/v1/models/").map(|name| if name.ends_with(":predict") { POST } else { GET })
+}
+
 /// A path without a verb is there for GET.
 fn not_a_verb(error: Error) -> Response {
     let is_get = error.code == ErrorCode::MethodNotAllowed;
     let mut response = error.into_response();
     if is_get {
-        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET,HEAD"));
+        response.headers_mut().insert(header::ALLOW, GET);
     }
     response
 }

@@ -67,7 +67,12 @@ pub(in crate::http) async fn inflate(
 }
 
 /// The same, at once: for tests and fuzzing, too.
-pub(crate) fn expand(coding: Coding, body: &[u8], limit: usize, deadline: Instant) -> Result<Bytes, Error> {
+pub(in crate::http) fn expand(
+    coding: Coding,
+    body: &[u8],
+    limit: usize,
+    deadline: Instant,
+) -> Result<Bytes, Error> {
     let read = match coding {
         Coding::Gzip => read_bounded(MultiGzDecoder::new(body), limit, deadline),
         Coding::Deflate => read_bounded(Deflated::new(body), limit, deadline),

@@ -10,7 +10,7 @@ mod inflate;
 pub(super) use accept::Wanted;
 pub use answer::AnswerOptions;
 pub(super) use answer::compressed;
-pub(super) use inflate::{coding_of, inflate};
+pub(super) use inflate::{coding_of, expand, inflate};
 
 use http::HeaderValue;
 
@@ -27,7 +27,7 @@ pub(super) enum Coding {
 
 impl Coding {
     /// The one that costs least first.
-    const ALL: [Self; 3] = [Self::Zstd, Self::Gzip, Self::Deflate];
+    pub(super) const ALL: [Self; 3] = [Self::Zstd, Self::Gzip, Self::Deflate];
 
     const fn as_str(self) -> &'static str {
         match self {
