@@ -5,6 +5,7 @@
 
 mod document;
 mod origins;
+mod perf;
 mod rows;
 mod statistics;
 
