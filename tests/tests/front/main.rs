@@ -3,9 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is how a test fails")]
 
+mod clients;
 mod document;
 mod origins;
-mod perf;
 mod rows;
 mod statistics;
 

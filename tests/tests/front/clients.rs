@@ -1,9 +1,10 @@
-//! `perf_analyzer`, which takes its server's part of the time from the statistics.
+//! Clients that are too heavy to be among the packages of all tests: `perf_analyzer`, which takes its server's part of the
+//! time from the statistics, and KServe's SDK. Each runs where a variable names it.
 
 use std::path::PathBuf;
 use std::process::Command;
 
-use nuke_tests::Server;
+use nuke_tests::{Server, root};
 
 use super::models;
 
@@ -40,4 +41,27 @@ fn perf_analyzer_is_told_where_the_time_went() {
     for part in ["overhead ", "queue ", "compute input ", "compute output "] {
         let _told = number(part);
     }
+}
+
+/// Names the Python of an environment that has KServe's SDK.
+const KSERVE_PYTHON: &str = "NUKE_TEST_KSERVE_PYTHON";
+
+#[test]
+fn the_client_of_kserves_sdk_gets_what_it_asks_for() {
+    let Some(python) = std::env::var_os(KSERVE_PYTHON).map(PathBuf::from) else {
+        eprintln!(
+            "SKIPPED: {KSERVE_PYTHON} names no Python with the kserve package (pip install kserve==0.21.0)"
+        );
+        return;
+    };
+    let server = Server::builder().repository(&models()).start();
+    let output = Command::new(python)
+        .arg(root().join("tests/python/kserve_client.py"))
+        .arg(server.url())
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && text.contains("ok"), "{text}\n{told}");
 }
