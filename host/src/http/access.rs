@@ -16,6 +16,7 @@ use super::reply::{self, Failed};
 use super::request_id::{REQUEST_ID, RequestId};
 use super::server_timing;
 use super::state::AppState;
+use crate::auth::Caller;
 use crate::error::Error;
 use crate::pipeline::{Stage, StageTimes};
 
@@ -57,6 +58,7 @@ fn write_line(
 ) {
     let served = response.extensions().get::<Served>();
     let failed = response.extensions().get::<Failed>();
+    let caller = response.extensions().get::<Caller>();
     let times = served.map(|served| served.times).unwrap_or_default();
     let stage = |stage| times.get(stage).map(micros);
     tracing::info!(
@@ -70,6 +72,7 @@ fn write_line(
         http = ?version,
         model = served.map(|served| served.model.as_str()),
         version = served.map(|served| served.version.as_str()),
+        subject = caller.and_then(Caller::subject).map(cut),
         preprocess_us = stage(Stage::Preprocess),
         queue_us = stage(Stage::Queue),
         infer_us = stage(Stage::Infer),

@@ -5,6 +5,7 @@
 
 mod access;
 mod admin;
+mod authorise;
 mod body;
 mod compression;
 mod connection;
@@ -12,6 +13,7 @@ mod cors;
 pub(crate) mod fuzzing;
 mod listener;
 mod openapi;
+mod peer;
 mod predict;
 pub mod reply;
 mod request_body;
@@ -23,7 +25,6 @@ mod state;
 mod status;
 mod sticky;
 mod target;
-mod timestamp;
 mod v1;
 pub mod v2;
 

@@ -11,7 +11,7 @@ use http::header;
 
 use super::admin::access::{at_own_listener, at_shared_listener};
 use super::state::AppState;
-use super::{access, admin, cors, openapi, predict, status, v1, v2};
+use super::{access, admin, authorise, cors, openapi, predict, status, v1, v2};
 use crate::error::{Error, ErrorCode};
 
 /// The routes of the listener for all.
@@ -27,12 +27,7 @@ pub fn router(state: AppState) -> Router {
         .merge(operators)
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method);
-    // A layer only where there are rules: it costs each request a little.
-    let routes = match state.cors() {
-        Some(_) => routes.layer(from_fn_with_state(state.clone(), cors::share)),
-        None => routes,
-    };
-    finish(routes, state)
+    finish(routes, state, true)
 }
 
 /// The routes of the listener for operators.
@@ -43,10 +38,18 @@ pub fn admin_router(state: AppState) -> Router {
         .route("/metrics", get(status::metrics))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method);
-    finish(routes, state)
+    finish(routes, state, false)
 }
 
-fn finish(routes: Router<AppState>, state: AppState) -> Router {
+/// `shared`: pages of other origins may ask here, where there are rules for them.
+fn finish(routes: Router<AppState>, state: AppState, shared: bool) -> Router {
+    let routes = routes.layer(from_fn_with_state(state.clone(), authorise::authorise));
+    // Browsers show nothing when they ask whether a page may ask. A layer only where there are rules: it costs each
+    // request a little.
+    let routes = match state.cors().filter(|_| shared) {
+        Some(_) => routes.layer(from_fn_with_state(state.clone(), cors::share)),
+        None => routes,
+    };
     routes.layer(from_fn_with_state(state.clone(), access::record)).with_state(state)
 }
 

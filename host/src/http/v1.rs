@@ -4,19 +4,22 @@
 //! plugin.
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::{FromRequestParts, Request, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::json;
 
+use super::authorise::Asker;
 use super::openapi::schemas;
 use super::reply;
 use super::serving::Serving;
 use super::state::AppState;
-use super::target::Target;
+use super::target::{self, Target};
 use super::v2::codec::rows;
 use super::v2::{infer, wire};
+use crate::auth::Need;
 use crate::error::{Error, ErrorCode};
 use crate::model::tensor::DataType;
 use crate::scheduler::Terms;
@@ -31,16 +34,16 @@ pub(super) fn routes() -> Router<AppState> {
         .route("/v1/models/{model}/labels/{version}", get(ready).post(predict))
 }
 
-/// The names of the models.
+/// The names of the models that the caller sees.
 #[utoipa::path(
     get,
     path = "/v1/models",
     tag = "v1",
     responses((status = 200, description = "answered", body = schemas::V1Models))
 )]
-pub(super) async fn models(State(state): State<AppState>) -> Response {
+pub(super) async fn models(State(state): State<AppState>, Asker(caller): Asker) -> Response {
     let all = state.index().all();
-    let names: Vec<_> = all.keys().collect();
+    let names: Vec<_> = all.keys().filter(|name| caller.sees(name)).collect();
     reply::json(StatusCode::OK, &json!({"models": names}))
 }
 
@@ -74,15 +77,11 @@ pub(super) async fn ready(State(state): State<AppState>, target: Target) -> Resu
 )]
 pub(super) async fn predict(
     State(state): State<AppState>,
-    target: Target,
+    ToPredict(target): ToPredict,
     request: Request,
 ) -> Result<Response, Error> {
-    let target = match without_verb(target) {
-        Ok(target) => target,
-        Err(error) => return Ok(not_a_verb(error)),
-    };
     let (head, mut body) = request.into_parts();
-    let mut serving = Serving::begin(&state, &target, Endpoint::Infer, &head.headers, &mut body).await?;
+    let mut serving = Serving::begin(&state, &target, Endpoint::Infer, (&head, &mut body)).await?;
     let answer = match serving.body(&state, &head.headers, body).await {
         Ok(body) => answer(&state, &mut serving, &head.headers, &body).await,
         Err(error) => Err(error),
@@ -97,6 +96,22 @@ const POST: HeaderValue = HeaderValue::from_static("POST");
 /// model's name.
 pub(super) fn allowed(path: &str) -> Option<HeaderValue> {
     path.strip_prefix("/v1/models/").map(|name| if name.ends_with(":predict") { POST } else { GET })
+}
+
+/// What a path that ends in `:predict` names.
+pub(super) struct ToPredict(Target);
+
+impl<S: Send + Sync> FromRequestParts<S> for ToPredict {
+    type Rejection = Response;
+
+    /// The caller is held against the name without the verb.
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
+        let target = target::read(parts, state).await.map_err(Error::into_response)?;
+        let target = without_verb(target).map_err(not_a_verb)?;
+        let Asker(caller) = Asker::of(parts).map_err(Error::into_response)?;
+        caller.require(Need::Predict(&target.model)).map_err(Error::into_response)?;
+        Ok(Self(target))
+    }
 }
 
 /// A path without a verb is there for GET.

@@ -2,6 +2,7 @@
 //!
 //! Owns every metric's name and the set-up of the log. It never decides anything.
 
+mod audit;
 mod compute;
 mod forget;
 mod logging;
@@ -10,6 +11,7 @@ mod statistics;
 mod traffic;
 mod writer;
 
+pub use audit::{Audit, AuditEntry};
 pub use compute::{ComputeMetrics, ComputeSeries};
 pub use logging::{LogControl, LogGuard, LogOptions, start_logging};
 pub use metrics::{Endpoint, GenerationMetrics, InFlight, Metrics};

@@ -8,6 +8,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use crate::error::Error;
+use crate::http::authorise::Asker;
 use crate::http::openapi::schemas;
 use crate::http::reply;
 use crate::http::state::AppState;
@@ -15,16 +16,16 @@ use crate::http::target::Target;
 use crate::pipeline::Generation;
 use crate::telemetry::{BatchStatistics, Timed};
 
-/// Of every version that serves.
+/// Of every version that serves, of the models that the caller sees.
 #[utoipa::path(
     get,
     path = "/v2/models/stats",
     tag = "v2",
     responses((status = 200, description = "answered", body = schemas::ModelStatistics))
 )]
-pub(in crate::http) async fn all(State(state): State<AppState>) -> Response {
+pub(in crate::http) async fn all(State(state): State<AppState>, Asker(caller): Asker) -> Response {
     let generations = state.index().generations();
-    answer(generations.iter().map(AsRef::as_ref))
+    answer(generations.iter().map(AsRef::as_ref).filter(|generation| caller.sees(generation.model())))
 }
 
 /// Of the versions of one model that serve, or of the one that is named.
