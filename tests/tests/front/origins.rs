@@ -68,3 +68,18 @@ fn what_is_for_operators_stays_closed_to_every_page() {
         assert_eq!(answer.header("access-control-allow-origin"), None, "{path}");
     }
 }
+
+#[test]
+fn a_browser_that_asks_for_leave_shows_no_credentials() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = folder.path().join("keys.yaml");
+    std::fs::write(&keys, "keys: []\n").unwrap();
+    let server = Server::builder()
+        .repository(&models())
+        .set("server.cors.origins", PAGE)
+        .set("auth.api_keys.file", keys.to_str().unwrap())
+        .start();
+    preflight(&server, "/v2/models/tiny/infer", PAGE).expect(204);
+    let refused = server.client().request("GET", "/v2").header("origin", PAGE).send().expect(401);
+    assert_eq!(refused.header("access-control-allow-origin"), Some(PAGE));
+}
