@@ -39,13 +39,12 @@ pub(in crate::http) async fn compressed(
     wanted: Wanted,
     options: AnswerOptions,
 ) -> Response {
-    if !options.enabled || !is_candidate(&response, method, options.min_size) {
+    // Caches keep answers to GET alone: of others nobody asks what they vary by.
+    let matters = options.enabled && (wanted.0.is_some() || method == Method::GET);
+    if !matters || !is_candidate(&response, method, options.min_size) {
         return response;
     }
-    // Caches keep answers to GET alone.
-    if wanted.0.is_some() || method == Method::GET {
-        response.headers_mut().append(header::VARY, HeaderValue::from_static("accept-encoding"));
-    }
+    response.headers_mut().append(header::VARY, HeaderValue::from_static("accept-encoding"));
     let Some(coding) = wanted.0 else {
         return response;
     };
