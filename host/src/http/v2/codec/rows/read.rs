@@ -3,7 +3,7 @@
 //! Owns how rows become tensors. Nothing is read into a tree: a first look counts, and the second one reads the elements
 //! straight into their byte form.
 
-use crate::error::Error;
+use crate::error::{Error, ErrorCode};
 use crate::http::v2::codec::elements;
 use crate::http::v2::codec::fault::{Fault, shorten};
 use crate::http::v2::codec::reader::Reader;
@@ -242,7 +242,7 @@ struct Column {
 
 fn too_large(name: &str) -> Error {
     let message = format!("tensor '{name}': the data of all inputs takes more than server.max_body bytes");
-    Error::new(crate::error::ErrorCode::PayloadTooLarge, message)
+    Error::new(ErrorCode::PayloadTooLarge, message)
 }
 
 /// Where the first item of an array begins; `None` for an empty one. Leaves the cursor where it is.
@@ -310,14 +310,19 @@ fn scalar(
     reader.skip_value()?;
     let text = format!("[{}]", reader.text().get(start..reader.position()).unwrap_or_default());
     let mut one = Reader::new(&text);
-    elements::read(&mut one, name, datatype, &[1], most_bytes).map(|tensor| tensor.data).map_err(|fault| {
-        match fault {
-            Fault::Here(_) => {
-                reader.refused(start, format_args!("expected an element of {datatype} for '{name}'"))
-            }
-            complete @ Fault::Complete(_) => complete,
+    let read = elements::read(&mut one, name, datatype, &[1], most_bytes);
+    read.map(|tensor| tensor.data).map_err(|fault| match fault {
+        // It is about the element alone, and would name a place in it.
+        Fault::Complete(error) if error.code != ErrorCode::InvalidArgument || is_half(datatype) => {
+            error.into()
         }
+        _ => reader.refused(start, format_args!("expected an element of {datatype} for '{name}'")),
     })
+}
+
+/// The two that JSON has no form for, which says it better.
+const fn is_half(datatype: DataType) -> bool {
+    matches!(datatype, DataType::Fp16 | DataType::Bf16)
 }
 
 /// BYTES: texts, or `{"b64": "…"}`.
