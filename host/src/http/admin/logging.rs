@@ -99,9 +99,9 @@ impl Level {
 
     /// The last word without a target counts; with targets alone, nothing else is logged.
     fn of(filter: &str) -> Self {
-        let words =
+        let mut words =
             filter.split(',').filter_map(|word| Self::ALL.iter().find(|(_, name)| *name == word.trim()));
-        words.last().map_or(Self::Off, |(level, _)| *level)
+        words.next_back().map_or(Self::Off, |(level, _)| *level)
     }
 }
 
