@@ -16,6 +16,7 @@ import numpy as np
 import tritonclient.http as triton
 
 import client_errors
+import client_extensions
 from client_support import BINARY_ONLY, VALUES, Checks, Raw, as_bytes, expect, same
 
 CHECKS = Checks()
@@ -321,6 +322,7 @@ def text_elements(client, raw):
 
 
 client_errors.register(CHECKS)
+client_extensions.register(CHECKS)
 
 
 def main():

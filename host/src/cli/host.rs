@@ -7,16 +7,19 @@ use std::sync::Arc;
 
 use super::Failure;
 use crate::auth::{Authority, Gate, Limits};
-use crate::config::{ListenAddress, LogFormat, Pooling, ServerConfig, ValidationSettings};
+use crate::config::{ListenAddress, LogFormat, Pooling, ServerConfig, ServerTiming, ValidationSettings};
 use crate::grpc::{Place, grpc_router};
-use crate::http::{self, AdminAccess, AppParts, AppState, Control, Door, Lifecycle, ListenerOptions};
+use crate::http::{
+    self, AdminAccess, AnswerOptions, AppParts, AppState, Control, CorsRules, Door, Lifecycle,
+    ListenerOptions,
+};
 use crate::model::{Runtime, RuntimeOptions};
 use crate::plugin::{EngineOptions, PluginEngine, PluginLimits};
 use crate::repository::{
     Decisions, KeeperOptions, Loader, LoaderOptions, ModelIndex, TrustedKeys, ValidationOptions,
 };
 use crate::scheduler::Budget;
-use crate::telemetry::{Audit, LogOptions, Metrics};
+use crate::telemetry::{Audit, LogControl, LogOptions, Metrics};
 
 /// What loads and runs versions.
 pub(super) fn loader(config: &ServerConfig) -> Result<Loader, Failure> {
@@ -119,6 +122,7 @@ pub(super) fn app_state(
     metrics: Arc<Metrics>,
     lifecycle: Arc<Lifecycle>,
     control: Control,
+    log: LogControl,
     authority: Arc<Authority>,
 ) -> Result<AppState, Failure> {
     let header = |name: &String| {
@@ -133,6 +137,8 @@ pub(super) fn app_state(
         None if config.auth.is_configured() => AdminAccess::Shared { is_loopback: false },
         None => AdminAccess::Off,
     };
+    let cors = &config.server.cors;
+    let cors = CorsRules::new(&cors.origins, &cors.methods, &cors.headers, cors.max_age);
     Ok(AppState::new(AppParts {
         index,
         metrics,
@@ -150,6 +156,17 @@ pub(super) fn app_state(
         request_timeout: config.server.request_timeout,
         forwarded_headers: config.predict.headers.iter().map(header).collect::<Result<_, _>>()?,
         access_log: config.log.access,
+        compression: AnswerOptions {
+            enabled: config.server.compression.answers,
+            min_size: config.server.compression.min_size.as_usize(),
+        },
+        cors: cors.map_err(Failure::config)?,
+        server_timing: match config.server.server_timing {
+            ServerTiming::Off => http::ServerTiming::Off,
+            ServerTiming::Asked => http::ServerTiming::Asked,
+            ServerTiming::On => http::ServerTiming::On,
+        },
+        log,
     }))
 }
 

@@ -17,7 +17,7 @@ use crate::auth::Authority;
 use crate::config::{ListenAddress, ServerConfig};
 use crate::http::{Control, Door, Lifecycle, Listener};
 use crate::repository::{Keeper, KeeperError, Loader, ModelIndex, Steering};
-use crate::telemetry::start_logging;
+use crate::telemetry::{LogControl, start_logging};
 
 pub(super) fn run(flags: &HostFlags) -> ExitCode {
     match prepare(flags) {
@@ -43,7 +43,7 @@ fn serve_blocking(config: &ServerConfig) -> Result<ExitCode, Failure> {
     let loader = Arc::new(host::loader(config)?);
     let runtime = tokio::runtime::Builder::new_multi_thread().thread_name("nuke-http").enable_all().build();
     let runtime = runtime.map_err(Failure::unavailable)?;
-    let served = runtime.block_on(serve(config, loader));
+    let served = runtime.block_on(serve(config, loader, log.control()));
     if served.is_ok() {
         drop(log);
         // Loads and models that still run must not meet ONNX Runtime's destructors: no exit handlers.
@@ -53,7 +53,7 @@ fn serve_blocking(config: &ServerConfig) -> Result<ExitCode, Failure> {
     served.map(|()| ExitCode::SUCCESS)
 }
 
-async fn serve(config: &ServerConfig, loader: Arc<Loader>) -> Result<(), Failure> {
+async fn serve(config: &ServerConfig, loader: Arc<Loader>, log: LogControl) -> Result<(), Failure> {
     let authority = Arc::new(Authority::open(&config.auth).map_err(Failure::config)?);
     let decisions = host::decisions(config);
     let (index, lifecycle) =
@@ -75,8 +75,8 @@ async fn serve(config: &ServerConfig, loader: Arc<Loader>) -> Result<(), Failure
     let steering = Steering::new(Arc::clone(&index), decisions, Arc::clone(&metrics));
     let control = Control { keeper: keeper.handle(), steering: steering.clone() };
     authority.follow().map_err(Failure::unavailable)?;
-    let state =
-        host::app_state(config, index, metrics, Arc::clone(&lifecycle), control, Arc::clone(&authority))?;
+    let authorised = Arc::clone(&authority);
+    let state = host::app_state(config, index, metrics, Arc::clone(&lifecycle), control, log, authorised)?;
     tracing::info!(
         %address,
         grpc = grpc_address.map(tracing::field::display),

@@ -11,6 +11,7 @@
 //! are in `docs/configuration.md`, held complete by a test.
 
 mod address;
+mod answers;
 mod auth;
 mod auth_decode;
 mod batching;
@@ -46,6 +47,7 @@ mod yaml_text;
 mod tests;
 
 pub use address::ListenAddress;
+pub use answers::{CompressionSettings, CorsSettings, ServerTiming};
 pub use auth::{AuthSettings, CertificateEntry, JwtKeyEntry, JwtSettings};
 pub use batching::{BatchingSettings, Oversize};
 pub use bundle::{BundleConfig, BundlePath, PluginRef};
@@ -54,7 +56,7 @@ pub use key_file::{ApiKeyEntry, ApiKeyFile, KEY_ID_DIGITS, hex};
 pub use limits::{LimitEntry, LimitSettings};
 pub use load::{Loaded, environment};
 pub use model::{Isolation, ModelConfig, QueueSettings, VersionPolicy, WarmupSettings, WorkerSettings};
-pub use names::{Capability, LogFormat, Pooling, Watch};
+pub use names::{Capability, LogFormat, Pooling, Watch, log_filter};
 pub use names_auth::{ByteRate, JwksSource, Network, Rate, ScopeWord};
 pub use overlay::Override;
 pub use path::{KeyPath, PathPart};

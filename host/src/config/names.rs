@@ -236,6 +236,19 @@ impl Text for LogFilter {
     }
 }
 
+/// A filter from elsewhere than a file, held to the same form.
+///
+/// # Errors
+/// What was expected.
+pub fn log_filter(text: &str) -> Result<String, String> {
+    match LogFilter::parse(text) {
+        Ok(filter) if text.len() <= 1024 => Ok(filter.0),
+        Ok(_) => Err("a filter has at most 1024 bytes".to_owned()),
+        Err(Wrong::Form) => Err(format!("expected {}", LogFilter::expected())),
+        Err(Wrong::Because(reason)) => Err(format!("expected {}; {reason}", LogFilter::expected())),
+    }
+}
+
 fn is_target(target: &str) -> bool {
     !target.is_empty() && target.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b':' | b'-'))
 }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::address::ListenAddress;
+use super::answers::{CompressionSettings, CorsSettings, ServerTiming};
 use super::auth::AuthSettings;
 use super::limits::LimitSettings;
 use super::names::{Capability, LogFilter, LogFormat, Pooling, Watch};
@@ -74,6 +75,12 @@ pub struct ListenSettings {
     /// `request_timeout`, default 60 s: from a request's head to its answer, waiting included.
     /// Raise it for slow models; the client gets 504 when it passes.
     pub request_timeout: Duration,
+    /// `compression`: answers that go compressed.
+    pub compression: CompressionSettings,
+    /// `cors`: which web pages of other origins may ask.
+    pub cors: CorsSettings,
+    /// `server_timing`, default off: who is told in the header `server-timing` where the time of an answer went.
+    pub server_timing: ServerTiming,
 }
 
 /// `repository`: where models and plugins lie.

@@ -5,6 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::address::ListenAddress;
+use super::answers::{self, ServerTiming};
 use super::auth_decode;
 use super::device;
 use super::limits;
@@ -112,6 +113,9 @@ fn listen(section: &mut Section<'_>) -> ListenSettings {
             _ => Ok(()),
         }),
         request_timeout: section.take_in("request_timeout", seconds(60), SHORTEST..=DAY),
+        compression: section.section("compression", answers::compression),
+        cors: section.section("cors", answers::cors),
+        server_timing: section.take("server_timing", ServerTiming::Off),
     }
 }
 

@@ -17,7 +17,7 @@ use crate::auth::Caller;
 use crate::error::{Error, ErrorCode};
 use crate::http::access::{Asked, Line, Served, panicked, write};
 use crate::http::reply::Failed;
-use crate::http::request_id::{self, REQUEST_ID};
+use crate::http::request_id::{REQUEST_ID, RequestId};
 use crate::http::state::AppState;
 
 /// Which encodings messages may have, as gRPC wants it told with a refusal.
@@ -26,13 +26,13 @@ const READS: HeaderValue = HeaderValue::from_static("gzip,zstd,identity");
 /// Counts each call and, if wanted, writes its line: when it has been answered, or when its answers begin.
 pub(super) async fn record(State(state): State<AppState>, request: Request, next: Next) -> Response {
     let started = Instant::now();
-    let request_id = request_id::of(request.headers());
+    let id = RequestId::of(request.headers());
     let asked = Asked::of(&request);
     let path: String = request.uri().path().chars().take(200).collect();
     let answered = AssertUnwindSafe(next.run(request)).catch_unwind().await;
     let mut response = answered.unwrap_or_else(|_| failure::status(&panicked(), None).into_http());
     let failed = settle(&mut response, &path, state.max_message());
-    response.headers_mut().insert(REQUEST_ID, request_id.clone());
+    response.headers_mut().insert(REQUEST_ID, id.header());
     let code = response.headers().get(Status::GRPC_STATUS);
     let code = code.map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes()));
     state.metrics().responded(response.status().as_u16());
@@ -45,7 +45,7 @@ pub(super) async fn record(State(state): State<AppState>, request: Request, next
             status: response.status().as_u16(),
             grpc_status: Some(failure::name(code)),
             took: started.elapsed(),
-            request_id: request_id::text(&request_id),
+            id: &id,
             served: extensions.get::<Served>().or_else(of_error),
             failed: failed.as_ref(),
             caller: extensions.get::<Caller>(),
@@ -63,7 +63,7 @@ fn settle(response: &mut Response, path: &str, limit: usize) -> Option<Failed> {
     let status = response.extensions().get::<Status>();
     let error = match status {
         Some(status) => match failure::own(status) {
-            Some(error) => return Some(Failed { code: error.code, message: error.message.into_owned() }),
+            Some(error) => return Some(Failed(error)),
             None => failure::translate(status, limit),
         },
         None => Error::new(ErrorCode::Unimplemented, format!("there is no gRPC method {path}")),
@@ -77,5 +77,5 @@ fn settle(response: &mut Response, path: &str, limit: usize) -> Option<Failed> {
     if names_encodings {
         response.headers_mut().insert("grpc-accept-encoding", READS);
     }
-    Some(Failed { code: error.code, message: error.message.into_owned() })
+    Some(Failed(error))
 }

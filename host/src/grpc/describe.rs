@@ -15,7 +15,7 @@ use crate::http::v2::describe::{PLATFORM, each_version, ready_versions};
 use crate::model::TensorSpec;
 use crate::model::tensor::DataType;
 use crate::pipeline::Generation;
-use crate::telemetry::{Snapshot, Tally};
+use crate::telemetry::{BatchStatistics, Timed};
 
 pub(super) fn metadata(
     state: &AppState,
@@ -116,37 +116,36 @@ pub(super) fn statistics(
             None => generations.retain(|generation| generation.model() == model),
         }
     }
-    let of = |generation: &Generation| {
-        model_statistics(generation.model(), generation.version(), &generation.statistics().snapshot())
-    };
-    Ok(pb::ModelStatisticsResponse { model_stats: generations.iter().map(|one| of(one)).collect() })
+    let model_stats = generations.iter().map(|generation| model_statistics(generation)).collect();
+    Ok(pb::ModelStatisticsResponse { model_stats })
 }
 
-fn model_statistics(model: &str, version: &str, found: &Snapshot) -> pb::ModelStatistics {
-    let duration = |tally: Tally| Some(pb::StatisticDuration { count: tally.count, ns: tally.ns });
-    let batch = |(size, tally): (&u64, &Tally)| pb::InferBatchStatistics {
-        batch_size: *size,
-        compute_input: duration(Tally { count: tally.count, ns: 0 }),
-        compute_infer: duration(*tally),
-        compute_output: duration(Tally { count: tally.count, ns: 0 }),
+fn model_statistics(generation: &Generation) -> pb::ModelStatistics {
+    let now = generation.scheduler().statistics();
+    let duration = |timed: Timed| Some(pb::StatisticDuration { count: timed.count, ns: timed.ns });
+    let batch = |batch: &BatchStatistics| pb::InferBatchStatistics {
+        batch_size: batch.size,
+        compute_input: duration(batch.compute_input),
+        compute_infer: duration(batch.compute_infer),
+        compute_output: duration(batch.compute_output),
     };
     pb::ModelStatistics {
-        name: model.to_owned(),
-        version: version.to_owned(),
-        last_inference: found.last_inference_ms,
-        inference_count: found.items,
-        execution_count: found.runs,
+        name: generation.model().to_owned(),
+        version: generation.version().to_owned(),
+        last_inference: now.last_inference_ms,
+        inference_count: now.inference_count,
+        execution_count: now.execution_count,
         inference_stats: Some(pb::InferStatistics {
-            success: duration(found.success),
-            fail: duration(found.fail),
-            queue: duration(found.queue),
-            compute_input: duration(found.compute_input),
-            compute_infer: duration(found.compute_infer),
-            compute_output: duration(found.compute_output),
-            cache_hit: duration(Tally::default()),
-            cache_miss: duration(Tally::default()),
+            success: duration(now.success),
+            fail: duration(now.fail),
+            queue: duration(now.queue),
+            compute_input: duration(now.compute_input),
+            compute_infer: duration(now.compute_infer),
+            compute_output: duration(now.compute_output),
+            cache_hit: duration(now.cache_hit),
+            cache_miss: duration(now.cache_miss),
         }),
-        batch_stats: found.batches.iter().map(batch).collect(),
+        batch_stats: now.batches.iter().map(batch).collect(),
         ..Default::default()
     }
 }

@@ -30,10 +30,7 @@ const METHODS: [&str; 2] = ["/RepositoryModelLoad", "/RepositoryModelUnload"];
 /// Errors as gRPC tells them.
 const GRPC: Wording = Wording {
     refuse: |error| failure::status(&error, None).into_http(),
-    failed: |response| {
-        let error = failure::own(response.extensions().get::<Status>()?)?;
-        Some(Failed { code: error.code, message: error.message.into_owned() })
-    },
+    failed: |response| Some(Failed(failure::own(response.extensions().get::<Status>()?)?)),
 };
 
 pub(super) async fn guard(

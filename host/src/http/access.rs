@@ -1,4 +1,4 @@
-//! One line for each request, and the count of responses.
+//! Around every request: its name, the count of responses, one line in the log, and how the answer goes out.
 //!
 //! Owns the access log's form. Handlers leave what they know in the response's extensions.
 
@@ -11,8 +11,10 @@ use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
 use http::{Method, Uri, Version};
 
-use super::reply::Failed;
-use super::request_id::{self, REQUEST_ID};
+use super::compression::{self, Wanted};
+use super::reply::{self, Failed};
+use super::request_id::{REQUEST_ID, RequestId};
+use super::server_timing;
 use super::state::AppState;
 use crate::auth::Caller;
 use crate::error::Error;
@@ -26,21 +28,28 @@ pub(crate) struct Served {
     pub(crate) times: StageTimes,
 }
 
-/// Counts each response and, if wanted, writes its line.
+/// Names the request, counts its response and, if wanted, writes its line.
 pub(super) async fn record(State(state): State<AppState>, request: Request, next: Next) -> Response {
     let started = Instant::now();
-    let request_id = request_id::of(request.headers());
+    let id = RequestId::of(request.headers());
+    let coding = Wanted::of(request.headers());
+    let timed = state.server_timing().wanted(request.headers());
     let asked = Asked::of(&request);
     let mut response = run(next, request).await;
+    reply::name_request(&mut response, &id);
+    if timed {
+        server_timing::add(&mut response, started.elapsed());
+    }
+    let mut response = compression::compressed(response, &asked.method, coding, state.compression()).await;
+    response.headers_mut().insert(REQUEST_ID, id.header());
     state.metrics().responded(response.status().as_u16());
-    response.headers_mut().insert(REQUEST_ID, request_id.clone());
     if state.access_log() {
         write(&Line {
             asked: &asked,
             status: response.status().as_u16(),
             grpc_status: None,
             took: started.elapsed(),
-            request_id: request_id::text(&request_id),
+            id: &id,
             served: response.extensions().get::<Served>(),
             failed: response.extensions().get::<Failed>(),
             caller: response.extensions().get::<Caller>(),
@@ -70,7 +79,7 @@ pub(crate) struct Line<'a> {
     pub(crate) status: u16,
     pub(crate) grpc_status: Option<&'static str>,
     pub(crate) took: Duration,
-    pub(crate) request_id: &'a str,
+    pub(crate) id: &'a RequestId,
     pub(crate) served: Option<&'a Served>,
     pub(crate) failed: Option<&'a Failed>,
     pub(crate) caller: Option<&'a Caller>,
@@ -88,7 +97,8 @@ pub(crate) fn write(line: &Line<'_>) {
         status = line.status,
         grpc_status = line.grpc_status,
         took_us = micros(line.took),
-        request_id = line.request_id,
+        request_id = line.id.as_str(),
+        trace_id = line.id.trace(),
         http = ?asked.version,
         model = served.map(|served| served.model.as_str()),
         version = served.map(|served| served.version.as_str()),
@@ -98,8 +108,8 @@ pub(crate) fn write(line: &Line<'_>) {
         infer_us = stage(Stage::Infer),
         postprocess_us = stage(Stage::Postprocess),
         plugin_cpu_us = Some(micros(times.plugin_cpu())).filter(|&us| us > 0),
-        code = failed.map(|failed| failed.code.as_str()),
-        error = failed.map(|failed| cut(&failed.message)),
+        code = failed.map(|failed| failed.0.code.as_str()),
+        error = failed.map(|failed| cut(&failed.0.message)),
         "request"
     );
 }

@@ -1,7 +1,7 @@
 //! Reading a request's body within its limits.
 //!
 //! Owns the cut-off: a body that says it is too long is refused before a byte is read, one that does
-//! not say is cut off at the limit while reading.
+//! not say is cut off at the limit while reading. The same limit holds for what a compressed one expands to.
 
 use std::time::Instant;
 
@@ -10,15 +10,16 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header};
 use http_body_util::BodyExt as _;
 
+use super::compression::{coding_of, inflate};
 use crate::error::{Error, ErrorCode};
 
 /// Memory that is set aside on the word of a `Content-Length` alone.
 const TRUSTED_LENGTH: usize = 1 << 20;
 
-/// Reads a body whole.
+/// Reads a body whole, and inflates it if it came compressed.
 ///
 /// # Errors
-/// `PayloadTooLarge`, `UnsupportedMediaType` for a compressed one, `DeadlineExceeded` if the client is
+/// `PayloadTooLarge`, `UnsupportedMediaType` for a coding that is not read, `DeadlineExceeded` if the client is
 /// too slow, `InvalidArgument` if it breaks off.
 pub(crate) async fn read(
     headers: &HeaderMap,
@@ -26,18 +27,19 @@ pub(crate) async fn read(
     limit: usize,
     deadline: Instant,
 ) -> Result<Bytes, Error> {
-    refuse_compressed(headers)?;
+    let coding = coding_of(headers)?;
     let declared = declared_length(headers);
     if declared.is_some_and(|length| length > limit) {
         return Err(too_large(limit));
     }
     let reading = collect(body, limit, declared.unwrap_or(0).min(TRUSTED_LENGTH));
-    match tokio::time::timeout_at(deadline.into(), reading).await {
-        Ok(outcome) => outcome,
-        Err(_) => {
-            let message = "the body did not arrive in time (server.request_timeout)";
-            Err(Error::new(ErrorCode::DeadlineExceeded, message))
-        }
+    let Ok(read) = tokio::time::timeout_at(deadline.into(), reading).await else {
+        let message = "the body did not arrive in time (server.request_timeout)";
+        return Err(Error::new(ErrorCode::DeadlineExceeded, message));
+    };
+    match coding {
+        None => read,
+        Some(coding) => inflate(coding, read?, limit, deadline).await,
     }
 }
 
@@ -69,17 +71,6 @@ async fn collect(mut body: Body, limit: usize, capacity: usize) -> Result<Bytes,
 
 pub(super) fn declared_length(headers: &HeaderMap) -> Option<usize> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
-fn refuse_compressed(headers: &HeaderMap) -> Result<(), Error> {
-    let mut encodings = headers.get_all(header::CONTENT_ENCODING).iter();
-    match encodings.find(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
-        Some(encoding) => Err(Error::new(
-            ErrorCode::UnsupportedMediaType,
-            format!("content-encoding {encoding:?} is not read by this version; send the body uncompressed"),
-        )),
-        None => Ok(()),
-    }
 }
 
 /// The refusal of a body over a limit.

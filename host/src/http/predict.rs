@@ -11,6 +11,7 @@ use axum::response::{IntoResponse as _, Response};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 
+use super::openapi::schemas;
 use super::serving::Serving;
 use super::state::AppState;
 use super::target::Target;
@@ -20,6 +21,14 @@ use crate::pipeline::{self, Asked, PredictInput, PredictOutput};
 use crate::plugin::{self, Plugin, PluginRequest};
 use crate::telemetry::Endpoint;
 
+#[utoipa::path(
+    post,
+    path = "/predict/{model}",
+    tag = "predict",
+    params(("model" = String, Path, description = "the model's name, or `name@version`")),
+    request_body(content = schemas::AnyBytes, content_type = "*/*", description = "whatever the model's plugin reads"),
+    responses((status = 200, description = "whatever the model's plugin answers", content_type = "*/*"))
+)]
 pub(super) async fn predict(
     State(state): State<AppState>,
     target: Target,

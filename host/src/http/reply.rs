@@ -9,6 +9,7 @@ use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 use tonic::Code;
 
+use super::request_id::RequestId;
 use crate::error::{Error, ErrorCode};
 
 /// The HTTP status and the gRPC status of each code.
@@ -43,30 +44,50 @@ pub fn passes(code: ErrorCode) -> bool {
 struct ErrorBody<'a> {
     error: &'a str,
     code: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<&'a str>,
     #[serde(skip_serializing_if = "serde_json::Map::is_empty")]
     details: serde_json::Map<String, serde_json::Value>,
 }
 
-/// The code of an answer that is an error, for the access log.
+/// What is wrong, in the extensions of an answer that says so.
 #[derive(Clone, Debug)]
-pub(crate) struct Failed {
-    pub(crate) code: ErrorCode,
-    pub(crate) message: String,
-}
+pub(crate) struct Failed(pub(crate) Error);
 
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
-        let details = self.details.iter().map(|(name, value)| (name.clone(), value.clone().into())).collect();
-        let body = ErrorBody { error: &self.message, code: self.code.as_str(), details };
-        let mut response = json(statuses_of(self.code).0, &body);
+        let mut response = body_of(&self, None);
         if passes(self.code) {
             let wait = self.retry_after.map_or(1, whole_seconds);
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait));
         }
         response.headers_mut().extend(self.challenge().map(|value| (header::WWW_AUTHENTICATE, value)));
-        response.extensions_mut().insert(Failed { code: self.code, message: self.message.into_owned() });
+        response.extensions_mut().insert(Failed(self));
         response
     }
+}
+
+fn body_of(error: &Error, request_id: Option<&str>) -> Response {
+    let details = error.details.iter().map(|(name, value)| (name.clone(), value.clone().into())).collect();
+    let body = ErrorBody { error: &error.message, code: error.code.as_str(), request_id, details };
+    json(statuses_of(error.code).0, &body)
+}
+
+/// Names the request in the body of an answer that is an error.
+pub(super) fn name_request(response: &mut Response, id: &RequestId) {
+    let Some(Failed(error)) = response.extensions().get::<Failed>() else {
+        return;
+    };
+    let named = body_of(error, Some(id.as_str()));
+    *response.body_mut() = named.into_body();
+    response.headers_mut().remove(header::CONTENT_LENGTH);
+}
+
+/// 503 for who asks whether something is ready, with when to ask again.
+pub(super) fn not_ready(body: &serde_json::Value) -> Response {
+    let mut response = json(StatusCode::SERVICE_UNAVAILABLE, body);
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    response
 }
 
 /// Seconds after which it is late enough: rounded up, at least one.

@@ -40,6 +40,8 @@ pub(crate) struct Serving {
     /// Where it counts how the request went, if traffic chose.
     arm: Option<Arc<Arm>>,
     mirror: Option<(MirrorSlot, Arc<Generation>)>,
+    /// The body, if it had to be read to choose.
+    whole: Option<Bytes>,
     endpoint: Endpoint,
     started: Instant,
     /// When the body was there: how long a client takes to send it is no version's doing.
@@ -84,15 +86,17 @@ impl Serving {
     ) -> Result<Self, Error> {
         let Asker(caller) = Asker::of(head)?;
         let started = Instant::now();
-        let route = match &target.version {
+        let (route, whole) = match &target.version {
             Some(version) => {
                 let generation = state.index().find(&target.model, Some(version))?;
-                Route { generation, arm: None, mirror: None }
+                (Route { generation, arm: None, mirror: None }, None)
             }
             None => route(state, target, &caller, (&head.headers, body), started).await?,
         };
         let admitted = caller.admit(&target.model)?;
-        Ok(Self::of(route, admitted, endpoint, started))
+        let mut serving = Self::of(route, admitted, endpoint, started);
+        serving.whole = whole;
+        Ok(serving)
     }
 
     /// A request that has been routed, and let in.
@@ -100,6 +104,7 @@ impl Serving {
         Self {
             times: StageTimes::default(),
             mirror: route.mirror,
+            whole: None,
             arm: route.arm,
             endpoint,
             started,
@@ -133,6 +138,10 @@ impl Serving {
         headers: &HeaderMap,
         body: Body,
     ) -> Result<Bytes, Error> {
+        if let Some(whole) = self.whole.take() {
+            self.read = Instant::now();
+            return Ok(whole);
+        }
         let deadline = self.deadline(state.request_timeout());
         // A body that says how long it is is counted before a byte of it is read.
         let declared = body::declared_length(headers).filter(|&length| length <= state.max_body());
@@ -202,29 +211,27 @@ impl Drop for Serving {
             };
             arm.finished(outcome, self.read.elapsed());
         }
-        let total = self.started.elapsed();
-        self.generation.metrics().finished(self.endpoint, self.outcome, total, &self.times);
-        self.generation.statistics().finished(self.outcome, total, &self.times);
+        self.generation.metrics().finished(self.endpoint, self.outcome, self.started.elapsed(), &self.times);
     }
 }
 
-/// Lets the model's traffic choose. Where the body decides, it is read first, and put back.
+/// Lets the model's traffic choose. Where the body decides, it is read first, and comes along.
 async fn route(
     state: &AppState,
     target: &Target,
     caller: &Caller,
     (headers, body): (&HeaderMap, &mut Body),
     started: Instant,
-) -> Result<Route, Error> {
+) -> Result<(Route, Option<Bytes>), Error> {
     let traffic = state.index().traffic(&target.model)?;
     if traffic.needs_body() {
         let deadline = started + state.request_timeout();
         let whole = body::read(headers, std::mem::take(body), state.max_body(), deadline).await?;
-        *body = Body::from(whole.clone());
-        return state.index().route(&target.model, Some(&whole));
+        let route = state.index().route(&target.model, Some(&whole))?;
+        return Ok((route, Some(whole)));
     }
     let sticky = traffic.sticky();
-    state.index().route(&target.model, sticky::key(&sticky, headers, caller.subject()))
+    Ok((state.index().route(&target.model, sticky::key(&sticky, headers, caller.subject()))?, None))
 }
 
 /// Who is to blame for an outcome.

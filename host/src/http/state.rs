@@ -9,9 +9,12 @@ use http::HeaderName;
 use tokio::sync::watch;
 
 use super::admin::AdminAccess;
+use super::compression::AnswerOptions;
+use super::cors::CorsRules;
+use super::server_timing::ServerTiming;
 use crate::auth::Gate;
 use crate::repository::{KeeperHandle, ModelIndex, Steering};
-use crate::telemetry::{Audit, Metrics};
+use crate::telemetry::{Audit, LogControl, Metrics};
 
 /// How far the server is in its life.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -115,6 +118,14 @@ pub struct AppParts {
     pub forwarded_headers: Vec<HeaderName>,
     /// One line in the log for each request.
     pub access_log: bool,
+    /// Which answers go compressed.
+    pub compression: AnswerOptions,
+    /// Which web pages may ask.
+    pub cors: Option<CorsRules>,
+    /// Who is told where the time went.
+    pub server_timing: ServerTiming,
+    /// Changes what is logged.
+    pub log: LogControl,
 }
 
 /// See the module.
@@ -177,5 +188,21 @@ impl AppState {
 
     pub(crate) fn access_log(&self) -> bool {
         self.0.access_log
+    }
+
+    pub(super) fn compression(&self) -> AnswerOptions {
+        self.0.compression
+    }
+
+    pub(super) fn cors(&self) -> Option<&CorsRules> {
+        self.0.cors.as_ref()
+    }
+
+    pub(super) fn server_timing(&self) -> ServerTiming {
+        self.0.server_timing
+    }
+
+    pub(super) fn log(&self) -> &LogControl {
+        &self.0.log
     }
 }

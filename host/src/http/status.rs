@@ -14,6 +14,12 @@ use crate::repository::Steering;
 
 const TEXT_FORMAT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    tag = "metrics",
+    responses((status = 200, description = "all series, in OpenMetrics' text form", body = String, content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8"))
+)]
 pub(super) async fn metrics(State(state): State<AppState>, Asker(caller): Asker) -> Result<Response, Error> {
     caller.require(Need::Metrics)?;
     let observe = || {

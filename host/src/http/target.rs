@@ -70,7 +70,7 @@ impl Target {
     }
 }
 
-async fn read<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<Target, Error> {
+pub(super) async fn read<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<Target, Error> {
     let pairs = Path::<Vec<(String, String)>>::from_request_parts(parts, state).await;
     let Path(pairs) = pairs.map_err(|error| Error::invalid(format!("the path cannot be read: {error}")))?;
     let mut target = Target { model: String::new(), version: None };

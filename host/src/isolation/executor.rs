@@ -10,6 +10,7 @@ use super::session::ChildSession;
 use crate::error::Error;
 use crate::model::tensor::Tensor;
 use crate::model::{Device, ModelSession, RunStop, Signature};
+use crate::telemetry::RunTimes;
 
 /// See the module.
 #[derive(Debug)]
@@ -101,6 +102,14 @@ impl Executor {
             Self::Process(session) => session.run_batch(requests, wanted, stop),
             #[cfg(test)]
             Self::Scripted(scripted) => scripted.run_batch(requests, wanted),
+        }
+    }
+
+    /// Where the time of the last run went that succeeded; `None` where only the whole of it is known.
+    pub fn times(&self) -> Option<RunTimes> {
+        match self {
+            Self::Thread(session) => Some(session.times()),
+            _ => None,
         }
     }
 

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ort::session::{RunOptions, Session};
@@ -20,6 +21,7 @@ use super::stop::RunStop;
 use super::{external, open, values};
 use crate::error::{Error, ErrorCode};
 use crate::model::tensor::Tensor;
+use crate::telemetry::RunTimes;
 
 /// Why a model cannot be opened.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -170,6 +172,7 @@ pub struct ModelSession {
     threads: usize,
     shrink: Shrink,
     sizes: Sizes,
+    times: RunTimes,
     /// ONNX Runtime uses them where they lie; freed after the session.
     _weights: BTreeMap<String, Bytes>,
 }
@@ -205,6 +208,7 @@ impl ModelSession {
             threads: runtime.options.intra_threads.max(1),
             shrink: if keeps { options.arena.shrink } else { Shrink::Never },
             sizes: Sizes::default(),
+            times: RunTimes::default(),
             _weights: source.external.clone(),
         })
     }
@@ -222,6 +226,11 @@ impl ModelSession {
     /// Threads that share one run.
     pub fn threads(&self) -> usize {
         self.threads
+    }
+
+    /// Where the time of the last run went that succeeded.
+    pub fn times(&self) -> RunTimes {
+        self.times
     }
 
     /// Runs the model on inputs in its own order, and copies out the outputs at the positions asked for.
@@ -274,8 +283,12 @@ impl ModelSession {
         wanted: &[usize],
         options: &RunOptions,
     ) -> Result<Vec<Tensor>, Error> {
+        let begun = Instant::now();
         if let Some(staging) = &self.staging {
-            return staging.run(&mut self.session, &self.signature, requests, wanted, options);
+            let outputs = staging.run(&mut self.session, &self.signature, requests, wanted, options);
+            // Copies to and from the device are part of the run.
+            self.times = RunTimes { input: Duration::ZERO, infer: begun.elapsed(), output: Duration::ZERO };
+            return outputs;
         }
         let values: Result<Vec<_>, ort::Error> = match requests {
             [inputs] => inputs.iter().map(|tensor| values::to_ort(tensor.into())).collect(),
@@ -287,8 +300,10 @@ impl ModelSession {
             }
         };
         let values = values.map_err(run_failed)?;
+        let gathered = Instant::now();
         let outputs = self.session.run_with_options(values.as_slice(), options).map_err(run_failed)?;
-        wanted
+        let ran = Instant::now();
+        let taken: Result<Vec<Tensor>, Error> = wanted
             .iter()
             .map(|&position| {
                 let spec = self.signature.outputs.get(position);
@@ -296,7 +311,9 @@ impl ModelSession {
                     spec.ok_or_else(|| Error::internal(format!("the model has no output {position}")))?;
                 values::from_ort(&spec.name, &outputs[position])
             })
-            .collect()
+            .collect();
+        self.times = RunTimes { input: gathered - begun, infer: ran - gathered, output: ran.elapsed() };
+        taken
     }
 }
 

@@ -16,7 +16,7 @@ use crate::plugin::Plugin;
 use crate::scheduler::{
     BatchLimits, Budget, Oversize, Scheduler, SchedulerLimits, SchedulerOptions, SessionOpener, WorkerRange,
 };
-use crate::telemetry::{ComputeSeries, GenerationMetrics, Statistics};
+use crate::telemetry::{ComputeSeries, GenerationMetrics};
 
 /// What a generation is made of.
 #[derive(Debug)]
@@ -60,7 +60,6 @@ pub struct Generation {
     plugin: Option<Plugin>,
     metrics: GenerationMetrics,
     placement: Arc<Placement>,
-    compute: Arc<ComputeSeries>,
     settings: ArcSwap<ModelConfig>,
 }
 
@@ -105,7 +104,7 @@ impl Generation {
             model: parts.model.clone(),
             limits: scheduler_limits(&parts.settings),
             tolerance: parts.settings.batching.tolerance,
-            metrics: Arc::clone(&parts.compute),
+            metrics: parts.compute,
             workers: worker_range(&parts.settings, parts.placement.device),
             opener: parts.opener,
             budget: parts.budget,
@@ -120,7 +119,6 @@ impl Generation {
             plugin: parts.plugin,
             metrics: parts.metrics,
             placement: parts.placement,
-            compute: parts.compute,
             settings: ArcSwap::from_pointee(parts.settings),
         })
     }
@@ -195,11 +193,6 @@ impl Generation {
     /// Where it counts.
     pub fn metrics(&self) -> &GenerationMetrics {
         &self.metrics
-    }
-
-    /// What it has done so far.
-    pub fn statistics(&self) -> &Statistics {
-        &self.compute.statistics
     }
 
     /// Brings its metrics up to how queue, workers and instances stand now.

@@ -135,7 +135,10 @@ impl Loader {
         });
         let generation = generation.map_err(cannot_start)?;
         match warmup::warm_up(&generation, &samples) {
-            Ok(()) => Ok(generation),
+            Ok(()) => {
+                generation.scheduler().begin_counting();
+                Ok(generation)
+            }
             Err(reason) => {
                 generation.free();
                 Err(reason)

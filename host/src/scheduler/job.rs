@@ -11,6 +11,7 @@ use super::ticket::{Asker, Ticket};
 use crate::error::Error;
 use crate::isolation::{Loss, LossKind};
 use crate::model::tensor::Tensor;
+use crate::telemetry::RunTimes;
 
 /// The answer to one request, with where its time went.
 #[derive(Debug)]
@@ -21,6 +22,8 @@ pub struct InferOutcome {
     pub queued: Duration,
     /// From being started to being answered.
     pub compute: Duration,
+    /// Where the time of its runs went, shared by all that were in them.
+    pub times: RunTimes,
 }
 
 /// Of so much suspicion, a request is to blame.
@@ -100,8 +103,8 @@ impl Job {
     /// Gives the asker its answer. It may have gone: that is its right.
     pub(super) fn answer(self, outputs: Result<Vec<Tensor>, Error>, started: Instant) {
         let queued = started.saturating_duration_since(self.arrived);
-        let outcome = outputs.map(|outputs| InferOutcome { outputs, queued, compute: started.elapsed() });
-        self.ticket.settle();
+        let (compute, times) = (started.elapsed(), self.ticket.settle());
+        let outcome = outputs.map(|outputs| InferOutcome { outputs, queued, compute, times });
         let _gone = self.answer.send(outcome);
     }
 }

@@ -26,7 +26,7 @@ pub(super) fn cut(inputs: &[Tensor], size: usize) -> Result<Vec<Vec<Tensor>>, Er
 pub(super) fn join(outcomes: Vec<InferOutcome>) -> Result<InferOutcome, Error> {
     let mut rest = outcomes.into_iter();
     let first = rest.next().ok_or_else(|| Error::internal("a request was cut into no pieces"))?;
-    let (queued, mut compute) = (first.queued, first.compute);
+    let (queued, mut compute, mut times) = (first.queued, first.compute, first.times);
     let mut joined: Vec<(Tensor, Vec<u8>)> = first
         .outputs
         .into_iter()
@@ -37,6 +37,7 @@ pub(super) fn join(outcomes: Vec<InferOutcome>) -> Result<InferOutcome, Error> {
         .collect();
     for outcome in rest {
         compute += outcome.compute;
+        times += outcome.times;
         for ((whole, data), part) in joined.iter_mut().zip(outcome.outputs) {
             let (Some(rows), Some(more)) = (whole.shape.first_mut(), part.shape.first()) else {
                 return Err(Error::internal(format!("output '{}' has no first dimension", part.name)));
@@ -53,7 +54,7 @@ pub(super) fn join(outcomes: Vec<InferOutcome>) -> Result<InferOutcome, Error> {
         }
     }
     let outputs = joined.into_iter().map(|(tensor, data)| Tensor { data: data.into(), ..tensor });
-    Ok(InferOutcome { outputs: outputs.collect(), queued, compute })
+    Ok(InferOutcome { outputs: outputs.collect(), queued, compute, times })
 }
 
 #[cfg(test)]
@@ -70,8 +71,12 @@ mod tests {
             let pieces = cut(std::slice::from_ref(&whole), 4).unwrap();
             assert_eq!(pieces.len(), usize::from(items).div_ceil(4));
             assert!(pieces.iter().all(|piece| (1..=4).contains(&piece[0].shape[0])));
-            let outcome =
-                |outputs| InferOutcome { outputs, queued: Duration::ZERO, compute: Duration::from_secs(1) };
+            let outcome = |outputs| InferOutcome {
+                outputs,
+                queued: Duration::ZERO,
+                compute: Duration::from_secs(1),
+                times: crate::telemetry::RunTimes::default(),
+            };
             let joined = join(pieces.into_iter().map(outcome).collect());
             if items > 0 {
                 assert_eq!(joined.unwrap().outputs, [whole]);

@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::isolation::Executor;
 use crate::model::tensor::Tensor;
 use crate::model::{DoesNotFollow, split};
-use crate::telemetry::ComputeSeries;
+use crate::telemetry::{ComputeSeries, RunTimes};
 
 /// What is left to do after a batch.
 #[derive(Debug, Default)]
@@ -110,13 +110,16 @@ fn run(
 ) -> Result<Vec<Tensor>, Error> {
     let items: usize = jobs.iter().map(|job| job.items().max(1)).sum();
     metrics.runs.observe(items as f64);
-    let started = Instant::now();
     let inputs: Vec<&[Tensor]> = jobs.iter().map(|job| job.inputs.as_slice()).collect();
+    let begun = Instant::now();
     let ran = catch_unwind(AssertUnwindSafe(|| session.run_batch(&inputs, wanted, Some(running.stop()))));
-    let outputs =
-        ran.unwrap_or_else(|_| Err(Error::internal("the worker panicked while it ran the model")))?;
-    metrics.statistics.ran(items, started.elapsed());
-    Ok(outputs)
+    if matches!(ran, Ok(Ok(_))) {
+        running.ran(
+            items,
+            session.times().unwrap_or(RunTimes { infer: begun.elapsed(), ..RunTimes::default() }),
+        );
+    }
+    ran.unwrap_or_else(|_| Err(Error::internal("the worker panicked while it ran the model")))
 }
 
 /// The positions that any of them asks for, ascending.

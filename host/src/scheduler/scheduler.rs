@@ -23,7 +23,7 @@ use super::workers::SessionOpener;
 use crate::error::{Error, ErrorCode};
 use crate::isolation::Executor;
 use crate::model::tensor::Tensor;
-use crate::telemetry::ComputeSeries;
+use crate::telemetry::{ComputeSeries, StatisticsSnapshot};
 
 /// What a scheduler is started with.
 #[derive(Clone, Debug)]
@@ -80,6 +80,7 @@ impl Scheduler {
         if asked.is_some_and(|size| size.get() > 1) && matches!(why, Verdict::Never(_)) {
             tracing::warn!(model, reason = %why, "requests do not share runs, whatever batching.max_batch_size says");
         }
+        options.metrics.statistics.set_items(!matches!(why, Verdict::Never(_)));
         let scheduler = Self(Shared::new(options, examined));
         for (index, mut session) in sessions.into_iter().enumerate() {
             // The first one has been examined.
@@ -89,6 +90,16 @@ impl Scheduler {
             scheduler.add_worker(session)?;
         }
         Ok(scheduler)
+    }
+
+    /// Counts requests from now on: the host's own are over.
+    pub fn begin_counting(&self) {
+        self.0.metrics.statistics.begin();
+    }
+
+    /// What the protocol's statistics tell of this version.
+    pub fn statistics(&self) -> StatisticsSnapshot {
+        self.0.metrics.statistics.version().snapshot()
     }
 
     /// Worker threads, and how many of them run a model now.
@@ -170,7 +181,19 @@ impl Scheduler {
         wanted: Vec<usize>,
         terms: impl Into<Terms>,
     ) -> Result<InferOutcome, Error> {
-        let (terms, limits) = (terms.into(), self.0.limits());
+        let asked = self.0.metrics.statistics.asked(items_of(&inputs).unwrap_or(1));
+        let outcome = self.ask(inputs, wanted, terms.into()).await?;
+        asked.answered(outcome.queued, &outcome.times);
+        Ok(outcome)
+    }
+
+    async fn ask(
+        &self,
+        inputs: Vec<Tensor>,
+        wanted: Vec<usize>,
+        terms: Terms,
+    ) -> Result<InferOutcome, Error> {
+        let limits = self.0.limits();
         let limit = self.0.batch_limit();
         let max_size = most_items(limit, limits.batching.max_elements, elements_of_item(&inputs));
         let items = items_of(&inputs).filter(|&items| limit > 1 && items > max_size);

@@ -4,17 +4,18 @@
 //! that leaves a run as the last one ends it.
 
 use std::sync::atomic::{AtomicUsize, Ordering::AcqRel, Ordering::Acquire};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::error::Error;
 use crate::model::RunStop;
-use crate::telemetry::ComputeSeries;
+use crate::telemetry::{ComputeSeries, RunTimes};
 
 /// A run, as those see it who wait for it.
 #[derive(Debug)]
 pub(super) struct Running {
     waiting: AtomicUsize,
     stop: RunStop,
+    times: OnceLock<RunTimes>,
     metrics: Arc<ComputeSeries>,
 }
 
@@ -25,7 +26,7 @@ impl Running {
     /// `Internal` if ONNX Runtime has no memory for it.
     pub(super) fn new(metrics: &Arc<ComputeSeries>) -> Result<Arc<Self>, Error> {
         let (waiting, stop) = (AtomicUsize::new(0), RunStop::new()?);
-        Ok(Arc::new(Self { waiting, stop, metrics: Arc::clone(metrics) }))
+        Ok(Arc::new(Self { waiting, stop, times: OnceLock::new(), metrics: Arc::clone(metrics) }))
     }
 
     /// What ends the run.
@@ -36,6 +37,13 @@ impl Running {
     /// Whether nobody waits for it any more.
     pub(super) fn is_abandoned(&self) -> bool {
         self.waiting.load(Acquire) == 0
+    }
+
+    /// Notes that it has succeeded, for so many items.
+    pub(super) fn ran(&self, items: usize, times: RunTimes) {
+        self.metrics.statistics.ran(items, &times);
+        // There is one run of each.
+        let _first = self.times.set(times);
     }
 
     fn leave(&self) {
@@ -101,9 +109,12 @@ impl Ticket {
         is_wanted
     }
 
-    /// Marks a request as answered: its asker ends no run any more.
-    pub(super) fn settle(&self) {
-        *self.0.state() = State::Settled;
+    /// Marks a request as answered: its asker ends no run any more. Tells where its run's time went.
+    pub(super) fn settle(&self) -> RunTimes {
+        match std::mem::replace(&mut *self.0.state(), State::Settled) {
+            State::Started(running) => running.times.get().copied().unwrap_or_default(),
+            State::Queued | State::Again | State::Settled => RunTimes::default(),
+        }
     }
 }
 
@@ -183,7 +194,7 @@ mod tests {
         let running = testing::running();
         let (ticket, asker) = Ticket::new();
         assert!(ticket.start(&running));
-        ticket.settle();
+        let _times = ticket.settle();
         drop(asker);
         assert_eq!(running.metrics.stopped.get(), 0);
     }

@@ -12,7 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use super::statistics::Statistics;
+use super::statistics::{Statistics, StatisticsCounter};
 use crate::isolation::LossKind;
 
 /// Upper bounds of the items of a run.
@@ -57,6 +57,8 @@ pub struct ComputeMetrics {
     devices: Family<DeviceLabels, Gauge>,
     /// The series of `devices` that each version has.
     placed: Mutex<BTreeMap<(String, String), DeviceLabels>>,
+    /// By model and version.
+    statistics: Mutex<BTreeMap<(String, String), Arc<Statistics>>>,
     processes: Family<Labels, Gauge>,
     losses: Family<ReasonLabels, Counter>,
 }
@@ -72,6 +74,7 @@ impl Default for ComputeMetrics {
             steps: Family::default(),
             devices: Family::default(),
             placed: Mutex::default(),
+            statistics: Mutex::default(),
             processes: Family::default(),
             losses: Family::default(),
         }
@@ -118,7 +121,10 @@ impl ComputeMetrics {
             let (model, version) = (model.to_owned(), version.to_owned());
             self.steps.get_or_create_owned(&DirectionLabels { model, version, direction })
         };
+        let mut all = self.statistics.lock().unwrap_or_else(PoisonError::into_inner);
+        let statistics = Arc::clone(all.entry((model.to_owned(), version.to_owned())).or_default());
         Arc::new(ComputeSeries {
+            statistics: StatisticsCounter::new(statistics),
             runs: self.runs.get_or_create_owned(&labels),
             limit: self.limits.get_or_create_owned(&labels),
             expired: self.expired.get_or_create_owned(&labels),
@@ -129,7 +135,6 @@ impl ComputeMetrics {
             processes: self.processes.get_or_create_owned(&labels),
             losses: self.losses.clone(),
             labels,
-            statistics: Statistics::default(),
         })
     }
 
@@ -159,6 +164,9 @@ impl ComputeMetrics {
         self.runs_nowhere(model, version);
         self.runs.remove(&labels);
         self.limits.remove(&labels);
+        let mut all = self.statistics.lock().unwrap_or_else(PoisonError::into_inner);
+        all.remove(&(model.to_owned(), version.to_owned()));
+        drop(all);
         self.processes.remove(&labels);
         for kind in LossKind::ALL {
             self.losses.remove(&loss_labels(&labels, kind));
@@ -183,6 +191,8 @@ impl ComputeMetrics {
 /// Where one generation's compute layer counts.
 #[derive(Debug)]
 pub struct ComputeSeries {
+    /// What the protocol's statistics tell.
+    pub statistics: StatisticsCounter,
     /// Items of each run.
     pub runs: Histogram,
     /// Items that a run may have.
@@ -199,8 +209,6 @@ pub struct ComputeSeries {
     pub ended: Counter,
     /// Processes of workers that live.
     pub processes: Gauge,
-    /// What the protocol's statistics tell of it.
-    pub statistics: Statistics,
     losses: Family<ReasonLabels, Counter>,
     labels: Labels,
 }

@@ -14,7 +14,7 @@ mod writer;
 
 pub use audit::{Audit, AuditEntry};
 pub use compute::{ComputeMetrics, ComputeSeries};
-pub use logging::{LogGuard, LogOptions, start_logging};
+pub use logging::{LogControl, LogGuard, LogOptions, start_logging};
 pub use metrics::{Endpoint, GenerationMetrics, InFlight, Metrics};
-pub use statistics::{Snapshot, Statistics, Tally};
+pub use statistics::{BatchStatistics, RunTimes, Statistics, StatisticsCounter, StatisticsSnapshot, Timed};
 pub use traffic::{ArmCount, MirrorOutcome, ShadowMetrics, TrafficMetrics};

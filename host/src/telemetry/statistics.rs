@@ -1,135 +1,233 @@
-//! What one generation has done so far, and how long it took: the numbers that the protocol's statistics tell.
+//! What the protocol's statistics extension tells of a version.
 //!
-//! Owns the counting. Requests count when they end, runs when a worker has made them; nothing is ever reset, and
-//! nobody waits for anybody but workers for each other.
+//! Owns the rules of counting, for every protocol that asks. A request is counted once, when it ends, with the items
+//! that it had; a run once for all its requests. What failed before it came to the model's queue, such as a malformed
+//! body, is in no count, and neither is what the host asked itself to warm up. Counters are atomics: a request takes
+//! no lock.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::error::ErrorCode;
-use crate::pipeline::{Stage, StageTimes};
+/// Where the time of a run went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RunTimes {
+    /// Putting the requests' inputs where the model reads them.
+    pub input: Duration,
+    /// The model itself.
+    pub infer: Duration,
+    /// Taking its outputs.
+    pub output: Duration,
+}
+
+impl std::ops::AddAssign for RunTimes {
+    fn add_assign(&mut self, other: Self) {
+        self.input += other.input;
+        self.infer += other.infer;
+        self.output += other.output;
+    }
+}
 
 /// How often something took place, and how long it took altogether.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
+pub struct Timed {
     /// How often.
     pub count: u64,
-    /// Nanoseconds of all of them together.
+    /// Nanoseconds, all together.
     pub ns: u64,
 }
 
-impl Tally {
+impl Timed {
     fn add(&mut self, took: Duration) {
         self.count += 1;
         self.ns = self.ns.saturating_add(nanos(took));
     }
 }
 
-/// A tally that many threads add to.
+/// The runs of one size.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BatchStatistics {
+    /// Items of each of these runs.
+    pub size: u64,
+    /// Putting inputs together.
+    pub compute_input: Timed,
+    /// The model.
+    pub compute_infer: Timed,
+    /// Taking outputs apart.
+    pub compute_output: Timed,
+}
+
+/// One version's statistics at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StatisticsSnapshot {
+    /// When a request was answered last, in milliseconds since 1970; 0 if none was.
+    pub last_inference_ms: u64,
+    /// Items of the requests that were answered.
+    pub inference_count: u64,
+    /// Runs of the model that succeeded.
+    pub execution_count: u64,
+    /// Requests that were answered, from their arrival at the queue.
+    pub success: Timed,
+    /// Requests that were not: refused by the queue, too late, left by their client, or failed in the model.
+    pub fail: Timed,
+    /// Waiting in the queue, of those answered.
+    pub queue: Timed,
+    /// As [`RunTimes::input`], of those answered; what requests share counts in full for each.
+    pub compute_input: Timed,
+    /// As [`RunTimes::infer`].
+    pub compute_infer: Timed,
+    /// As [`RunTimes::output`].
+    pub compute_output: Timed,
+    /// Requests that a cache answered.
+    pub cache_hit: Timed,
+    /// Requests that a cache was asked for in vain.
+    pub cache_miss: Timed,
+    /// The runs by size, the smallest first.
+    pub batches: Vec<BatchStatistics>,
+}
+
 #[derive(Debug, Default)]
-struct SharedTally {
+struct Counter {
     count: AtomicU64,
     ns: AtomicU64,
 }
 
-impl SharedTally {
+impl Counter {
     fn add(&self, took: Duration) {
-        self.ns.fetch_add(nanos(took), Relaxed);
         self.count.fetch_add(1, Relaxed);
+        self.ns.fetch_add(nanos(took), Relaxed);
     }
 
-    fn get(&self) -> Tally {
-        Tally { count: self.count.load(Relaxed), ns: self.ns.load(Relaxed) }
+    fn now(&self) -> Timed {
+        Timed { count: self.count.load(Relaxed), ns: self.ns.load(Relaxed) }
     }
 }
 
-/// All numbers of one generation, at one moment.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Snapshot {
-    /// When a request was answered last, in milliseconds since 1970; 0 if none was.
-    pub last_inference_ms: u64,
-    /// Items that were inferred: a batch counts as many as it has.
-    pub items: u64,
-    /// Runs of the model: a batch counts once.
-    pub runs: u64,
-    /// Requests that were answered, from their arrival to their answer.
-    pub success: Tally,
-    /// Requests that were accepted and failed, or that their client left.
-    pub fail: Tally,
-    /// Waiting for a worker, of those that were answered.
-    pub queue: Tally,
-    /// Before the model, of those that were answered: the plugin's preprocessing.
-    pub compute_input: Tally,
-    /// The model, of those that were answered.
-    pub compute_infer: Tally,
-    /// After the model, of those that were answered: the plugin's postprocessing.
-    pub compute_output: Tally,
-    /// The runs, by how many items they had.
-    pub batches: BTreeMap<u64, Tally>,
-}
-
-/// See the module.
+/// The counters of a version, through all its loads.
 #[derive(Debug, Default)]
 pub struct Statistics {
     last_inference_ms: AtomicU64,
-    items: AtomicU64,
-    runs: AtomicU64,
-    success: SharedTally,
-    fail: SharedTally,
-    queue: SharedTally,
-    compute_input: SharedTally,
-    compute_infer: SharedTally,
-    compute_output: SharedTally,
-    batches: Mutex<BTreeMap<u64, Tally>>,
+    inferences: AtomicU64,
+    executions: AtomicU64,
+    success: Counter,
+    fail: Counter,
+    queue: Counter,
+    input: Counter,
+    infer: Counter,
+    output: Counter,
+    /// Written once a run, by the worker that ran it.
+    batches: Mutex<BTreeMap<u64, BatchStatistics>>,
 }
 
 impl Statistics {
-    /// Counts a request that ended.
-    pub fn finished(&self, outcome: Result<(), ErrorCode>, total: Duration, times: &StageTimes) {
-        match outcome {
-            Ok(()) => {}
-            // Such a request never was one for the model.
-            Err(
-                ErrorCode::InvalidArgument
-                | ErrorCode::NotFound
-                | ErrorCode::PayloadTooLarge
-                | ErrorCode::UnsupportedMediaType
-                | ErrorCode::Unimplemented,
-            ) => return,
-            Err(_) => return self.fail.add(total),
+    /// How it stands now. Counters of a request that ends in just this moment may be told in part.
+    pub fn snapshot(&self) -> StatisticsSnapshot {
+        let batches = self.batches.lock().unwrap_or_else(PoisonError::into_inner);
+        StatisticsSnapshot {
+            last_inference_ms: self.last_inference_ms.load(Relaxed),
+            inference_count: self.inferences.load(Relaxed),
+            execution_count: self.executions.load(Relaxed),
+            success: self.success.now(),
+            fail: self.fail.now(),
+            queue: self.queue.now(),
+            compute_input: self.input.now(),
+            compute_infer: self.infer.now(),
+            compute_output: self.output.now(),
+            cache_hit: Timed::default(),
+            cache_miss: Timed::default(),
+            batches: batches.values().copied().collect(),
         }
-        self.success.add(total);
-        let tallies = [&self.compute_input, &self.queue, &self.compute_infer, &self.compute_output];
-        for (stage, tally) in Stage::ALL.into_iter().zip(tallies) {
-            tally.add(times.get(stage).unwrap_or_default());
+    }
+}
+
+/// Where one generation counts for its version.
+#[derive(Debug)]
+pub struct StatisticsCounter {
+    version: Arc<Statistics>,
+    /// It has been warmed up: from now on it is asked by others.
+    counting: AtomicBool,
+    /// The first dimension of its inputs counts items.
+    has_items: AtomicBool,
+}
+
+impl StatisticsCounter {
+    pub(super) fn new(version: Arc<Statistics>) -> Self {
+        Self { version, counting: AtomicBool::new(false), has_items: AtomicBool::new(true) }
+    }
+
+    /// Counts from now on.
+    pub fn begin(&self) {
+        self.counting.store(true, Relaxed);
+    }
+
+    /// Whether the first dimension of the inputs counts items; if not, each request is one.
+    pub fn set_items(&self, has_items: bool) {
+        self.has_items.store(has_items, Relaxed);
+    }
+
+    /// The version's counters.
+    pub fn version(&self) -> &Statistics {
+        &self.version
+    }
+
+    fn items(&self, items: usize) -> u64 {
+        if self.has_items.load(Relaxed) { items.max(1) as u64 } else { 1 }
+    }
+
+    /// Counts a run that succeeded.
+    pub fn ran(&self, items: usize, times: &RunTimes) {
+        if !self.counting.load(Relaxed) {
+            return;
+        }
+        self.version.executions.fetch_add(1, Relaxed);
+        let size = self.items(items);
+        let mut batches = self.version.batches.lock().unwrap_or_else(PoisonError::into_inner);
+        let batch = batches.entry(size).or_insert(BatchStatistics { size, ..BatchStatistics::default() });
+        batch.compute_input.add(times.input);
+        batch.compute_infer.add(times.infer);
+        batch.compute_output.add(times.output);
+    }
+
+    /// A request for `items` has come. It counts as failed unless it is [answered](Asked::answered).
+    pub fn asked(&self, items: usize) -> Asked<'_> {
+        Asked { counter: self, items, arrived: Instant::now(), answered: false }
+    }
+}
+
+/// A request that is being served.
+#[derive(Debug)]
+#[must_use]
+pub struct Asked<'a> {
+    counter: &'a StatisticsCounter,
+    items: usize,
+    arrived: Instant,
+    answered: bool,
+}
+
+impl Asked<'_> {
+    /// It has its answer, after waiting for so long.
+    pub fn answered(mut self, queued: Duration, times: &RunTimes) {
+        self.answered = true;
+        let version = &self.counter.version;
+        if !self.counter.counting.load(Relaxed) {
+            return;
         }
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.last_inference_ms.store(u64::try_from(now.as_millis()).unwrap_or(u64::MAX), Relaxed);
+        version.last_inference_ms.fetch_max(u64::try_from(now.as_millis()).unwrap_or(u64::MAX), Relaxed);
+        version.inferences.fetch_add(self.counter.items(self.items), Relaxed);
+        version.success.add(self.arrived.elapsed());
+        version.queue.add(queued);
+        version.input.add(times.input);
+        version.infer.add(times.infer);
+        version.output.add(times.output);
     }
+}
 
-    /// Counts a run of the model that succeeded.
-    pub fn ran(&self, items: usize, took: Duration) {
-        let items = items as u64;
-        self.items.fetch_add(items, Relaxed);
-        self.runs.fetch_add(1, Relaxed);
-        self.batches.lock().unwrap_or_else(PoisonError::into_inner).entry(items).or_default().add(took);
-    }
-
-    /// The numbers as they stand.
-    pub fn snapshot(&self) -> Snapshot {
-        Snapshot {
-            last_inference_ms: self.last_inference_ms.load(Relaxed),
-            items: self.items.load(Relaxed),
-            runs: self.runs.load(Relaxed),
-            success: self.success.get(),
-            fail: self.fail.get(),
-            queue: self.queue.get(),
-            compute_input: self.compute_input.get(),
-            compute_infer: self.compute_infer.get(),
-            compute_output: self.compute_output.get(),
-            batches: self.batches.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        if !self.answered && self.counter.counting.load(Relaxed) {
+            self.counter.version.fail.add(self.arrived.elapsed());
         }
     }
 }
@@ -142,26 +240,45 @@ fn nanos(took: Duration) -> u64 {
 mod tests {
     use super::*;
 
+    const MS: Duration = Duration::from_millis(1);
+    const TIMES: RunTimes = RunTimes { input: MS, infer: MS.saturating_mul(2), output: MS };
+
     #[test]
-    fn a_batch_is_one_run_of_many_items_and_many_requests() {
-        let statistics = Statistics::default();
-        let mut times = StageTimes::default();
-        times.set(Stage::Queue, Duration::from_nanos(5));
-        times.set(Stage::Infer, Duration::from_nanos(70));
-        statistics.ran(3, Duration::from_nanos(70));
-        for _ in 0..3 {
-            statistics.finished(Ok(()), Duration::from_nanos(100), &times);
-        }
-        statistics.finished(Err(ErrorCode::DeadlineExceeded), Duration::from_nanos(9), &times);
-        statistics.finished(Err(ErrorCode::InvalidArgument), Duration::from_nanos(9), &times);
-        let found = statistics.snapshot();
-        assert_eq!((found.items, found.runs), (3, 1));
-        assert_eq!(found.success, Tally { count: 3, ns: 300 });
-        assert_eq!(found.fail, Tally { count: 1, ns: 9 });
-        assert_eq!(found.queue, Tally { count: 3, ns: 15 });
-        assert_eq!(found.compute_input, Tally { count: 3, ns: 0 });
-        assert_eq!(found.compute_infer, Tally { count: 3, ns: 210 });
-        assert_eq!(found.batches, BTreeMap::from([(3, Tally { count: 1, ns: 70 })]));
-        assert!(found.last_inference_ms > 0);
+    fn requests_that_share_a_run_count_one_by_one_and_their_run_once() {
+        let counter = StatisticsCounter::new(Arc::default());
+        // The host's own requests.
+        counter.ran(1, &TIMES);
+        counter.asked(1).answered(MS, &TIMES);
+        drop(counter.asked(1));
+        assert_eq!(counter.version().snapshot(), StatisticsSnapshot::default());
+
+        counter.begin();
+        let asked: Vec<_> = (0..64).map(|_| counter.asked(1)).collect();
+        counter.ran(64, &TIMES);
+        asked.into_iter().for_each(|asked| asked.answered(MS, &TIMES));
+        drop(counter.asked(1));
+        let now = counter.version().snapshot();
+        assert_eq!((now.inference_count, now.execution_count), (64, 1));
+        assert_eq!((now.success.count, now.fail.count), (64, 1));
+        assert_eq!(now.queue, Timed { count: 64, ns: 64_000_000 });
+        assert_eq!(now.compute_infer, Timed { count: 64, ns: 128_000_000 });
+        assert_eq!(now.batches.len(), 1);
+        assert_eq!(now.batches[0].size, 64);
+        assert_eq!(now.batches[0].compute_infer, Timed { count: 1, ns: 2_000_000 });
+        assert!(now.last_inference_ms > 1_700_000_000_000);
+    }
+
+    #[test]
+    fn a_request_counts_its_items_if_the_model_has_any() {
+        let counter = StatisticsCounter::new(Arc::default());
+        counter.begin();
+        counter.asked(5).answered(MS, &TIMES);
+        counter.asked(0).answered(MS, &TIMES);
+        assert_eq!(counter.version().snapshot().inference_count, 6);
+        counter.set_items(false);
+        counter.ran(5, &TIMES);
+        counter.asked(5).answered(MS, &TIMES);
+        let now = counter.version().snapshot();
+        assert_eq!((now.inference_count, now.batches[0].size), (7, 1));
     }
 }

@@ -35,7 +35,14 @@ fn each_route_wants_its_scope_and_no_other_will_do() {
     let tokens: Vec<String> =
         scopes.iter().map(|scope| Issuer::hs256().token(json!({"scope": scope}))).collect();
     let open = [("GET", "/v2/health/live"), ("GET", "/v2/health/ready")];
-    let known = [("GET", "/v2"), ("GET", "/v2/models")];
+    let known = [
+        ("GET", "/v2"),
+        ("GET", "/v2/models"),
+        ("GET", "/v2/models/stats"),
+        ("GET", "/v1/models"),
+        ("GET", "/openapi.json"),
+        ("GET", "/docs"),
+    ];
     let of_model = [
         ("GET", "/v2/models/slow"),
         ("GET", "/v2/models/slow/ready"),
@@ -43,6 +50,10 @@ fn each_route_wants_its_scope_and_no_other_will_do() {
         ("GET", "/v2/models/slow/versions/1"),
         ("GET", "/v2/models/slow/versions/1/ready"),
         ("GET", "/v2/models/slow@1/config"),
+        ("GET", "/v2/models/slow/stats"),
+        ("GET", "/v2/models/slow/versions/1/stats"),
+        ("GET", "/v1/models/slow"),
+        ("GET", "/v1/models/slow/versions/1"),
         ("POST", "/v2/models/slow/infer"),
         ("POST", "/v2/models/slow/versions/1/infer"),
         ("POST", "/predict/slow"),
@@ -53,6 +64,7 @@ fn each_route_wants_its_scope_and_no_other_will_do() {
         ("GET", "/admin/models"),
         ("GET", "/admin/models/slow"),
         ("GET", "/admin/models/slow/traffic"),
+        ("GET", "/v2/logging"),
         ("POST", "/v2/repository/models/slow/load"),
     ];
     for route in open {
@@ -147,4 +159,29 @@ fn what_operators_do_is_kept() {
     );
     assert_eq!(lines[0]["action"], "POST /v2/repository/models/slow/unload");
     assert_eq!(server.log_lines("audit").len(), 4);
+}
+
+#[test]
+fn a_verb_behind_the_models_name_is_no_part_of_the_name() {
+    let setup = Setup::new();
+    let server = setup.start("");
+    let client = server.client();
+    let ask = |scope: &str, path: &str| {
+        let token = Issuer::hs256().token(json!({"scope": scope}));
+        let request = client.request("POST", path).body(json!({"instances": [1]}).to_string());
+        request.header("authorization", &bearer(&token)).send()
+    };
+    for path in ["/v1/models/slow:predict", "/v1/models/slow@1:predict", "/v1/models/slow/versions/1:predict"]
+    {
+        ask("predict:slow", path).expect(200);
+        for scope in ["", "predict:other", "predict:slow:predict", "admin"] {
+            ask(scope, path).expect(403);
+        }
+    }
+    let token = Issuer::hs256().token(json!({"scope": "predict:other"}));
+    for path in ["/v1/models", "/v2/models/stats"] {
+        let seen = client.request("GET", path).header("authorization", &bearer(&token)).send().expect(200);
+        assert!(!seen.text().contains("slow"), "{}", seen.text());
+    }
+    assert_eq!(server.get("/v1/models/slow").status, 401);
 }

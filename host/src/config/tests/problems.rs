@@ -30,7 +30,7 @@ models:
          got '127.0.0.1'; the port is missing; 0 lets the system choose one",
         "config.yaml:3:3: server.htp: unknown key; did you mean 'server.http'? known keys here: http, admin, \
          max_connections, header_timeout, idle_timeout, drain_delay, drain_timeout, max_body, \
-         request_timeout",
+         request_timeout, compression, cors, server_timing",
         "config.yaml:4:17: server.idle_timeout: expected a duration like 500ms, 2s or 1m, got '5 parsecs'",
         "config.yaml:5:20: server.max_connections: expected 1 to 1000000, got 0",
         "config.yaml:7:20: plugins.allow[1]: expected one of logging, bundle, image, got 'imge'; did you mean 'image'?",

@@ -108,7 +108,7 @@ pub(crate) async fn guarded(
         Err(error) => (wording.refuse)(error),
     };
     let failed = (wording.failed)(&response);
-    let is_refused = failed.as_ref().is_some_and(|failed| failed.code == ErrorCode::PermissionDenied);
+    let is_refused = failed.as_ref().is_some_and(|failed| failed.0.code == ErrorCode::PermissionDenied);
     if changes || is_refused {
         if let Some(Acted(model)) = response.extensions().get() {
             action.push(' ');
@@ -120,8 +120,8 @@ pub(crate) async fn guarded(
             subject: identity.map_or_else(String::new, |identity| identity.subject.clone()),
             kind: identity.map_or("", |identity| identity.kind.as_str()),
             address,
-            outcome: failed.as_ref().map_or("done", |failed| failed.code.as_str()),
-            reason: failed.map(|failed| failed.message.chars().take(500).collect()),
+            outcome: failed.as_ref().map_or("done", |failed| failed.0.code.as_str()),
+            reason: failed.map(|failed| failed.0.message.chars().take(500).collect()),
         };
         state.audit().record(entry).await;
     }

@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 use super::models::unknown;
 use super::object;
 use crate::error::{Error, ErrorCode};
+use crate::http::openapi::schemas;
 use crate::http::state::AppState;
 use crate::http::target::WholeModel;
 use crate::http::{body, reply};
@@ -31,7 +32,15 @@ struct Control {
     parameters: Map<String, Value>,
 }
 
-pub(super) async fn load(
+#[utoipa::path(
+    post,
+    path = "/v2/repository/models/{model}/load",
+    tag = "admin",
+    params(("model" = String, Path, description = "the model's name, or `name@version`")),
+    request_body(content = Option<schemas::Control>, content_type = "application/json"),
+    responses((status = 200, description = "answered", body = schemas::Loaded))
+)]
+pub(in crate::http) async fn load(
     State(state): State<AppState>,
     target: WholeModel,
     request: Request,
@@ -66,7 +75,15 @@ pub(crate) async fn load_model(
     })
 }
 
-pub(super) async fn unload(
+#[utoipa::path(
+    post,
+    path = "/v2/repository/models/{model}/unload",
+    tag = "admin",
+    params(("model" = String, Path, description = "the model's name, or `name@version`")),
+    request_body(content = Option<schemas::Control>, content_type = "application/json"),
+    responses((status = 200, description = "answered", body = schemas::Named))
+)]
+pub(in crate::http) async fn unload(
     State(state): State<AppState>,
     target: WholeModel,
     request: Request,

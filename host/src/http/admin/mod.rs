@@ -5,8 +5,9 @@
 
 pub(crate) mod access;
 pub(crate) mod control;
-mod models;
-mod traffic;
+pub(super) mod logging;
+pub(super) mod models;
+pub(super) mod traffic;
 
 pub use access::AdminAccess;
 
@@ -27,6 +28,7 @@ pub(super) fn routes() -> Router<AppState> {
         .route("/admin/models/{model}/traffic/switch", post(traffic::switch))
         .route("/admin/models/{model}/feedback", post(traffic::feedback))
         .route("/admin/models/{model}/rollout/{action}", post(traffic::rollout))
+        .route("/v2/logging", get(logging::show).post(logging::change))
         .route("/v2/repository/models/{model}/load", post(control::load))
         .route("/v2/repository/models/{model}/unload", post(control::unload))
 }

@@ -9,19 +9,36 @@ use serde_json::{Value, json};
 
 use crate::config::Isolation;
 use crate::error::{Error, ErrorCode};
+use crate::http::openapi::schemas;
 use crate::http::reply;
 use crate::http::state::AppState;
 use crate::http::target::WholeModel;
 use crate::repository::{Model, VersionStatus};
 use crate::timestamp::timestamp;
 
-pub(super) async fn all(State(state): State<AppState>) -> Response {
+#[utoipa::path(
+    get,
+    path = "/admin/models",
+    tag = "admin",
+    responses((status = 200, description = "answered", body = schemas::AdminModels))
+)]
+pub(in crate::http) async fn all(State(state): State<AppState>) -> Response {
     let all = state.index().all();
     let models: Vec<_> = all.iter().map(|(name, found)| model(name, found)).collect();
     reply::json(StatusCode::OK, &json!({"models": models}))
 }
 
-pub(super) async fn one(State(state): State<AppState>, target: WholeModel) -> Result<Response, Error> {
+#[utoipa::path(
+    get,
+    path = "/admin/models/{model}",
+    tag = "admin",
+    params(("model" = String, Path, description = "the model's name, or `name@version`")),
+    responses((status = 200, description = "answered", body = schemas::AdminModel))
+)]
+pub(in crate::http) async fn one(
+    State(state): State<AppState>,
+    target: WholeModel,
+) -> Result<Response, Error> {
     let all = state.index().all();
     let (name, found) = all.get_key_value(&target.model).ok_or_else(|| unknown(&target.model))?;
     Ok(reply::json(StatusCode::OK, &model(name, found)))

@@ -15,6 +15,7 @@ use serde_json::json;
 use super::object;
 use crate::config::Colour;
 use crate::error::{Error, ErrorCode};
+use crate::http::openapi::schemas;
 use crate::http::state::AppState;
 use crate::http::target::WholeModel;
 use crate::http::{body, reply};
@@ -26,7 +27,17 @@ const BODY: usize = 1 << 20;
 /// The name that problems of a body are told under.
 const BODY_NAME: &str = "body";
 
-pub(super) async fn show(State(state): State<AppState>, target: WholeModel) -> Result<Response, Error> {
+#[utoipa::path(
+    get,
+    path = "/admin/models/{model}/traffic",
+    tag = "admin",
+    params(("model" = String, Path, description = "the model's name, or `name@version`")),
+    responses((status = 200, description = "answered", body = schemas::TrafficAnswer))
+)]
+pub(in crate::http) async fn show(
+    State(state): State<AppState>,
+    target: WholeModel,
+) -> Result<Response, Error> {
     let traffic = state.index().traffic(&target.model)?;
     let set = state.steering().set(&target.model);
     let source = if set.is_some() { "admin" } else { "model.yaml" };
@@ -35,7 +46,18 @@ pub(super) async fn show(State(state): State<AppState>, target: WholeModel) -> R
 }
 
 /// Kept and in effect, or neither.
-pub(super) async fn set(
+#[utoipa::path(
+    put,
+    path = "/admin/models/{model}/traffic",
+    tag = "admin",
+    params(("model" = String, Path, description = "the model's name, or `name@version`")),
+    request_body(
+        content((schemas::Anything = "application/json"), (String = "application/yaml")),
+        description = "what `traffic` is in model.yaml"
+    ),
+    responses((status = 200, description = "answered", body = schemas::TrafficAnswer))
+)]
+pub(in crate::http) async fn set(
     State(state): State<AppState>,
     target: WholeModel,
     request: Request,
@@ -56,7 +78,17 @@ pub(super) async fn set(
 }
 
 /// Back to `model.yaml`.
-pub(super) async fn clear(State(state): State<AppState>, target: WholeModel) -> Result<Response, Error> {
+#[utoipa::path(
+    delete,
+    path = "/admin/models/{model}/traffic",
+    tag = "admin",
+    params(("model" = String, Path, description = "the model's name, or `name@version`")),
+    responses((status = 200, description = "answered", body = schemas::TrafficAnswer))
+)]
+pub(in crate::http) async fn clear(
+    State(state): State<AppState>,
+    target: WholeModel,
+) -> Result<Response, Error> {
     state.index().traffic(&target.model)?;
     change(&state, &target.model, None).await?;
     show(State(state), target).await
@@ -83,7 +115,15 @@ struct Switch {
 }
 
 /// Blue to green and back.
-pub(super) async fn switch(
+#[utoipa::path(
+    post,
+    path = "/admin/models/{model}/traffic/switch",
+    tag = "admin",
+    params(("model" = String, Path, description = "the model's name, or `name@version`")),
+    request_body(content = Option<schemas::Switch>, content_type = "application/json"),
+    responses((status = 200, description = "answered", body = schemas::TrafficAnswer))
+)]
+pub(in crate::http) async fn switch(
     State(state): State<AppState>,
     target: WholeModel,
     request: Request,
@@ -97,7 +137,14 @@ pub(super) async fn switch(
 }
 
 /// A rollout's end, or its beginning once more.
-pub(super) async fn rollout(
+#[utoipa::path(
+    post,
+    path = "/admin/models/{model}/rollout/{action}",
+    tag = "admin",
+    params(("model" = String, Path, description = "the model's name, or `name@version`"), ("action" = schemas::RolloutAction, Path, description = "what becomes of the rollout")),
+    responses((status = 200, description = "answered", body = schemas::TrafficAnswer))
+)]
+pub(in crate::http) async fn rollout(
     State(state): State<AppState>,
     Path((_, action)): Path<(String, String)>,
     target: WholeModel,
@@ -135,7 +182,15 @@ struct Feedback {
 }
 
 /// A reward for an arm, or for the version behind one.
-pub(super) async fn feedback(
+#[utoipa::path(
+    post,
+    path = "/admin/models/{model}/feedback",
+    tag = "admin",
+    params(("model" = String, Path, description = "the model's name, or `name@version`")),
+    request_body(content = schemas::Feedback, content_type = "application/json"),
+    responses((status = 200, description = "answered", body = schemas::FeedbackTaken))
+)]
+pub(in crate::http) async fn feedback(
     State(state): State<AppState>,
     target: WholeModel,
     request: Request,

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::auth::Caller;
 use crate::error::Error;
 use crate::http::authorise::Asker;
+use crate::http::openapi::schemas;
 use crate::http::state::AppState;
 use crate::http::target::Target;
 use crate::http::{body, reply};
@@ -27,16 +28,36 @@ pub(crate) const PLATFORM: &str = "onnxruntime_onnx";
 /// The server's own name.
 pub(crate) const NAME: &str = "nuke";
 /// The extensions of the protocol that are served. What is not in here is refused with a reason.
-pub(crate) const EXTENSIONS: [&str; 4] =
-    ["binary_tensor_data", "parameters", "model_configuration", "model_repository"];
+pub(crate) const EXTENSIONS: [&str; 8] = [
+    "binary_tensor_data",
+    "classification",
+    "logging",
+    "model_configuration",
+    "model_repository",
+    "parameters",
+    "schedule_policy",
+    "statistics",
+];
 
-pub(super) async fn server() -> Response {
+#[utoipa::path(
+    get,
+    path = "/v2",
+    tag = "v2",
+    responses((status = 200, description = "answered", body = schemas::ServerMetadata))
+)]
+pub(in crate::http) async fn server() -> Response {
     let body = json!({"name": NAME, "version": env!("CARGO_PKG_VERSION"), "extensions": EXTENSIONS});
     reply::json(StatusCode::OK, &body)
 }
 
 /// The names that a request of this caller may use, and how each version stands.
-pub(super) async fn models(State(state): State<AppState>, Asker(caller): Asker) -> Response {
+#[utoipa::path(
+    get,
+    path = "/v2/models",
+    tag = "v2",
+    responses((status = 200, description = "answered", body = schemas::ModelList))
+)]
+pub(in crate::http) async fn models(State(state): State<AppState>, Asker(caller): Asker) -> Response {
     let all = state.index().all();
     let names: Vec<_> = all.keys().filter(|name| caller.sees(name)).collect();
     reply::json(StatusCode::OK, &json!({"models": names, "versions": listing(&state, &caller, false)}))
@@ -51,7 +72,14 @@ struct IndexRequest {
 }
 
 /// The repository index: all versions, or with `{"ready": true}` those that serve.
-pub(super) async fn index(
+#[utoipa::path(
+    post,
+    path = "/v2/repository/index",
+    tag = "v2",
+    request_body(content = Option<schemas::IndexRequest>, content_type = "application/json"),
+    responses((status = 200, description = "answered", body = Vec<schemas::IndexEntry>))
+)]
+pub(in crate::http) async fn index(
     State(state): State<AppState>,
     Asker(caller): Asker,
     request: Request,
@@ -141,7 +169,14 @@ fn entry(listed: &Listed<'_>) -> Value {
     entry
 }
 
-pub(super) async fn model(State(state): State<AppState>, target: Target) -> Result<Response, Error> {
+#[utoipa::path(
+    get,
+    path = "/v2/models/{model}",
+    tag = "v2",
+    params(("model" = String, Path, description = "the model's name, or `name@version`")),
+    responses((status = 200, description = "answered", body = schemas::ModelMetadata))
+)]
+pub(in crate::http) async fn model(State(state): State<AppState>, target: Target) -> Result<Response, Error> {
     let (model, version) = (target.model.as_str(), target.version.as_deref());
     let generation = state.index().find(model, version)?;
     let versions = ready_versions(&state, &generation, model, version);
@@ -175,7 +210,17 @@ pub(crate) fn ready_versions(
     }
 }
 
-pub(super) async fn config(State(state): State<AppState>, target: Target) -> Result<Response, Error> {
+#[utoipa::path(
+    get,
+    path = "/v2/models/{model}/config",
+    tag = "v2",
+    params(("model" = String, Path, description = "the model's name, or `name@version`")),
+    responses((status = 200, description = "answered", body = schemas::ModelConfig))
+)]
+pub(in crate::http) async fn config(
+    State(state): State<AppState>,
+    target: Target,
+) -> Result<Response, Error> {
     let generation = state.index().find(&target.model, target.version.as_deref())?;
     Ok(reply::json(StatusCode::OK, &model_config(&generation)))
 }

@@ -9,31 +9,51 @@ use http::StatusCode;
 use serde_json::json;
 
 use crate::error::{Error, ErrorCode};
+use crate::http::openapi::schemas;
 use crate::http::reply;
 use crate::http::state::AppState;
 use crate::http::target::Target;
 
-pub(super) async fn live() -> Response {
+#[utoipa::path(
+    get,
+    path = "/v2/health/live",
+    tag = "v2",
+    responses((status = 200, description = "answered", body = schemas::Live))
+)]
+pub(in crate::http) async fn live() -> Response {
     reply::json(StatusCode::OK, &json!({"live": true}))
 }
 
-pub(super) async fn ready(State(state): State<AppState>) -> Response {
+#[utoipa::path(
+    get,
+    path = "/v2/health/ready",
+    tag = "v2",
+    responses((status = 200, description = "answered", body = schemas::Ready), (status = 503, description = "it is not ready", body = schemas::Ready))
+)]
+pub(in crate::http) async fn ready(State(state): State<AppState>) -> Response {
     let ready = state.lifecycle().is_ready();
-    reply::json(status(ready), &json!({"ready": ready}))
+    let body = json!({"ready": ready});
+    if ready { reply::json(StatusCode::OK, &body) } else { reply::not_ready(&body) }
 }
 
 /// 200 or 503; 404 for a model that is not there at all.
-pub(super) async fn model_ready(State(state): State<AppState>, target: Target) -> Result<Response, Error> {
+#[utoipa::path(
+    get,
+    path = "/v2/models/{model}/ready",
+    tag = "v2",
+    params(("model" = String, Path, description = "the model's name, or `name@version`")),
+    responses((status = 200, description = "answered", body = schemas::ModelReady), (status = 503, description = "it is not ready", body = schemas::ModelReady))
+)]
+pub(in crate::http) async fn model_ready(
+    State(state): State<AppState>,
+    target: Target,
+) -> Result<Response, Error> {
     match state.index().find(&target.model, target.version.as_deref()) {
         Ok(_) => Ok(reply::json(StatusCode::OK, &json!({"name": target.model, "ready": true}))),
         Err(error) if error.code == ErrorCode::Unavailable => {
             let body = json!({"name": target.model, "ready": false, "error": error.message});
-            Ok(reply::json(StatusCode::SERVICE_UNAVAILABLE, &body))
+            Ok(reply::not_ready(&body))
         }
         Err(error) => Err(error),
     }
-}
-
-const fn status(ready: bool) -> StatusCode {
-    if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
 }

@@ -12,6 +12,7 @@ use http::HeaderMap;
 use super::codec::InferRequest;
 use super::wire;
 use crate::error::{Error, ErrorCode};
+use crate::http::openapi::schemas;
 use crate::http::serving::Serving;
 use crate::http::state::AppState;
 use crate::http::target::Target;
@@ -20,7 +21,18 @@ use crate::pipeline::{self, Asked, PredictOutput};
 use crate::scheduler::Terms;
 use crate::telemetry::Endpoint;
 
-pub(super) async fn infer(
+#[utoipa::path(
+    post,
+    path = "/v2/models/{model}/infer",
+    tag = "v2",
+    params(("model" = String, Path, description = "the model's name, or `name@version`")),
+    request_body(
+        content((schemas::InferRequest = "application/json"), (schemas::AnyBytes = "application/octet-stream")),
+        description = "with binary tensors behind the JSON where the header inference-header-content-length says where it ends"
+    ),
+    responses((status = 200, description = "the outputs", content((schemas::InferResponse = "application/json"), (schemas::AnyBytes = "application/octet-stream"))))
+)]
+pub(in crate::http) async fn infer(
     State(state): State<AppState>,
     target: Target,
     request: Request,
@@ -59,6 +71,17 @@ pub(crate) async fn run(
     let terms = Terms { deadline, priority: request.priority()? };
     let inputs = std::mem::take(&mut request.inputs);
     let wanted = request.outputs.iter().map(|output| output.name.as_str());
+    run_tensors(state, serving, inputs, wanted, terms).await
+}
+
+/// Runs the model, and asks the mirror the same if there is one.
+pub(in crate::http) async fn run_tensors<'a>(
+    state: &AppState,
+    serving: &mut Serving,
+    inputs: Vec<Tensor>,
+    wanted: impl ExactSizeIterator<Item = &'a str> + Clone,
+    terms: Terms,
+) -> Result<Vec<Tensor>, Error> {
     let kept = serving.keep(|| Asked::Infer(inputs.clone(), wanted.clone().map(str::to_owned).collect()));
     let outputs = pipeline::infer(&serving.generation, inputs, wanted, terms, &mut serving.times).await;
     if kept.is_some() {
@@ -73,9 +96,6 @@ pub(in crate::http) fn refuse_unserved(request: &InferRequest) -> Result<(), Err
     let unserved = |what: String| {
         Err(Error::new(ErrorCode::Unimplemented, format!("{what} is not served by this version")))
     };
-    if let Some(output) = request.outputs.iter().find(|output| output.classification.is_some()) {
-        return unserved(format!("output '{}': the classification extension", output.name));
-    }
     let sequence = request.parameters.iter().find(|(name, _)| name.starts_with("sequence_"));
     if let Some((name, _)) = sequence {
         return unserved(format!("parameter '{name}': the sequence extension"));

@@ -3,10 +3,12 @@
 //! Owns its routes and the shape of its answers. Each fact of the protocol is in one file: health,
 //! metadata and configuration in [`describe`], bodies of inference in [`codec`] and [`wire`].
 
+mod classification;
 pub mod codec;
 pub(crate) mod describe;
-mod health;
+pub(super) mod health;
 pub(crate) mod infer;
+pub(crate) mod statistics;
 pub(crate) mod wire;
 
 use axum::Router;
@@ -29,11 +31,14 @@ pub(super) fn routes() -> Router<AppState> {
         .route("/v2/", get(describe::server))
         .merge(health_routes())
         .route("/v2/models", get(describe::models))
+        .route("/v2/models/stats", get(statistics::all))
         .route("/v2/models/{model}", get(describe::model))
+        .route("/v2/models/{model}/stats", get(statistics::model))
         .route("/v2/models/{model}/ready", get(health::model_ready))
         .route("/v2/models/{model}/config", get(describe::config))
         .route("/v2/models/{model}/infer", post(infer::infer))
         .route("/v2/models/{model}/versions/{version}", get(describe::model))
+        .route("/v2/models/{model}/versions/{version}/stats", get(statistics::model))
         .route("/v2/models/{model}/versions/{version}/ready", get(health::model_ready))
         .route("/v2/models/{model}/versions/{version}/config", get(describe::config))
         .route("/v2/models/{model}/versions/{version}/infer", post(infer::infer))

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body_util::StreamBody;
 
+use super::classification::classify;
 use super::codec::{self, InferRequest, InferResponse, Limits, ResponseOutput};
 use crate::error::Error;
 use crate::model::tensor::Tensor;
@@ -38,6 +39,14 @@ pub(in crate::http) fn read(
     }
 }
 
+/// Binary tensors are version 2's alone.
+pub(in crate::http) fn refuse_binary(headers: &HeaderMap) -> Result<(), Error> {
+    match header_length(headers)? {
+        None => Ok(()),
+        Some(_) => Err(Error::invalid("binary tensors are served by /v2 alone; send JSON here")),
+    }
+}
+
 /// How much of the body is JSON, if a header says so.
 fn header_length(headers: &HeaderMap) -> Result<Option<usize>, Error> {
     let mut values = headers.get_all(codec::HEADER_LENGTH).iter();
@@ -59,11 +68,26 @@ pub(super) fn write(
     request: &InferRequest,
     outputs: Vec<Tensor>,
 ) -> Result<Response, Error> {
-    let outputs = outputs
-        .into_iter()
-        .map(|tensor| ResponseOutput { binary: request.wants_binary(&tensor.name), tensor })
-        .collect();
+    let output = |tensor: Tensor| {
+        let binary = request.wants_binary(&tensor.name);
+        let tensor = match request.classes(&tensor.name) {
+            Some(count) => {
+                let has_rows = has_rows(generation, &tensor.name);
+                off_the_reactor(tensor.data.len(), || classify(&tensor, count, has_rows))?
+            }
+            None => tensor,
+        };
+        Ok(ResponseOutput { tensor, binary })
+    };
+    let outputs = outputs.into_iter().map(output).collect::<Result<_, Error>>()?;
     encode(generation, request.id.as_deref(), outputs)
+}
+
+/// Whether the first dimension of an output is one that requests choose: each of its rows is an answer of its own.
+fn has_rows(generation: &Generation, output: &str) -> bool {
+    let mut outputs = generation.signature().outputs.iter();
+    let spec = outputs.find(|spec| spec.name == output);
+    spec.and_then(|spec| spec.shape.first()).is_some_and(|&dimension| dimension < 0)
 }
 
 /// Writes all outputs as JSON.

@@ -15,6 +15,7 @@ mod number;
 mod parse;
 mod reader;
 mod request;
+pub mod rows;
 mod runs;
 #[cfg(test)]
 mod tests;

@@ -99,6 +99,12 @@ impl InferRequest {
         self.outputs.iter().any(|requested| requested.name == output && requested.binary)
     }
 
+    /// How many of the output's greatest elements are wanted instead of the output; `None` if the output itself is.
+    pub fn classes(&self, output: &str) -> Option<u64> {
+        let requested = self.outputs.iter().find(|requested| requested.name == output)?;
+        requested.classification.filter(|&count| count > 0)
+    }
+
     /// How long the request may wait, in microseconds; `None` if it does not say, or says 0.
     ///
     /// # Errors

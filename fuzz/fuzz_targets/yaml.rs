@@ -1,0 +1,5 @@
+//! Fuzzes the three kinds of YAML files.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| nuke_host::fuzzing::yaml(data));
