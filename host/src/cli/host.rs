@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::Failure;
-use crate::config::{LogFormat, Pooling, ServerConfig, ValidationSettings};
+use crate::config::{ByteSize, LogFormat, Pooling, ServerConfig, ValidationSettings};
 use crate::http::{AdminAccess, AppParts, AppState, Control, Lifecycle, ListenerOptions};
 use crate::model::{Runtime, RuntimeOptions};
 use crate::plugin::{EngineOptions, PluginEngine, PluginLimits};
@@ -73,6 +73,8 @@ pub(super) fn keeper_options(config: &ServerConfig, decisions: Arc<Decisions>) -
         quiet: config.repository.quiet,
         drain: config.repository.drain,
         watch: config.repository.watch,
+        on_demand: config.repository.on_demand,
+        memory: config.repository.memory.map(ByteSize::as_u64),
     }
 }
 

@@ -50,6 +50,7 @@ pub(super) async fn record(State(state): State<AppState>, request: Request, next
         http = ?http_version,
         model = served.map(|served| served.model.as_str()),
         version = served.map(|served| served.version.as_str()),
+        load_us = stage(Stage::Load),
         preprocess_us = stage(Stage::Preprocess),
         queue_us = stage(Stage::Queue),
         infer_us = stage(Stage::Infer),

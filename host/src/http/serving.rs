@@ -1,8 +1,8 @@
 //! One inference request from the first byte of its body to its answer.
 //!
-//! Owns what both inference routes have in common: which generation serves, by name or by traffic, reading the
-//! body, the metrics, the mirror and the signature of the answer. A client that goes away drops it, which counts as
-//! cancelled.
+//! Owns what both inference routes have in common: which version serves, by name or by traffic, reading the
+//! body, the wait for a version that is loaded on demand, the metrics, the mirror and the signature of the answer. A
+//! client that goes away drops it, which counts as cancelled.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,9 +17,9 @@ use super::state::AppState;
 use super::target::Target;
 use super::{body, sticky};
 use crate::error::{Error, ErrorCode};
-use crate::pipeline::{Asked, Generation, PredictOutput, StageTimes, mirror};
-use crate::repository::Route;
-use crate::telemetry::{Endpoint, InFlight};
+use crate::pipeline::{Asked, Generation, PredictOutput, Stage, StageTimes, mirror};
+use crate::repository::{Found, Route};
+use crate::telemetry::{Endpoint, GenerationMetrics, InFlight};
 use crate::traffic::{Arm, MirrorSlot, Outcome};
 
 /// Names the version that answered.
@@ -28,10 +28,15 @@ const MODEL_VERSION: HeaderName = HeaderName::from_static("x-nuke-model-version"
 /// Names the arm of the model's traffic that answered.
 const TRAFFIC_ARM: HeaderName = HeaderName::from_static("x-nuke-traffic-arm");
 
+/// Milliseconds that the request waited until the version was loaded for it.
+const LOAD_WAIT: HeaderName = HeaderName::from_static("x-nuke-load-wait-ms");
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Serving {
-    pub(super) generation: Arc<Generation>,
+    found: Found,
+    /// Where a request for a version that is not in memory counts.
+    cold: Option<GenerationMetrics>,
     /// Where the stages note their time.
     pub(super) times: StageTimes,
     /// Where it counts how the request went, if traffic chose.
@@ -44,11 +49,11 @@ pub(super) struct Serving {
     outcome: Result<(), ErrorCode>,
     /// The request itself asks for less time than the server would give.
     pub(super) hurried: bool,
-    _in_flight: InFlight,
+    _in_flight: Option<InFlight>,
 }
 
 impl Serving {
-    /// Pins the generation that answers: the one that the path names, or as the model's traffic has it.
+    /// Settles which version answers: the one that the path names, or as the model's traffic has it.
     ///
     /// # Errors
     /// Those of the index, and of reading the body where that decides.
@@ -62,11 +67,15 @@ impl Serving {
         let started = Instant::now();
         let route = match &target.version {
             Some(version) => {
-                let generation = state.index().find(&target.model, Some(version))?;
-                Route { generation, arm: None, mirror: None }
+                let found = state.index().find(&target.model, Some(version))?;
+                Route { found, arm: None, mirror: None }
             }
             None => route(state, target, headers, body, started).await?,
         };
+        let found = route.found;
+        let cold = found.loaded().is_none();
+        let cold = cold.then(|| state.metrics().generation(found.model(), found.version(), None));
+        let in_flight = cold.as_ref().or(found.loaded().map(|loaded| loaded.metrics()));
         Ok(Self {
             times: StageTimes::default(),
             mirror: route.mirror,
@@ -76,9 +85,33 @@ impl Serving {
             read: started,
             outcome: Err(ErrorCode::Cancelled),
             hurried: false,
-            _in_flight: route.generation.metrics().enter(),
-            generation: route.generation,
+            _in_flight: in_flight.map(GenerationMetrics::enter),
+            cold,
+            found,
         })
+    }
+
+    /// The generation that answers, once it is in memory. To be asked for when the request is known to be in
+    /// order: nothing is loaded for one that is not.
+    ///
+    /// # Errors
+    /// Those of [`ModelIndex::awake`](crate::repository::ModelIndex::awake).
+    pub(super) async fn generation(
+        &mut self,
+        state: &AppState,
+        deadline: Instant,
+    ) -> Result<Arc<Generation>, Error> {
+        if let Found::Loaded(generation) = &self.found {
+            return Ok(Arc::clone(generation));
+        }
+        let began = Instant::now();
+        let woken = state.index().awake(self.found.clone(), deadline).await;
+        self.times.set(Stage::Load, began.elapsed());
+        // A load is no version's answer: traffic compares those.
+        self.read = Instant::now();
+        let generation = woken?;
+        self.found = Found::Loaded(Arc::clone(&generation));
+        Ok(generation)
     }
 
     /// Reads the request's body.
@@ -121,15 +154,19 @@ impl Serving {
     pub(super) fn finish(mut self, answer: Result<Response, Error>) -> Response {
         self.outcome = answer.as_ref().map(|_| ()).map_err(|error| error.code);
         let mut response = answer.unwrap_or_else(Error::into_response);
-        if let Ok(version) = HeaderValue::from_str(self.generation.version()) {
+        if let Ok(version) = HeaderValue::from_str(self.found.version()) {
             response.headers_mut().insert(MODEL_VERSION, version);
         }
         if let Some(arm) = self.arm.as_ref().and_then(|arm| HeaderValue::from_str(arm.name()).ok()) {
             response.headers_mut().insert(TRAFFIC_ARM, arm);
         }
+        if let Some(waited) = self.times.get(Stage::Load) {
+            let waited = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
+            response.headers_mut().insert(LOAD_WAIT, HeaderValue::from(waited));
+        }
         response.extensions_mut().insert(Served {
-            model: self.generation.model().to_owned(),
-            version: self.generation.version().to_owned(),
+            model: self.found.model().to_owned(),
+            version: self.found.version().to_owned(),
             times: self.times,
         });
         response
@@ -146,7 +183,10 @@ impl Drop for Serving {
             };
             arm.finished(outcome, self.read.elapsed());
         }
-        self.generation.metrics().finished(self.endpoint, self.outcome, self.started.elapsed(), &self.times);
+        let metrics = self.cold.as_ref().or(self.found.loaded().map(|loaded| loaded.metrics()));
+        if let Some(metrics) = metrics {
+            metrics.finished(self.endpoint, self.outcome, self.started.elapsed(), &self.times);
+        }
     }
 }
 

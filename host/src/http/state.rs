@@ -82,7 +82,7 @@ impl AppState {
         &self.0.index
     }
 
-    pub(super) fn metrics(&self) -> &Metrics {
+    pub(super) fn metrics(&self) -> &Arc<Metrics> {
         &self.0.metrics
     }
 

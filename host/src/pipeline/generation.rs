@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use super::footprint::Footprint;
+use super::usage::Usage;
 use crate::config::{self, ModelConfig};
 use crate::model::{ModelSession, Signature};
 use crate::plugin::Plugin;
@@ -41,6 +43,8 @@ pub struct GenerationParts {
     pub opener: Option<SessionOpener>,
     /// The cores, shared with the other models.
     pub budget: Arc<Budget>,
+    /// How much memory it uses.
+    pub footprint: Footprint,
 }
 
 /// See the module.
@@ -54,6 +58,8 @@ pub struct Generation {
     plugin: Option<Plugin>,
     metrics: GenerationMetrics,
     settings: ArcSwap<ModelConfig>,
+    footprint: Footprint,
+    usage: Usage,
 }
 
 /// How many workers a model may have.
@@ -107,12 +113,29 @@ impl Generation {
             plugin: parts.plugin,
             metrics: parts.metrics,
             settings: ArcSwap::from_pointee(parts.settings),
+            footprint: parts.footprint,
+            usage: Usage::default(),
         })
     }
 
     /// Tells its content from every other, in hexadecimal.
     pub fn digest(&self) -> &str {
         &self.digest
+    }
+
+    /// Who uses it.
+    pub fn usage(&self) -> &Usage {
+        &self.usage
+    }
+
+    /// What its memory depends on.
+    pub fn footprint(&self) -> Footprint {
+        self.footprint
+    }
+
+    /// Bytes of memory that it is taken to use, with the workers that it has now.
+    pub fn memory(&self) -> u64 {
+        self.footprint.bytes(self.scheduler.workers().0)
     }
 
     /// How it is served now.
@@ -175,7 +198,7 @@ impl Generation {
     /// Brings its metrics up to how queue, workers and instances stand now.
     pub fn observe(&self) {
         let pool = self.plugin().map(Plugin::status);
-        self.metrics().observe(self.scheduler().waiting(), self.scheduler().workers(), pool);
+        self.metrics().observe(self.scheduler().waiting(), self.scheduler().workers(), self.memory(), pool);
     }
 
     /// Its queue and workers.

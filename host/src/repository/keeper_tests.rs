@@ -59,6 +59,8 @@ impl Host {
             drain: Duration::from_millis(100),
             watch: Watch::Poll,
             decisions,
+            on_demand: OnDemand::default(),
+            memory: None,
         };
         let metrics = Arc::clone(&loader.metrics);
         let keeper = Keeper::open(loader, Arc::clone(&index), options).unwrap();
@@ -74,7 +76,7 @@ impl Host {
     }
 
     fn generation(&self) -> Arc<Generation> {
-        self.index.find("tiny", None).unwrap()
+        self.index.find("tiny", None).unwrap().loaded().map(Arc::clone).unwrap()
     }
 
     fn status(&self, version: &str) -> Option<VersionStatus> {

@@ -15,7 +15,7 @@ use super::validation::{self, ValidationOptions};
 use super::warmup;
 use crate::config::{Capability, ModelConfig};
 use crate::model::{ModelError, ModelSession, Runtime};
-use crate::pipeline::{Generation, GenerationParts, worker_range};
+use crate::pipeline::{Footprint, Generation, GenerationParts, worker_range};
 use crate::plugin::{BundleContext, Plugin, PluginEngine, PluginLimits, PluginSource};
 use crate::scheduler::{Budget, SessionOpener};
 use crate::telemetry::Metrics;
@@ -68,6 +68,22 @@ impl Loader {
         self.start(&content, sessions, plugin, settings)
     }
 
+    /// Validates one version without keeping anything of it in memory. Takes seconds, as [`Loader::load`].
+    ///
+    /// # Errors
+    /// The reason, for the operator.
+    pub fn check(&self, source: &VersionSource, progress: &dyn Fn(LoadStage)) -> Result<Checked, String> {
+        let settings = source.settings.clone()?;
+        progress(LoadStage::Validating);
+        let content = self.read_validated(source, &settings)?;
+        if self.options.validation.is_none() {
+            // Nobody else has opened it.
+            progress(LoadStage::Loading);
+            drop(self.open(&content, 1)?);
+        }
+        Ok(Checked { digest: content.digest(), footprint: footprint(&content, &settings) })
+    }
+
     fn read_validated(&self, source: &VersionSource, settings: &ModelConfig) -> Result<Content, String> {
         let content = Content::read(source, &self.options)?;
         validation::validate(&content, settings, &self.runtime, &self.options)?;
@@ -102,6 +118,7 @@ impl Loader {
         let metrics =
             self.metrics.generation(&content.model, &content.version, plugin.as_ref().map(Plugin::name));
         let opener = self.opener(content, &settings);
+        let footprint = footprint(content, &settings);
         let generation = Generation::start(GenerationParts {
             model: content.model.clone(),
             version: content.version.clone(),
@@ -114,6 +131,7 @@ impl Loader {
             compute: self.metrics.compute().generation(&content.model, &content.version),
             opener,
             budget: Arc::clone(&self.budget),
+            footprint,
         });
         let generation = generation.map_err(cannot_start)?;
         match warmup::warm_up(&generation, &samples) {
@@ -183,6 +201,25 @@ impl Loader {
         };
         Plugin::load(&self.engine, source).map(Some).map_err(|error| error.to_string())
     }
+}
+
+/// What is known of a version that was validated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checked {
+    /// Tells its content from every other, in hexadecimal.
+    pub digest: String,
+    /// What its memory would depend on.
+    pub footprint: Footprint,
+}
+
+fn footprint(content: &Content, settings: &ModelConfig) -> Footprint {
+    let length = |bytes: &[u8]| bytes.len() as u64;
+    let external = content.source.external().values().map(|bytes| length(bytes));
+    let model = length(content.source.model()).saturating_add(external.sum());
+    let plugin = content.plugin.as_ref().map_or(0, |plugin| length(&plugin.component));
+    let files = content.files.values().filter_map(|(_, bytes)| bytes.as_deref()).map(length).sum();
+    let range = worker_range(settings);
+    Footprint::new(model, range.max > range.min, plugin, files)
 }
 
 /// What a generation needs to serve on with more workers.

@@ -20,7 +20,7 @@ fn candidate(version: &str, path: &str) -> (Key, Arc<Candidate>) {
 }
 
 fn load(candidate: &(Key, Arc<Candidate>)) -> Work {
-    Work { candidate: Arc::clone(&candidate.1), apply: false }
+    Work { candidate: Arc::clone(&candidate.1), task: Task::Load }
 }
 
 /// The same content under other settings.
@@ -120,7 +120,7 @@ fn settings_are_applied_to_what_serves_and_what_it_depends_on_is_loaded() {
     assert_eq!(reconciler.observe(now, &scan_of(&[&other])), [], "model.yaml may be half written");
     now += QUIET;
     let works = reconciler.observe(now, &scan_of(&[&other]));
-    assert_eq!(works, [Work { candidate: Arc::clone(&other.1), apply: true }]);
+    assert_eq!(works, [Work { candidate: Arc::clone(&other.1), task: Task::Apply }]);
     assert_eq!(reconciler.finished(now, &works[0], Outcome::Loaded), (true, vec![]));
     assert_eq!(reconciler.changes(), []);
 
@@ -142,11 +142,11 @@ fn settings_that_change_during_a_load_are_applied_after_it() {
     reconciler.observe(now, &scan_of(&[&other]));
     now += QUIET;
     assert_eq!(reconciler.observe(now, &scan_of(&[&other])), [], "one at a time");
-    let apply = Work { candidate: Arc::clone(&other.1), apply: true };
+    let apply = Work { candidate: Arc::clone(&other.1), task: Task::Apply };
     assert_eq!(reconciler.finished(now, &loads[0], Outcome::Loaded), (true, vec![apply.clone()]));
     // Taken out and asked for meanwhile: there is nothing left to apply them to.
     assert!(reconciler.hold("m", now));
-    reconciler.unhold("m");
+    reconciler.call("m", now);
     assert_eq!(reconciler.finished(now, &apply, Outcome::Loaded), (false, vec![load(&other)]));
 }
 
@@ -197,16 +197,14 @@ fn what_is_held_stays_out_until_it_is_asked_for() {
     }
     assert!(reconciler.hold("m", now), "twice is once");
     assert_eq!(reconciler.standing(&one.0), Standing::Unloaded(held_at));
-    reconciler.unhold("m");
-    reconciler.ask("m", now);
+    reconciler.call("m", now);
     assert_eq!(reconciler.answer("m"), None);
     let loads = reconciler.observe(now, &scan_of(&[&next]));
     assert_eq!(loads, [load(&next)]);
     // Taken out again while it loads: what comes of it does not serve.
     reconciler.hold("m", now);
     assert_eq!(reconciler.finished(now, &loads[0], Outcome::Loaded), (false, vec![]));
-    reconciler.unhold("m");
-    reconciler.ask("m", now);
+    reconciler.call("m", now);
     let loads = reconciler.observe(now, &scan_of(&[&next]));
     assert!(reconciler.finished(now, &loads[0], Outcome::Loaded).0);
     assert_eq!(reconciler.answer("m"), Some(Ok(vec!["1".to_owned()])));

@@ -3,13 +3,17 @@
 //! Owns every metric's name and the set-up of the log. It never decides anything.
 
 mod compute;
+mod endpoint;
 mod forget;
 mod logging;
+mod memory;
 mod metrics;
 mod traffic;
 mod writer;
 
 pub use compute::{ComputeMetrics, ComputeSeries};
 pub use logging::{LogGuard, LogOptions, start_logging};
-pub use metrics::{Endpoint, GenerationMetrics, InFlight, Metrics};
+pub use endpoint::Endpoint;
+pub use memory::MemoryMetrics;
+pub use metrics::{GenerationMetrics, InFlight, Metrics};
 pub use traffic::{ArmCount, MirrorOutcome, ShadowMetrics, TrafficMetrics};

@@ -2,6 +2,7 @@
 //!
 //! Owns the JSON of these answers, in the protocol's own words.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::{Request, State};
@@ -66,7 +67,7 @@ fn listing(state: &AppState, only_ready: bool) -> Vec<Value> {
     for (name, model) in all.iter() {
         let rolled_back = model.traffic.rolled_back();
         for (version, status) in &model.versions {
-            if only_ready && status.generation().is_none() {
+            if only_ready && !status.is_ready() {
                 continue;
             }
             let mut entry = entry(name, version, status);
@@ -84,10 +85,10 @@ fn listing(state: &AppState, only_ready: bool) -> Vec<Value> {
 }
 
 /// The state in Triton's words, which its clients know, and in the host's own. A version that serves an
-/// earlier content is `READY`, with the reason why the present one failed.
+/// earlier content is `READY`, with the reason why the present one failed, and so is one on standby.
 fn entry(name: &str, version: &str, status: &VersionStatus) -> Value {
     let state = match status {
-        VersionStatus::Ready(_) | VersionStatus::Outdated(..) => "READY",
+        VersionStatus::Ready(_) | VersionStatus::Outdated(..) | VersionStatus::Standby(..) => "READY",
         VersionStatus::Discovered | VersionStatus::Loading(_) => "LOADING",
         VersionStatus::Draining(_) => "UNLOADING",
         VersionStatus::Unloaded(_) | VersionStatus::Failed(_) => "UNAVAILABLE",
@@ -109,9 +110,9 @@ fn entry(name: &str, version: &str, status: &VersionStatus) -> Value {
 
 pub(super) async fn model(State(state): State<AppState>, target: Target) -> Result<Response, Error> {
     let (model, version) = (target.model.as_str(), target.version.as_deref());
-    let generation = state.index().find(model, version)?;
+    let generation = loaded(&state, &target).await?;
     let all = state.index().all();
-    let is_ready = |(name, status): &(String, VersionStatus)| status.generation().map(|_| name.clone());
+    let is_ready = |(name, status): &(String, VersionStatus)| status.is_ready().then(|| name.clone());
     let versions: Vec<_> = match version {
         Some(_) => vec![generation.version().to_owned()],
         None => all
@@ -132,8 +133,14 @@ pub(super) async fn model(State(state): State<AppState>, target: Target) -> Resu
 }
 
 pub(super) async fn config(State(state): State<AppState>, target: Target) -> Result<Response, Error> {
-    let generation = state.index().find(&target.model, target.version.as_deref())?;
+    let generation = loaded(&state, &target).await?;
     Ok(reply::json(StatusCode::OK, &model_config(&generation)))
+}
+
+/// What is asked about, loaded if it was not: nobody else knows what a model takes and gives.
+async fn loaded(state: &AppState, target: &Target) -> Result<Arc<Generation>, Error> {
+    let found = state.index().find(&target.model, target.version.as_deref())?;
+    state.index().awake(found, Instant::now() + state.request_timeout()).await
 }
 
 /// The JSON form of Triton's `ModelConfig`, which perf_analyzer and tritonclient read. A

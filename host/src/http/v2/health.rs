@@ -22,7 +22,8 @@ pub(super) async fn ready(State(state): State<AppState>) -> Response {
     reply::json(status(ready), &json!({"ready": ready}))
 }
 
-/// 200 or 503; 404 for a model that is not there at all.
+/// 200 or 503; 404 for a model that is not there at all. One that is loaded on demand is ready: a request for it is
+/// answered. Asking loads nothing.
 pub(super) async fn model_ready(State(state): State<AppState>, target: Target) -> Result<Response, Error> {
     match state.index().find(&target.model, target.version.as_deref()) {
         Ok(_) => Ok(reply::json(StatusCode::OK, &json!({"name": target.model, "ready": true}))),

@@ -9,7 +9,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::HeaderMap;
 
-use super::codec::InferRequest;
+use super::codec::{self, InferRequest};
 use super::wire;
 use crate::error::{Error, ErrorCode};
 use crate::http::serving::Serving;
@@ -40,21 +40,26 @@ pub(in crate::http) async fn answer(
     headers: &HeaderMap,
     body: &Bytes,
 ) -> Result<Response, Error> {
-    let mut request = wire::read(&serving.generation, headers, body, state.max_body())?;
-    refuse_unserved(&request)?;
-    let patience = request.timeout_us()?.map_or(Duration::MAX, Duration::from_micros);
+    let parsed = wire::parse(headers, body, state.max_body())?;
+    let mut patience = Duration::MAX;
+    if let codec::Body::Request(request) = &parsed {
+        refuse_unserved(request)?;
+        patience = request.timeout_us()?.map_or(Duration::MAX, Duration::from_micros);
+    }
     let deadline = serving.deadline(patience.min(state.request_timeout()));
     serving.hurried = patience < state.request_timeout();
+    let generation = serving.generation(state, deadline).await?;
+    let mut request = wire::resolve(&generation, parsed)?;
     let terms = Terms { deadline, priority: request.priority()? };
     let inputs = std::mem::take(&mut request.inputs);
     let wanted = request.outputs.iter().map(|output| output.name.as_str());
     let kept = serving.keep(|| Asked::Infer(inputs.clone(), wanted.clone().map(str::to_owned).collect()));
-    let outputs = pipeline::infer(&serving.generation, inputs, wanted, terms, &mut serving.times).await;
+    let outputs = pipeline::infer(&generation, inputs, wanted, terms, &mut serving.times).await;
     if kept.is_some() {
         let primary = outputs.clone().map(PredictOutput::Tensors).map_err(|error| error.code);
         serving.mirror(state, kept, primary);
     }
-    wire::write(&serving.generation, &request, outputs?)
+    wire::write(&generation, &request, outputs?)
 }
 
 /// The extensions that are not advertised are refused, never silently ignored.
