@@ -264,7 +264,10 @@ mod tests {
         door.fail("bad weights");
         for wait in waits {
             let error = wait.await.unwrap().unwrap_err();
-            assert!(error.code == ErrorCode::Unavailable && error.message.ends_with("bad weights"), "{error}");
+            assert!(
+                error.code == ErrorCode::Unavailable && error.message.ends_with("bad weights"),
+                "{error}"
+            );
         }
         // Late ones are told at once, and ring no more.
         assert!(door.wait(soon()).await.unwrap_err().message.contains("bad weights"));

@@ -94,6 +94,7 @@ impl Reconciler {
         let has_place = *task != Task::Apply || tracked.serving.as_ref().is_some_and(is_content);
         let is_content_wanted = tracked.wanted().is_some_and(is_content) && has_place && !is_held;
         let fits = is_content_wanted || is_wake;
+        let is_loaded = outcome == Outcome::Loaded;
         match outcome {
             Outcome::Loaded if fits => {
                 tracked.failed = tracked.failed.take().filter(|_| !is_content_wanted);
@@ -109,7 +110,7 @@ impl Reconciler {
             Outcome::Refused(reason) if is_wanted => tracked.fail(Arc::clone(candidate), reason, now),
             Outcome::Loaded | Outcome::Failed(_) | Outcome::Refused(_) => {}
         }
-        let publish = fits && tracked.serving.as_ref() == Some(candidate);
+        let publish = is_loaded && fits && tracked.serving.as_ref() == Some(candidate);
         (publish, self.decide(&key.0, now))
     }
 
@@ -256,7 +257,8 @@ impl Reconciler {
                 (tracked.loading, tracked.loading_since) = (Some(due.clone()), now);
                 work.push(due);
             }
-            let is_left = matches!(tracked.sighting, Sighting::Superseded | Sighting::Absent) && tracked.settled;
+            let is_left =
+                matches!(tracked.sighting, Sighting::Superseded | Sighting::Absent) && tracked.settled;
             if is_left && tracked.serving.is_none() && tracked.loading.is_none() {
                 self.gone.push(key.clone());
             }

@@ -43,7 +43,9 @@ impl Keeper {
             }
             let need = self.need(&work);
             let verdict = match self.options.memory {
-                _ if crowded => Verdict::Later { rest: Vec::new(), reason: "others wait for room".to_owned() },
+                _ if crowded => {
+                    Verdict::Later { rest: Vec::new(), reason: "others wait for room".to_owned() }
+                }
                 Some(budget) => self.stock().room_for(need, budget),
                 None => Verdict::Now,
             };
@@ -165,7 +167,14 @@ impl Keeper {
         let idle = generation.usage().last_used().elapsed();
         let idle_ms = u64::try_from(idle.as_millis()).unwrap_or(u64::MAX);
         let (bytes, (model, version)) = (generation.memory(), (key.0.as_str(), key.1.as_str()));
-        tracing::info!(model, version, reason, idle_ms, bytes, "the version is unloaded until it is asked for");
+        tracing::info!(
+            model,
+            version,
+            reason,
+            idle_ms,
+            bytes,
+            "the version is unloaded until it is asked for"
+        );
         self.loader.metrics.memory().rested(model, reason);
         let checked = Checked { digest: generation.digest().to_owned(), footprint: generation.footprint() };
         drop(generation);

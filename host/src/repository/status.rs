@@ -61,11 +61,7 @@ pub struct Draining {
 
 impl Draining {
     pub(super) fn new(generation: &Arc<Generation>) -> Self {
-        Self {
-            since: SystemTime::now(),
-            memory: generation.memory(),
-            generation: Arc::downgrade(generation),
-        }
+        Self { since: SystemTime::now(), memory: generation.memory(), generation: Arc::downgrade(generation) }
     }
 
     pub(super) fn is_freed(&self) -> bool {

@@ -106,7 +106,12 @@ pub(super) struct Failed {
 
 impl Failed {
     /// The next failure of a content after `before`, if that was the same.
-    fn next(before: Option<Self>, content: Arc<Candidate>, reason: String, (since, now): (Instant, Instant)) -> Self {
+    fn next(
+        before: Option<Self>,
+        content: Arc<Candidate>,
+        reason: String,
+        (since, now): (Instant, Instant),
+    ) -> Self {
         let before = before.filter(|before| before.content == content);
         let tries = before.as_ref().map_or(1, |failed| failed.tries.saturating_add(1));
         let first = before.filter(|before| !before.over).map_or(now, |failed| failed.failure.since);
@@ -313,7 +318,9 @@ impl Tracked {
         let same = |wanted: &&Arc<Candidate>| {
             self.serving.as_ref().is_some_and(|serving| wanted.has_content_of(serving))
         };
-        if self.settled && let Some(wanted) = self.wanted().filter(same).filter(|wanted| wanted.is_lazy()) {
+        if self.settled
+            && let Some(wanted) = self.wanted().filter(same).filter(|wanted| wanted.is_lazy())
+        {
             self.serving = Some(Arc::clone(wanted));
         }
         let is_lost = match &self.sighting {

@@ -12,8 +12,8 @@ mod traffic;
 mod writer;
 
 pub use compute::{ComputeMetrics, ComputeSeries};
-pub use logging::{LogGuard, LogOptions, start_logging};
 pub use endpoint::Endpoint;
+pub use logging::{LogGuard, LogOptions, start_logging};
 pub use memory::MemoryMetrics;
 pub use metrics::{GenerationMetrics, InFlight, Metrics};
 pub use traffic::{ArmCount, MirrorOutcome, ShadowMetrics, TrafficMetrics};
