@@ -12,12 +12,14 @@
 //! - [`telemetry`]: metrics and logs
 //! - [`client`]: `nuke predict` and `nuke bench`, which talk to a running host
 //! - [`error`]: the one enum of error codes
+//! - [`haste`]: what is made at a lower priority than requests are answered
 //! - [`paths`]: where this machine keeps what can be made again
 
 pub mod cli;
 pub mod client;
 pub mod config;
 pub mod error;
+pub mod haste;
 pub mod http;
 pub mod model;
 pub mod paths;

@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 use super::footprint::Footprint;
 use super::usage::Usage;
 use crate::config::{self, ModelConfig};
+use crate::haste::Haste;
 use crate::model::{ModelSession, Signature};
 use crate::plugin::Plugin;
 use crate::scheduler::{
@@ -45,6 +46,8 @@ pub struct GenerationParts {
     pub budget: Arc<Budget>,
     /// How much memory it uses.
     pub footprint: Footprint,
+    /// How urgent it is that it serves.
+    pub haste: Haste,
 }
 
 /// See the module.
@@ -103,6 +106,7 @@ impl Generation {
             workers: worker_range(&parts.settings),
             opener: parts.opener,
             budget: parts.budget,
+            haste: parts.haste,
         };
         Ok(Self {
             scheduler: Scheduler::start(parts.sessions, options)?,

@@ -100,6 +100,8 @@ pub struct Keeper {
     due: Arc<Notify>,
     eyes: Arc<Mutex<Eyes>>,
     passed_over: BTreeMap<PathBuf, &'static str>,
+    /// What was there at the start is still being loaded.
+    pub(super) is_starting: bool,
     pub(super) works: JoinSet<Done>,
     pub(super) slots: Slots,
     pub(super) work_count: u64,
@@ -182,6 +184,7 @@ impl Keeper {
             gone: Vec::new(),
             told: BTreeMap::new(),
             passed_over: BTreeMap::new(),
+            is_starting: true,
             works: JoinSet::new(),
             // More than cores: one that hangs while it is validated costs a place until its time is over.
             slots: Slots { first: slots(2 + cores), again: slots(1), wakes: slots(cores) },
@@ -218,6 +221,7 @@ impl Keeper {
             {
                 let failed = self.told.values().filter(|(state, _)| *state == "failed").count();
                 self.index.started();
+                self.is_starting = false;
                 on_loaded(self.generations.len() + self.doors.len(), failed);
             }
             let (next, tend) = (self.next_scan(), self.next_tend());

@@ -14,6 +14,7 @@ use super::status::LoadStage;
 use super::validation::{self, ValidationOptions};
 use super::warmup;
 use crate::config::{Capability, ModelConfig};
+use crate::haste::Haste;
 use crate::model::{ModelError, ModelSession, Runtime};
 use crate::pipeline::{Footprint, Generation, GenerationParts, worker_range};
 use crate::plugin::{BundleContext, Plugin, PluginEngine, PluginLimits, PluginSource};
@@ -58,14 +59,19 @@ impl Loader {
     ///
     /// # Errors
     /// The reason, for the operator.
-    pub fn load(&self, source: &VersionSource, progress: &dyn Fn(LoadStage)) -> Result<Generation, String> {
+    pub fn load(
+        &self,
+        source: &VersionSource,
+        haste: Haste,
+        progress: &dyn Fn(LoadStage),
+    ) -> Result<Generation, String> {
         let settings = source.settings.clone()?;
         progress(LoadStage::Validating);
         let content = self.read_validated(source, &settings)?;
         progress(LoadStage::Loading);
-        let (sessions, plugin) = self.open(&content, worker_range(&settings).min)?;
+        let (sessions, plugin) = self.open(&content, worker_range(&settings).min, haste)?;
         progress(LoadStage::Warming);
-        self.start(&content, sessions, plugin, settings)
+        self.start(&content, sessions, plugin, settings, haste)
     }
 
     /// Validates one version without keeping anything of it in memory. Takes seconds, as [`Loader::load`].
@@ -79,7 +85,7 @@ impl Loader {
         if self.options.validation.is_none() {
             // Nobody else has opened it.
             progress(LoadStage::Loading);
-            drop(self.open(&content, 1)?);
+            drop(self.open(&content, 1, Haste::Background)?);
         }
         Ok(Checked { digest: content.digest(), footprint: footprint(&content, &settings) })
     }
@@ -95,8 +101,10 @@ impl Loader {
         &self,
         content: &Content,
         workers: usize,
+        haste: Haste,
     ) -> Result<(Vec<ModelSession>, Option<Plugin>), String> {
-        match (self.open_sessions(content, workers), self.load_plugin(content)) {
+        let plugin = || haste.run(|| self.load_plugin(content));
+        match (self.open_sessions(content, workers, haste), plugin()) {
             (Ok(sessions), Ok(plugin)) => Ok((sessions, plugin)),
             (Err(model), Err(plugin)) => Err(format!("{model}\n{plugin}")),
             (Err(reason), Ok(_)) | (Ok(_), Err(reason)) => Err(reason),
@@ -110,11 +118,12 @@ impl Loader {
         mut sessions: Vec<ModelSession>,
         plugin: Option<Plugin>,
         settings: ModelConfig,
+        haste: Haste,
     ) -> Result<Generation, String> {
         let signature = sessions.first().map(|session| Arc::clone(session.signature()));
         let signature = signature.ok_or("workers.max is 0: a model needs at least one worker")?;
         let samples = warmup::read_samples(&content.samples, plugin.as_ref(), &signature, &content.model)?;
-        warmup::warm_up_sessions(&mut sessions, &settings.warmup.batch_sizes, &samples)?;
+        haste.run(|| warmup::warm_up_sessions(&mut sessions, &settings.warmup.batch_sizes, &samples))?;
         let metrics =
             self.metrics.generation(&content.model, &content.version, plugin.as_ref().map(Plugin::name));
         let opener = self.opener(content, &settings);
@@ -132,6 +141,7 @@ impl Loader {
             opener,
             budget: Arc::clone(&self.budget),
             footprint,
+            haste,
         });
         let generation = generation.map_err(cannot_start)?;
         match warmup::warm_up(&generation, &samples) {
@@ -157,10 +167,11 @@ impl Loader {
             return Ok(More::default());
         }
         let content = self.read_validated(source, settings)?;
-        let mut sessions = self.open_sessions(&content, count)?;
+        let mut sessions = self.open_sessions(&content, count, Haste::Background)?;
         let samples =
             warmup::read_samples(&content.samples, serving.plugin(), serving.signature(), &source.model)?;
-        warmup::warm_up_sessions(&mut sessions, &settings.warmup.batch_sizes, &samples)?;
+        let sizes = &settings.warmup.batch_sizes;
+        Haste::Background.run(|| warmup::warm_up_sessions(&mut sessions, sizes, &samples))?;
         Ok(More { sessions, opener: self.opener(&content, settings) })
     }
 
@@ -177,9 +188,18 @@ impl Loader {
         }))
     }
 
-    fn open_sessions(&self, content: &Content, count: usize) -> Result<Vec<ModelSession>, String> {
+    fn open_sessions(
+        &self,
+        content: &Content,
+        count: usize,
+        haste: Haste,
+    ) -> Result<Vec<ModelSession>, String> {
         let refused = |error: ModelError| format!("{}: {error}", content.model_path);
-        (0..count).map(|_| ModelSession::open(&self.runtime, &content.source).map_err(refused)).collect()
+        let open = || {
+            (0..count).map(|_| ModelSession::open(&self.runtime, &content.source).map_err(refused)).collect()
+        };
+        // A session of several threads starts them as it is opened, and they answer requests.
+        if self.runtime.options().intra_threads > 1 { open() } else { haste.run(open) }
     }
 
     fn load_plugin(&self, content: &Content) -> Result<Option<Plugin>, String> {

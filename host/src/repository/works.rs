@@ -10,6 +10,7 @@ use super::fingerprint::Fingerprint;
 use super::keeper::Keeper;
 use super::load::{Checked, More};
 use super::reconcile::{Outcome, Task, Work};
+use crate::haste::Haste;
 use crate::pipeline::Generation;
 
 #[derive(Debug)]
@@ -53,6 +54,9 @@ impl Keeper {
         } else {
             &self.slots.first
         };
+        // Requests wait for a load on demand, and for all loads at the start.
+        let is_urgent = self.is_starting || (work.task == Task::Load && self.doors.contains_key(&key));
+        let haste = if is_urgent { Haste::Now } else { Haste::Background };
         let (slots, loader) = (Arc::clone(slots), Arc::clone(&self.loader));
         let progress = self.progress.0.clone();
         self.works.spawn(async move {
@@ -69,7 +73,7 @@ impl Keeper {
                     }
                     (Task::Check, _) => loader.check(&wanted.source, &tell).map(Made::Checked),
                     (Task::Load | Task::Apply, _) => {
-                        let loaded = loader.load(&wanted.source, &tell);
+                        let loaded = loader.load(&wanted.source, haste, &tell);
                         loaded.map(|generation| Made::Generation(Box::new(generation)))
                     }
                 };

@@ -19,6 +19,7 @@ use super::ticket::Asker;
 use super::worker::Shared;
 use super::workers::SessionOpener;
 use crate::error::{Error, ErrorCode};
+use crate::haste::Haste;
 use crate::model::ModelSession;
 use crate::model::tensor::Tensor;
 use crate::telemetry::ComputeSeries;
@@ -40,6 +41,8 @@ pub struct SchedulerOptions {
     pub opener: Option<SessionOpener>,
     /// The cores, shared with the other models.
     pub budget: Arc<Budget>,
+    /// How urgent it is that it starts.
+    pub haste: Haste,
 }
 
 /// Until when a request may take, and how urgent it is.
@@ -68,7 +71,8 @@ impl Scheduler {
     /// # Errors
     /// When a thread cannot be started.
     pub fn start(mut sessions: Vec<ModelSession>, options: SchedulerOptions) -> std::io::Result<Self> {
-        let examined = sessions.first_mut().map(|session| examine(session, options.tolerance));
+        let (haste, tolerance) = (options.haste, options.tolerance);
+        let examined = sessions.first_mut().map(|session| haste.run(move || examine(session, tolerance)));
         let examined = examined.ok_or_else(|| std::io::Error::other("a model without a session"))?;
         let (model, asked) = (options.model.as_str(), options.limits.batching.max_size);
         let (best, why) = (examined.best, &examined.verdict);
@@ -80,7 +84,7 @@ impl Scheduler {
         for (index, mut session) in sessions.into_iter().enumerate() {
             // The first one has been examined.
             if index > 0 {
-                super::examine::warm(&mut session, scheduler.batch_limit());
+                haste.run(|| super::examine::warm(&mut session, scheduler.batch_limit()));
             }
             scheduler.add_worker(session)?;
         }

@@ -1,20 +1,21 @@
 //! Models that need memory, written byte by byte: each says its own number.
 //!
-//! `y = (x A) B` with A of ones and B of `number / SIZE`, which makes of four ones four times the number.
+//! `y = x A M M B`: A is of ones, M [SIZE, SIZE] takes the mean, and B is of `number / SIZE`. Four ones thus become
+//! four times the number. Its weights are large, and what it computes is small.
 
-/// Rows of B, a power of two: every sum is exact.
-const SIZE: u32 = 1 << 18;
+/// A power of two: every sum is exact.
+const SIZE: u16 = 1024;
 
-/// Bytes of one.
-pub(crate) const BYTES: u64 = 2 * 16 * SIZE as u64;
+/// Bytes of the weights, nearly.
+pub(crate) const BYTES: u64 = 2 * 4 * SIZE as u64 * SIZE as u64;
 
 /// A model of this number, below 1000.
 pub(crate) fn large(number: u16) -> Vec<u8> {
-    let weights = |name: &[u8], shape: [u64; 2], value: f32| {
-        let bytes = value.to_le_bytes().repeat(4 * SIZE as usize);
+    let weights = |name: &[u8], (rows, columns): (u16, u16), value: f32| {
+        let bytes = value.to_le_bytes().repeat(usize::from(rows) * usize::from(columns));
         let tensor = [
-            varint_field(1, shape[0]),
-            varint_field(1, shape[1]),
+            varint_field(1, rows.into()),
+            varint_field(1, columns.into()),
             varint_field(2, 1),
             field(8, name),
             field(9, &bytes),
@@ -24,12 +25,17 @@ pub(crate) fn large(number: u16) -> Vec<u8> {
     let product = |left: &[u8], right: &[u8], output: &[u8]| {
         field(1, &[field(1, left), field(1, right), field(2, output), field(4, b"MatMul")].concat())
     };
+    let mean = 1.0 / f32::from(SIZE);
     let graph = [
         product(b"x", b"a", b"h"),
-        product(b"h", b"b", b"y"),
+        product(b"h", b"m", b"i"),
+        product(b"i", b"n", b"j"),
+        product(b"j", b"b", b"y"),
         field(2, b"graph"),
-        weights(b"a", [4, u64::from(SIZE)], 1.0),
-        weights(b"b", [u64::from(SIZE), 4], f32::from(number) / SIZE as f32),
+        weights(b"a", (4, SIZE), 1.0),
+        weights(b"m", (SIZE, SIZE), mean),
+        weights(b"n", (SIZE, SIZE), mean),
+        weights(b"b", (SIZE, 4), f32::from(number) * mean),
         field(11, &rows_of_four(b"x")),
         field(12, &rows_of_four(b"y")),
     ];

@@ -37,13 +37,11 @@ fn factor(answer: &Answer) -> f64 {
     marks::factor(answer).unwrap()
 }
 
-/// The host's own word for how a version stands.
-#[track_caller]
+/// The host's own word for how a model's first version stands; `gone` if it is not in the index.
 fn status(server: &Server, model: &str) -> String {
     let index = server.post("/v2/repository/index", "", "").expect(200).json();
     let entry = index.as_array().unwrap().iter().find(|entry| entry["name"] == model);
-    let entry = entry.unwrap_or_else(|| panic!("{model} is not in {index}"));
-    entry["status"].as_str().unwrap().to_owned()
+    entry.map_or("gone", |entry| entry["status"].as_str().unwrap()).to_owned()
 }
 
 fn loads(server: &Server, model: &str, outcome: &str) -> f64 {
@@ -96,7 +94,7 @@ fn a_lazy_model_is_ready_before_it_is_loaded_and_its_first_request_says_that_it_
 fn what_is_asked_about_is_loaded_and_nonsense_loads_nothing() {
     let repository = lazy(lazy(Repository::new(), "cold", 1.0), "other", 2.0);
     let server = builder(&repository).start();
-    for body in ["", "[]", "{", r#"{"inputs": []}"#, r#"{"inputs": 5}"#] {
+    for body in ["[]", "{", r#"{"inputs": 5}"#, r#"{"inputs": [{}]}"#] {
         server.post("/v2/models/cold/infer", "application/json", body).expect(400);
     }
     server.get("/v2/models/cold/versions/7").expect(404);

@@ -4,6 +4,7 @@
 //! a child.
 
 use crate::config::ModelConfig;
+use crate::haste::Haste;
 use crate::model::ModelSession;
 use crate::model::tensor::Tensor;
 use crate::repository::content::Content;
@@ -23,14 +24,14 @@ pub(super) fn examine(
     stage: impl Fn(&str),
 ) -> Result<Vec<String>, String> {
     stage("it opened the model and the plugin");
-    let (mut sessions, plugin) = loader.open(content, 1)?;
+    let (mut sessions, plugin) = loader.open(content, 1, Haste::Now)?;
     stage("it ran the model on zeros");
     let mut warnings = Vec::new();
     for session in &mut sessions {
         warnings.extend(run_once(session).map_err(|reason| format!("{}: {reason}", content.model_path))?);
     }
     stage("it warmed up, with the plugin and the samples");
-    let generation = loader.start(content, sessions, plugin, settings)?;
+    let generation = loader.start(content, sessions, plugin, settings, Haste::Now)?;
     generation.free();
     Ok(warnings)
 }
