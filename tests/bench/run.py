@@ -3,10 +3,10 @@
 
     python3 tests/bench/run.py                 everything, some fifty minutes
     python3 tests/bench/run.py --quick         everything, short: to see that it works, not for figures
-    python3 tests/bench/run.py --only calls    some parts: overhead, photos, calls, start, swaps, traffic
+    python3 tests/bench/run.py --only calls    some parts: overhead, photos, calls, start, swaps, ondemand, traffic
 
 Needs Python alone. The sample plugins and ONNX Runtime must be there (`cargo xtask setup`, `cargo xtask
-plugins`); the host, the in-process program (which swaps and traffic do not need) and the maker of components
+plugins`); the host, the in-process program (which swaps, ondemand and traffic do not need) and the maker of components
 (which traffic alone needs) are built if no --nuke, --compare and --component are given. Everything is started on
 the loopback and ended by its process id.
 """
@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 
+import ondemand
 import overhead
 import photos
 import starts
@@ -51,10 +52,11 @@ PARTS = {
     "calls": ("Plugin calls and preprocessing", Calls),
     "start": ("Start and memory", starts),
     "swaps": ("Swaps under load", swaps),
+    "ondemand": ("Models on demand", ondemand),
     "traffic": ("Traffic", traffic),
 }
 # What is measured from outside alone.
-WITHOUT_COMPARE = {"swaps", "traffic"}
+WITHOUT_COMPARE = {"swaps", "ondemand", "traffic"}
 
 
 def arguments(words):

@@ -303,7 +303,6 @@ impl Keeper {
     /// Carries out all commands that have come, with one look at the folders for those that need one.
     async fn obey_all(&mut self, first: Command) {
         let mut next = Some(first);
-        let mut rescans = Vec::new();
         let mut has_to_look = false;
         while let Some(command) = next {
             let now = Instant::now();
@@ -330,18 +329,11 @@ impl Keeper {
                     // Whoever asked may have gone; it is done all the same.
                     let _gone = answer.send(answered);
                 }
-                Command::Rescan(answer) => {
-                    rescans.push(answer);
-                    has_to_look = true;
-                }
             }
             next = self.commands.1.try_recv().ok();
         }
         if has_to_look {
             self.look().await;
-        }
-        for answer in rescans {
-            let _gone = answer.send(self.unreadable.clone().map_or(Ok(()), Err));
         }
     }
 

@@ -67,7 +67,7 @@ impl Loader {
     ) -> Result<Generation, String> {
         let settings = source.settings.clone()?;
         progress(LoadStage::Validating);
-        let content = self.read_validated(source, &settings)?;
+        let content = self.read_validated(source, &settings, haste)?;
         progress(LoadStage::Loading);
         let (sessions, plugin) = self.open(&content, worker_range(&settings).min, haste)?;
         progress(LoadStage::Warming);
@@ -81,7 +81,7 @@ impl Loader {
     pub fn check(&self, source: &VersionSource, progress: &dyn Fn(LoadStage)) -> Result<Checked, String> {
         let settings = source.settings.clone()?;
         progress(LoadStage::Validating);
-        let content = self.read_validated(source, &settings)?;
+        let content = self.read_validated(source, &settings, Haste::Background)?;
         if self.options.validation.is_none() {
             // Nobody else has opened it.
             progress(LoadStage::Loading);
@@ -90,8 +90,14 @@ impl Loader {
         Ok(Checked { digest: content.digest(), footprint: footprint(&content, &settings) })
     }
 
-    fn read_validated(&self, source: &VersionSource, settings: &ModelConfig) -> Result<Content, String> {
-        let content = Content::read(source, &self.options)?;
+    fn read_validated(
+        &self,
+        source: &VersionSource,
+        settings: &ModelConfig,
+        haste: Haste,
+    ) -> Result<Content, String> {
+        let content = haste.run(|| Content::read(source, &self.options))?;
+        // The child has a priority of its own.
         validation::validate(&content, settings, &self.runtime, &self.options)?;
         Ok(content)
     }
@@ -131,7 +137,7 @@ impl Loader {
         let generation = Generation::start(GenerationParts {
             model: content.model.clone(),
             version: content.version.clone(),
-            digest: content.digest(),
+            digest: haste.run(|| content.digest()),
             signature,
             sessions,
             settings,
@@ -166,7 +172,7 @@ impl Loader {
         if count == 0 && (range.max == range.min || serving.scheduler().can_open()) {
             return Ok(More::default());
         }
-        let content = self.read_validated(source, settings)?;
+        let content = self.read_validated(source, settings, Haste::Background)?;
         let mut sessions = self.open_sessions(&content, count, Haste::Background)?;
         let samples =
             warmup::read_samples(&content.samples, serving.plugin(), serving.signature(), &source.model)?;
