@@ -109,7 +109,8 @@ impl Loader {
         workers: usize,
         haste: Haste,
     ) -> Result<(Vec<ModelSession>, Option<Plugin>), String> {
-        let plugin = || haste.run(|| self.load_plugin(content));
+        // Always: the compiler's own threads are started by the first one that compiles, and stay as that one was.
+        let plugin = || Haste::Background.run(|| self.load_plugin(content));
         match (self.open_sessions(content, workers, haste), plugin()) {
             (Ok(sessions), Ok(plugin)) => Ok((sessions, plugin)),
             (Err(model), Err(plugin)) => Err(format!("{model}\n{plugin}")),
