@@ -97,8 +97,7 @@ impl Loader {
         haste: Haste,
     ) -> Result<Content, String> {
         let content = haste.run(|| Content::read(source, &self.options))?;
-        // The child has a priority of its own.
-        validation::validate(&content, settings, &self.runtime, &self.options)?;
+        validation::validate(&content, settings, &self.runtime, &self.options, haste)?;
         Ok(content)
     }
 
