@@ -3,10 +3,12 @@
 //! # Layout, in a request's order
 //! - [`cli`] and [`config`]: what the operator asks for
 //! - [`http`]: the front door, and the only place where an error becomes a status
+//! - [`auth`]: who asks, whether they may, and how much
 //! - [`pipeline`]: the one function that a request goes through, stage by stage
 //! - [`plugin`]: sandboxed WebAssembly around the model; the only place that names wasmtime
 //! - [`scheduler`]: a bounded queue and the workers that pull from it
 //! - [`model`]: ONNX Runtime and tensors; the only place that names ort
+//! - [`isolation`]: a worker's model in a process of its own
 //! - [`repository`]: folders of bundles, and the index of what is being served
 //! - [`traffic`]: which version of a model answers which request
 //! - [`telemetry`]: metrics and logs
@@ -15,12 +17,15 @@
 //! - [`haste`]: what is made at a lower priority than requests are answered
 //! - [`paths`]: where this machine keeps what can be made again
 
+pub mod auth;
+mod child;
 pub mod cli;
 pub mod client;
 pub mod config;
 pub mod error;
 pub mod haste;
 pub mod http;
+pub mod isolation;
 pub mod model;
 pub mod paths;
 pub mod pipeline;
@@ -28,4 +33,5 @@ pub mod plugin;
 pub mod repository;
 pub mod scheduler;
 pub mod telemetry;
+mod timestamp;
 pub mod traffic;

@@ -3,10 +3,11 @@
 
     python3 tests/bench/run.py                 everything, some fifty minutes
     python3 tests/bench/run.py --quick         everything, short: to see that it works, not for figures
-    python3 tests/bench/run.py --only calls    some parts: overhead, photos, calls, start, swaps, ondemand, traffic
+    python3 tests/bench/run.py --only calls    some parts: overhead, tiny, auth, photos, calls, start, swaps,
+                                               ondemand, traffic, isolation
 
 Needs Python alone. The sample plugins and ONNX Runtime must be there (`cargo xtask setup`, `cargo xtask
-plugins`); the host, the in-process program (which swaps, ondemand and traffic do not need) and the maker of components
+plugins`); the host, the in-process program (which auth, swaps, ondemand and traffic do not need) and the maker of components
 (which traffic alone needs) are built if no --nuke, --compare and --component are given. Everything is started on
 the loopback and ended by its process id.
 """
@@ -22,11 +23,14 @@ import subprocess
 import sys
 import tempfile
 
+import auth
+import isolation
 import ondemand
 import overhead
 import photos
 import starts
 import swaps
+import tiny
 import traffic
 from processes import CORES, ROOT, Failure, compare, output
 from tables import by_name
@@ -48,15 +52,18 @@ class Calls:
 
 PARTS = {
     "overhead": ("Host overhead, tiny model", overhead),
+    "tiny": ("Tiny model, as published", tiny),
+    "auth": ("Authentication", auth),
     "photos": ("Photo to labels", photos),
     "calls": ("Plugin calls and preprocessing", Calls),
     "start": ("Start and memory", starts),
     "swaps": ("Swaps under load", swaps),
     "ondemand": ("Models on demand", ondemand),
     "traffic": ("Traffic", traffic),
+    "isolation": ("Processes of their own", isolation),
 }
 # What is measured from outside alone.
-WITHOUT_COMPARE = {"swaps", "ondemand", "traffic"}
+WITHOUT_COMPARE = {"auth", "swaps", "ondemand", "traffic", "isolation"}
 
 
 def arguments(words):
@@ -68,6 +75,7 @@ def arguments(words):
     parser.add_argument("--compare", type=pathlib.Path, help="the in-process program, host/benches/compare")
     parser.add_argument("--component", type=pathlib.Path, help="the example `component` of nuke-tests")
     parser.add_argument("--plugins", type=pathlib.Path, default=ROOT / "target/plugins", help="built plugins")
+    parser.add_argument("--against", type=pathlib.Path, help="another `nuke`, for the part tiny: held against --nuke")
     parser.add_argument("--json", type=pathlib.Path, help="also write all figures to this file")
     setup = parser.parse_args(words)
     unknown = set(setup.only.split(",")) - set(PARTS)

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use super::Failure;
+use crate::auth::{Authority, Gate, Limits};
 use crate::config::{ByteSize, LogFormat, Pooling, ServerConfig, ValidationSettings};
 use crate::http::{AdminAccess, AppParts, AppState, Control, Lifecycle, ListenerOptions};
 use crate::model::{Runtime, RuntimeOptions};
@@ -14,7 +15,7 @@ use crate::repository::{
     Decisions, KeeperOptions, Loader, LoaderOptions, ModelIndex, TrustedKeys, ValidationOptions,
 };
 use crate::scheduler::Budget;
-use crate::telemetry::{LogOptions, Metrics};
+use crate::telemetry::{Audit, LogOptions, Metrics};
 
 /// What loads and runs versions.
 pub(super) fn loader(config: &ServerConfig) -> Result<Loader, Failure> {
@@ -41,6 +42,7 @@ pub(super) fn loader(config: &ServerConfig) -> Result<Loader, Failure> {
         engine: Arc::new(engine.map_err(Failure::unavailable)?),
         metrics: Metrics::new(Runtime::build_info()),
         budget: Budget::of_this_machine(config.runtime.intra_threads),
+        given_up: Arc::default(),
         options: LoaderOptions {
             plugins: config.repository.plugins.clone(),
             limits: plugin_limits(config),
@@ -119,6 +121,7 @@ pub(super) fn app_state(
     metrics: Arc<Metrics>,
     lifecycle: Arc<Lifecycle>,
     control: Control,
+    authority: Arc<Authority>,
 ) -> Result<AppState, Failure> {
     let header = |name: &String| {
         http::HeaderName::try_from(name.as_str())
@@ -128,7 +131,8 @@ pub(super) fn app_state(
         Some(address) => {
             AdminAccess::Own { address: address.to_string(), is_loopback: address.is_loopback() }
         }
-        None if config.server.http.is_loopback() => AdminAccess::Shared,
+        None if config.server.http.is_loopback() => AdminAccess::Shared { is_loopback: true },
+        None if config.auth.is_configured() => AdminAccess::Shared { is_loopback: false },
         None => AdminAccess::Off,
     };
     Ok(AppState::new(AppParts {
@@ -137,6 +141,12 @@ pub(super) fn app_state(
         lifecycle,
         control,
         admin,
+        gate: Gate::new(
+            authority,
+            Limits::new(&config.limits, config.server.max_body.as_usize()),
+            config.limits.trusted_proxies.clone(),
+        ),
+        audit: Audit::new(config.log.audit.clone()),
         max_body: config.server.max_body.as_usize(),
         request_timeout: config.server.request_timeout,
         forwarded_headers: config.predict.headers.iter().map(header).collect::<Result<_, _>>()?,

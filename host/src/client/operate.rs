@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, header};
 use serde_json::Value;
 
+use super::credentials::CredentialArgs;
 use super::error::ClientError;
 use super::exchange::{Outgoing, fetch};
 use super::host::{Host, admin_path};
@@ -20,9 +21,11 @@ pub(super) struct HostArgs {
     /// The host's admin interface: server.admin, or where it listens if that is not set
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080", env = "NUKE_ADMIN_URL")]
     url: Host,
-    /// A request header, such as 'Authorization: Bearer …' (may be given again)
+    /// A request header (may be given again)
     #[arg(long = "header", value_name = "NAME: VALUE", value_parser = parse_header)]
     headers: Vec<Header>,
+    #[command(flatten)]
+    credentials: CredentialArgs,
     /// How long to wait for the answer
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = parse_positive_duration)]
     timeout: Duration,
@@ -57,6 +60,7 @@ impl HostArgs {
         for header in &self.headers {
             headers.append(header.name.clone(), header.value.clone());
         }
+        self.credentials.add_to(&mut headers)?;
         let path = admin_path(question.model, question.tail);
         let outgoing = Outgoing { method: question.method, path, headers, body: question.body };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

@@ -7,13 +7,13 @@ use super::report::Source;
 use super::server::ServerConfig;
 
 impl Loaded<ServerConfig> {
-    /// Refuses an address that others can reach, unless `insecure` says that this is meant: this
-    /// version has no authentication.
+    /// Refuses an address that others can reach, unless callers have to say who they are, or `insecure` says
+    /// that this is meant.
     ///
     /// # Errors
     /// The problem, at the place that gave the address.
     pub fn check_exposure(&self) -> Result<(), Problem> {
-        if self.value.insecure {
+        if self.value.insecure || self.value.auth.is_configured() {
             return Ok(());
         }
         let server = &self.value.server;
@@ -26,7 +26,7 @@ impl Loaded<ServerConfig> {
             return Ok(());
         }
         let message = format!(
-            "{address} can be reached by others, and authentication is not in this version; listen on \
+            "{address} can be reached by others, and nobody has to say who they are; set up 'auth', listen on \
              127.0.0.1, or give --insecure to serve everyone who can reach it"
         );
         let (file, line) = match self.report.source(key) {

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::batching::Oversize;
+use super::model::Isolation;
 use super::on_demand::LoadPolicy;
 use super::setting::{Choice, Text, Wrong, expected_choice, parse_choice, show_choice};
 use super::traffic::{Colour, Reward, Strategy};
@@ -103,7 +104,9 @@ macro_rules! choice_text {
     )+};
 }
 
-choice_text!(Capability, Pooling, Watch, LogFormat, LoadPolicy, Colour, Oversize, Reward, Strategy);
+choice_text!(
+    Capability, Pooling, Watch, LogFormat, LoadPolicy, Colour, Isolation, Oversize, Reward, Strategy
+);
 
 /// The longest name of a model or version, in bytes: it is a folder's name.
 const MAX_NAME: usize = 128;

@@ -12,6 +12,7 @@ use futures_util::FutureExt as _;
 
 use super::reply::Failed;
 use super::state::AppState;
+use crate::auth::Caller;
 use crate::error::Error;
 use crate::pipeline::{Stage, StageTimes};
 
@@ -39,6 +40,7 @@ pub(super) async fn record(State(state): State<AppState>, request: Request, next
     let (status, path) = (response.status().as_u16(), cut(uri.path()));
     let served = response.extensions().get::<Served>();
     let failed = response.extensions().get::<Failed>();
+    let caller = response.extensions().get::<Caller>();
     let times = served.map(|served| served.times).unwrap_or_default();
     let stage = |stage| times.get(stage).map(micros);
     tracing::info!(
@@ -50,6 +52,7 @@ pub(super) async fn record(State(state): State<AppState>, request: Request, next
         http = ?http_version,
         model = served.map(|served| served.model.as_str()),
         version = served.map(|served| served.version.as_str()),
+        subject = caller.and_then(Caller::subject).map(cut),
         load_us = stage(Stage::Load),
         preprocess_us = stage(Stage::Preprocess),
         queue_us = stage(Stage::Queue),

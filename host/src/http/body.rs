@@ -67,7 +67,7 @@ async fn collect(mut body: Body, limit: usize, capacity: usize) -> Result<Bytes,
     Ok(first.unwrap_or_else(|| rest.freeze()))
 }
 
-fn declared_length(headers: &HeaderMap) -> Option<usize> {
+pub(super) fn declared_length(headers: &HeaderMap) -> Option<usize> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 

@@ -16,12 +16,14 @@ use http::HeaderValue;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tower_service::Service as _;
 
 use super::connection::{GuardedBody, InFlight, TimedStream};
+use super::peer::Peer;
 use super::request_body;
+use crate::auth::Origin;
 use crate::telemetry::Metrics;
 
 /// Streams of one HTTP/2 connection at once.
@@ -84,7 +86,7 @@ impl Listener {
                 () = &mut stop => break,
                 accepted = accept(&self.tcp, &slots) => accepted,
             };
-            let (stream, slot) = match accepted {
+            let (stream, address, slot) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
@@ -96,7 +98,8 @@ impl Listener {
             let (metrics, in_flight) = (Arc::clone(&self.metrics), InFlight::default());
             let (idle, head) = (self.options.idle_timeout, self.options.header_timeout);
             let stream = TimedStream::new(stream, in_flight.clone(), idle, head);
-            let service = service(router.clone(), in_flight);
+            let origin = Origin { address: address.ip(), certificate: None };
+            let service = service(router.clone(), origin, in_flight);
             tokio::spawn(async move {
                 let _slot = slot;
                 let _open = Open::new(metrics);
@@ -114,16 +117,17 @@ impl Listener {
 async fn accept(
     tcp: &TcpListener,
     slots: &Arc<Semaphore>,
-) -> std::io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+) -> std::io::Result<(Peer, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
     let slot = Arc::clone(slots).acquire_owned().await.map_err(std::io::Error::other)?;
-    let (stream, _) = tcp.accept().await?;
+    let (stream, address) = tcp.accept().await?;
     stream.set_nodelay(true)?;
-    Ok((stream, slot))
+    Ok((Peer::new(stream), address, slot))
 }
 
 /// The router as hyper calls it, with each request counted as in flight until its answer is sent.
 fn service(
     router: Router,
+    origin: Origin,
     in_flight: InFlight,
 ) -> impl hyper::service::Service<
     http::Request<hyper::body::Incoming>,
@@ -134,7 +138,8 @@ fn service(
     hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
         let guard = in_flight.begin();
         let is_http1 = request.version() < http::Version::HTTP_2;
-        let (head, incoming) = request.into_parts();
+        let (mut head, incoming) = request.into_parts();
+        head.extensions.insert(origin.clone());
         let (body, rest) = request_body::share(incoming, head.headers.contains_key(http::header::EXPECT));
         let answer = router.clone().call(http::Request::from_parts(head, Body::new(body)));
         async move {

@@ -5,9 +5,11 @@
 
 mod access;
 mod admin;
+mod authorise;
 mod body;
 mod connection;
 mod listener;
+mod peer;
 mod predict;
 pub mod reply;
 mod request_body;
@@ -17,7 +19,6 @@ mod state;
 mod status;
 mod sticky;
 mod target;
-mod timestamp;
 pub mod v2;
 
 pub use admin::AdminAccess;

@@ -9,8 +9,9 @@ use std::time::Duration;
 use http::HeaderName;
 
 use super::admin::AdminAccess;
+use crate::auth::Gate;
 use crate::repository::{KeeperHandle, ModelIndex, Steering};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Audit, Metrics};
 
 /// Whether the server wants requests. A load balancer reads it as readiness.
 #[derive(Debug, Default)]
@@ -58,6 +59,10 @@ pub struct AppParts {
     pub control: Control,
     /// Where operators may ask.
     pub admin: AdminAccess,
+    /// Who may ask at all, and how much.
+    pub gate: Gate,
+    /// Where it is kept what operators did.
+    pub audit: Audit,
     /// Bytes of a request's body.
     pub max_body: usize,
     /// From a request's head to its answer.
@@ -100,6 +105,14 @@ impl AppState {
 
     pub(super) fn admin(&self) -> &AdminAccess {
         &self.0.admin
+    }
+
+    pub(crate) fn gate(&self) -> &Gate {
+        &self.0.gate
+    }
+
+    pub(crate) fn audit(&self) -> &Audit {
+        &self.0.audit
     }
 
     pub(super) fn max_body(&self) -> usize {

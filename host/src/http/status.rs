@@ -6,13 +6,16 @@ use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use http::header;
 
+use super::authorise::Asker;
 use super::state::AppState;
+use crate::auth::Need;
 use crate::error::Error;
 use crate::repository::Steering;
 
 const TEXT_FORMAT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-pub(super) async fn metrics(State(state): State<AppState>) -> Response {
+pub(super) async fn metrics(State(state): State<AppState>, Asker(caller): Asker) -> Result<Response, Error> {
+    caller.require(Need::Metrics)?;
     let observe = || {
         for generation in state.index().generations() {
             generation.observe();
@@ -20,7 +23,7 @@ pub(super) async fn metrics(State(state): State<AppState>) -> Response {
         Steering::observe(state.index(), state.metrics());
     };
     match state.metrics().encode(observe) {
-        Ok(text) => ([(header::CONTENT_TYPE, TEXT_FORMAT)], text).into_response(),
-        Err(_) => Error::internal("the metrics cannot be written").into_response(),
+        Ok(text) => Ok(([(header::CONTENT_TYPE, TEXT_FORMAT)], text).into_response()),
+        Err(_) => Err(Error::internal("the metrics cannot be written")),
     }
 }

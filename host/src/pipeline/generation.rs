@@ -7,12 +7,14 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use tokio::sync::Notify;
 
 use super::footprint::Footprint;
 use super::usage::Usage;
 use crate::config::{self, ModelConfig};
 use crate::haste::Haste;
-use crate::model::{ModelSession, Signature};
+use crate::isolation::Executor;
+use crate::model::Signature;
 use crate::plugin::Plugin;
 use crate::scheduler::{
     BatchLimits, Budget, Oversize, Scheduler, SchedulerLimits, SchedulerOptions, SessionOpener, WorkerRange,
@@ -31,7 +33,7 @@ pub struct GenerationParts {
     /// What the model takes and gives.
     pub signature: Arc<Signature>,
     /// One for each worker.
-    pub sessions: Vec<ModelSession>,
+    pub sessions: Vec<Executor>,
     /// How it is served.
     pub settings: ModelConfig,
     /// Its plugin, if it has one.
@@ -48,6 +50,8 @@ pub struct GenerationParts {
     pub footprint: Footprint,
     /// How urgent it is that it serves.
     pub haste: Haste,
+    /// Who is told when it is given up because its workers die again and again.
+    pub on_given_up: Arc<Notify>,
 }
 
 /// See the module.
@@ -81,6 +85,7 @@ fn scheduler_limits(settings: &ModelConfig) -> SchedulerLimits {
         priorities: queue.priorities,
         batching: BatchLimits {
             max_size: batching.max_batch_size,
+            max_elements: batching.max_batch_elements,
             max_delay: batching.max_queue_delay,
             preferred: batching.preferred.clone(),
             oversize: match batching.oversize {
@@ -107,6 +112,7 @@ impl Generation {
             opener: parts.opener,
             budget: parts.budget,
             haste: parts.haste,
+            on_given_up: parts.on_given_up,
         };
         Ok(Self {
             scheduler: Scheduler::start(parts.sessions, options)?,
@@ -156,7 +162,7 @@ impl Generation {
     pub fn apply(
         &self,
         settings: ModelConfig,
-        more: Vec<ModelSession>,
+        more: Vec<Executor>,
         opener: Option<SessionOpener>,
     ) -> std::io::Result<()> {
         self.scheduler.apply(scheduler_limits(&settings));

@@ -20,6 +20,7 @@ use super::index::ModelIndex;
 use super::load::Loader;
 use super::memory::Trim;
 use super::reconcile::{Reconciler, Work};
+use super::rollback::Rollbacks;
 use super::scan::{Key, Scan, Scanner};
 use super::status::{Draining, LoadStage};
 use super::works::Done;
@@ -97,7 +98,8 @@ pub struct Keeper {
     /// The state and reason that were last told of each version.
     pub(super) told: BTreeMap<Key, (&'static str, String)>,
     pub(super) options: KeeperOptions,
-    due: Arc<Notify>,
+    pub(super) rollbacks: Rollbacks,
+    pub(super) due: Arc<Notify>,
     eyes: Arc<Mutex<Eyes>>,
     passed_over: BTreeMap<PathBuf, &'static str>,
     /// What was there at the start is still being loaded.
@@ -183,6 +185,7 @@ impl Keeper {
             held_back: BTreeMap::new(),
             gone: Vec::new(),
             told: BTreeMap::new(),
+            rollbacks: Rollbacks::default(),
             passed_over: BTreeMap::new(),
             is_starting: true,
             works: JoinSet::new(),
@@ -212,6 +215,7 @@ impl Keeper {
     /// was there at the start is ready or has failed, and how many of each.
     pub async fn run(mut self, on_loaded: impl FnOnce(usize, usize)) {
         let (due, bell) = (Arc::clone(&self.due), Arc::clone(&self.bell));
+        let given_up = Arc::clone(&self.loader.given_up);
         let mut on_loaded = Some(on_loaded);
         loop {
             self.answer_waiting();
@@ -234,6 +238,7 @@ impl Keeper {
                 () = bell.notified() => self.answer_bell(),
                 () = sleep_until(tend) => self.tend(),
                 Some(command) = self.commands.1.recv() => self.obey_all(command).await,
+                () = given_up.notified() => self.roll_back(),
                 () = due.notified() => {
                     tokio::time::sleep(BURST.max(self.scan_took)).await;
                     self.look().await;
@@ -291,8 +296,10 @@ impl Keeper {
         }
         self.forget_gone(now);
         self.ask_for_traffic(&scan);
+        self.rollbacks.observe(&scan);
         let works = self.reconciler.observe(now, &scan);
         self.passed_over = scan.passed_over;
+        self.end_rollbacks();
         self.start(works);
         self.renew_doors();
         self.settle_traffic();

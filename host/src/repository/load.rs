@@ -7,15 +7,18 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tokio::sync::Notify;
+
 use super::content::Content;
 use super::layout::VersionSource;
 use super::signature::TrustedKeys;
 use super::status::LoadStage;
 use super::validation::{self, ValidationOptions};
 use super::warmup;
-use crate::config::{Capability, ModelConfig};
+use crate::config::{ByteSize, Capability, Isolation, ModelConfig};
 use crate::haste::Haste;
-use crate::model::{ModelError, ModelSession, Runtime};
+use crate::isolation::{Executor, Isolated, IsolationOptions};
+use crate::model::{ModelSession, Runtime};
 use crate::pipeline::{Footprint, Generation, GenerationParts, worker_range};
 use crate::plugin::{BundleContext, Plugin, PluginEngine, PluginLimits, PluginSource};
 use crate::scheduler::{Budget, SessionOpener};
@@ -49,6 +52,8 @@ pub struct Loader {
     pub metrics: Arc<Metrics>,
     /// The cores, shared between all models.
     pub budget: Arc<Budget>,
+    /// Told when a generation is given up.
+    pub given_up: Arc<Notify>,
     /// What holds for every version.
     pub options: LoaderOptions,
 }
@@ -69,9 +74,11 @@ impl Loader {
         progress(LoadStage::Validating);
         let content = self.read_validated(source, &settings, haste)?;
         progress(LoadStage::Loading);
-        let (sessions, plugin) = self.open(&content, worker_range(&settings).min, haste)?;
+        let opener = self.opener(&content, &settings)?;
+        let workers = (worker_range(&settings).min, &settings);
+        let (sessions, plugin) = self.open(&content, &opener, workers, haste)?;
         progress(LoadStage::Warming);
-        self.start(&content, sessions, plugin, settings, haste)
+        self.start(&content, (sessions, opener), plugin, settings, haste)
     }
 
     /// Validates one version without keeping anything of it in memory. Takes seconds, as [`Loader::load`].
@@ -85,7 +92,8 @@ impl Loader {
         if self.options.validation.is_none() {
             // Nobody else has opened it.
             progress(LoadStage::Loading);
-            drop(self.open(&content, 1, Haste::Background)?);
+            let opener = self.opener(&content, &settings)?;
+            drop(self.open(&content, &opener, (1, &settings), Haste::Background)?);
         }
         Ok(Checked { digest: content.digest(), footprint: footprint(&content, &settings) })
     }
@@ -105,12 +113,13 @@ impl Loader {
     pub(super) fn open(
         &self,
         content: &Content,
-        workers: usize,
+        opener: &SessionOpener,
+        workers: (usize, &ModelConfig),
         haste: Haste,
-    ) -> Result<(Vec<ModelSession>, Option<Plugin>), String> {
+    ) -> Result<(Vec<Executor>, Option<Plugin>), String> {
         // Always: the compiler's own threads are started by the first one that compiles, and stay as that one was.
         let plugin = || Haste::Background.run(|| self.load_plugin(content));
-        match (self.open_sessions(content, workers, haste), plugin()) {
+        match (self.open_sessions(opener, workers, haste), plugin()) {
             (Ok(sessions), Ok(plugin)) => Ok((sessions, plugin)),
             (Err(model), Err(plugin)) => Err(format!("{model}\n{plugin}")),
             (Err(reason), Ok(_)) | (Ok(_), Err(reason)) => Err(reason),
@@ -121,7 +130,7 @@ impl Loader {
     pub(super) fn start(
         &self,
         content: &Content,
-        mut sessions: Vec<ModelSession>,
+        (mut sessions, opener): (Vec<Executor>, SessionOpener),
         plugin: Option<Plugin>,
         settings: ModelConfig,
         haste: Haste,
@@ -132,7 +141,7 @@ impl Loader {
         haste.run(|| warmup::warm_up_sessions(&mut sessions, &settings.warmup.batch_sizes, &samples))?;
         let metrics =
             self.metrics.generation(&content.model, &content.version, plugin.as_ref().map(Plugin::name));
-        let opener = self.opener(content, &settings);
+        let opener = needs_opener(&settings).then_some(opener);
         let footprint = footprint(content, &settings);
         let generation = Generation::start(GenerationParts {
             model: content.model.clone(),
@@ -148,6 +157,7 @@ impl Loader {
             budget: Arc::clone(&self.budget),
             footprint,
             haste,
+            on_given_up: Arc::clone(&self.given_up),
         });
         let generation = generation.map_err(cannot_start)?;
         match warmup::warm_up(&generation, &samples) {
@@ -173,39 +183,55 @@ impl Loader {
             return Ok(More::default());
         }
         let content = self.read_validated(source, settings, Haste::Background)?;
-        let mut sessions = self.open_sessions(&content, count, Haste::Background)?;
+        let opener = self.opener(&content, settings)?;
+        let mut sessions = self.open_sessions(&opener, (count, settings), Haste::Background)?;
         let samples =
             warmup::read_samples(&content.samples, serving.plugin(), serving.signature(), &source.model)?;
         let sizes = &settings.warmup.batch_sizes;
         Haste::Background.run(|| warmup::warm_up_sessions(&mut sessions, sizes, &samples))?;
-        Ok(More { sessions, opener: self.opener(&content, settings) })
+        Ok(More { sessions, opener: needs_opener(settings).then_some(opener) })
     }
 
-    /// What opens further sessions, if there may be any. It keeps the model's bytes in memory, once.
-    fn opener(&self, content: &Content, settings: &ModelConfig) -> Option<SessionOpener> {
-        let range = worker_range(settings);
-        if range.max <= range.min {
-            return None;
+    /// What opens a content's sessions, as its settings say. It keeps the model's bytes in memory, once.
+    pub(super) fn opener(&self, content: &Content, settings: &ModelConfig) -> Result<SessionOpener, String> {
+        let path = content.model_path.clone();
+        if settings.workers.isolation == Isolation::Process {
+            let options = self.isolation(settings);
+            let isolated = Isolated::new(&content.source, options);
+            let isolated = isolated.map_err(|reason| format!("{path}: {reason}"))?;
+            return Ok(SessionOpener::new(move || {
+                isolated.open().map(Executor::from).map_err(|error| error.about(&path))
+            }));
         }
         let (runtime, source) = (Arc::clone(&self.runtime), content.source.clone());
-        let path = content.model_path.clone();
-        Some(SessionOpener::new(move || {
-            ModelSession::open(&runtime, &source).map_err(|error| format!("{path}: {error}"))
+        Ok(SessionOpener::new(move || {
+            let session = ModelSession::open(&runtime, &source);
+            session.map(Executor::from).map_err(|error| format!("{path}: {error}").into())
         }))
     }
 
     fn open_sessions(
         &self,
-        content: &Content,
-        count: usize,
+        opener: &SessionOpener,
+        (count, settings): (usize, &ModelConfig),
         haste: Haste,
-    ) -> Result<Vec<ModelSession>, String> {
-        let refused = |error: ModelError| format!("{}: {error}", content.model_path);
-        let open = || {
-            (0..count).map(|_| ModelSession::open(&self.runtime, &content.source).map_err(refused)).collect()
-        };
-        // A session of several threads starts them as it is opened, and they answer requests.
-        if self.runtime.options().intra_threads > 1 { open() } else { haste.run(open) }
+    ) -> Result<Vec<Executor>, String> {
+        let open = || (0..count).map(|_| opener.open().map_err(|error| error.reason)).collect();
+        // Threads and processes that answer requests are started as these are opened.
+        let starts_others =
+            self.runtime.options().intra_threads > 1 || settings.workers.isolation == Isolation::Process;
+        if starts_others { open() } else { haste.run(open) }
+    }
+
+    fn isolation(&self, settings: &ModelConfig) -> IsolationOptions {
+        let runtime = self.runtime.options();
+        IsolationOptions {
+            library: self.runtime.library().to_owned(),
+            intra_threads: runtime.intra_threads,
+            arena: runtime.arena,
+            memory: settings.workers.memory.map(ByteSize::as_u64),
+            health: settings.workers.health,
+        }
     }
 
     fn load_plugin(&self, content: &Content) -> Result<Option<Plugin>, String> {
@@ -244,17 +270,23 @@ fn footprint(content: &Content, settings: &ModelConfig) -> Footprint {
     let model = length(content.source.model()).saturating_add(external.sum());
     let plugin = content.plugin.as_ref().map_or(0, |plugin| length(&plugin.component));
     let files = content.files.values().filter_map(|(_, bytes)| bytes.as_deref()).map(length).sum();
-    let range = worker_range(settings);
-    Footprint::new(model, range.max > range.min, plugin, files)
+    Footprint::new(model, needs_opener(settings), plugin, files)
 }
 
 /// What a generation needs to serve on with more workers.
 #[derive(Debug, Default)]
 pub struct More {
     /// For workers that are to be added at once.
-    pub sessions: Vec<ModelSession>,
+    pub sessions: Vec<Executor>,
     /// Opens those that may be needed later.
     pub opener: Option<SessionOpener>,
+}
+
+/// Whether sessions may be opened while a generation serves: when there may be more of them, and when one may
+/// die.
+pub(super) fn needs_opener(settings: &ModelConfig) -> bool {
+    let range = worker_range(settings);
+    range.max > range.min || settings.workers.isolation == Isolation::Process
 }
 
 pub(super) fn cannot_start(error: std::io::Error) -> String {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::door::Door;
 use super::keeper::Keeper;
-use super::load::Checked;
+use super::load::{Checked, needs_opener};
 use super::reconcile::{Outcome, Standing, Task, Work};
 use super::room::{Resident, Stock, Verdict};
 use super::scan::Key;
@@ -101,15 +101,13 @@ impl Keeper {
 
     /// Bytes that a load will take.
     fn need(&self, work: &Work) -> u64 {
-        let settings = work.candidate.source.settings.as_ref();
-        let range = settings.map(worker_range).ok();
+        let settings = work.candidate.source.settings.as_ref().ok();
         let known = self.doors.get(&work.candidate.key()).map(|door| door.footprint());
         let footprint = known.unwrap_or_else(|| {
             let (files, plugin) = work.candidate.fingerprint.bytes();
-            let kept = range.as_ref().is_some_and(|range| range.max > range.min);
-            Footprint::new(files, kept, plugin, 0)
+            Footprint::new(files, settings.is_some_and(needs_opener), plugin, 0)
         });
-        footprint.bytes(range.map_or(1, |range| range.min))
+        footprint.bytes(settings.map_or(1, |settings| worker_range(settings).min))
     }
 
     /// What there is in memory.

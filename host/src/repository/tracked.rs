@@ -294,7 +294,8 @@ impl Tracked {
         if !self.settled || self.is_current() {
             return None;
         }
-        let waits = self.present_failure().and_then(|failed| failed.failure.retry).is_some_and(|at| at > now);
+        let retry = self.present_failure().map(|failed| failed.failure.retry);
+        let waits = retry.is_some_and(|retry| retry.is_none_or(|at| at > now));
         let candidate = self.wanted().filter(|_| !waits)?;
         let is_awake = self.is_awake();
         let is_content = |serving: &Arc<Candidate>| candidate.has_content_of(serving);
@@ -398,6 +399,21 @@ impl Tracked {
     pub(super) fn fail_to_wake(&mut self, content: Arc<Candidate>, reason: String, now: Instant) {
         let failed = Failed::next(self.unwoken.take(), content, reason, (self.loading_since, now));
         (self.unwoken, self.awaited) = (Some(failed), false);
+    }
+
+    /// What serves turned out to be no good. It is tried again `after` so long, or when somebody asks for it.
+    pub(super) fn give_up(&mut self, reason: String, now: Instant, after: Option<Duration>) {
+        let content = self.serving.take();
+        self.let_go();
+        let wanted = self.wanted().cloned();
+        let (Some(content), Some(wanted)) = (content, wanted) else {
+            return;
+        };
+        // Another content has not been tried yet.
+        if wanted.has_content_of(&content) {
+            let failure = Failure { reason, since: now, retry: after.map(|after| now + after) };
+            self.failed = Some(Failed { content: wanted, failure, tries: 1, asked: false, over: false });
+        }
     }
 
     /// What failed is tried again now, as if for the first time.

@@ -7,12 +7,13 @@ use axum::response::Response;
 use http::StatusCode;
 use serde_json::{Value, json};
 
+use crate::config::Isolation;
 use crate::error::{Error, ErrorCode};
 use crate::http::reply;
 use crate::http::state::AppState;
 use crate::http::target::WholeModel;
-use crate::http::timestamp::timestamp;
 use crate::repository::{Model, VersionStatus};
+use crate::timestamp::timestamp;
 
 pub(super) async fn all(State(state): State<AppState>) -> Response {
     let all = state.index().all();
@@ -54,7 +55,11 @@ fn entry(version: &str, status: &VersionStatus) -> Value {
         entry["idle_ms"] = json!(u64::try_from(idle.as_millis()).unwrap_or(u64::MAX));
         entry["in_use"] = json!(generation.usage().in_use());
         let (workers, busy) = generation.scheduler().workers();
-        entry["workers"] = json!({"count": workers, "busy": busy});
+        let isolation = generation.settings().workers.isolation.as_str();
+        entry["workers"] = json!({"count": workers, "busy": busy, "isolation": isolation});
+        if isolation == Isolation::Process.as_str() {
+            entry["workers"]["processes"] = json!(generation.scheduler().processes());
+        }
         entry["queue"] = json!(generation.scheduler().waiting());
         entry["plugin"] = json!(generation.plugin().map(crate::plugin::Plugin::name));
     }
