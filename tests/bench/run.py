@@ -1,15 +1,16 @@
 #!/usr/bin/env python3
 """Measures a host against baselines in the same run, and prints Markdown for docs/performance.md.
 
-    python3 tests/bench/run.py                 everything, some fifty minutes
+    python3 tests/bench/run.py                 everything, some seventy minutes
     python3 tests/bench/run.py --quick         everything, short: to see that it works, not for figures
-    python3 tests/bench/run.py --only calls    some parts: overhead, tiny, auth, photos, calls, start, swaps,
-                                               ondemand, traffic, isolation
+    python3 tests/bench/run.py --only calls    some parts: auth, calls, isolation, lite0, ondemand, overhead, peers, photos,
+                                               protocols, start, swaps, tiny, traffic
 
-Needs Python alone. The sample plugins and ONNX Runtime must be there (`cargo xtask setup`, `cargo xtask
-plugins`); the host, the in-process program (which auth, swaps, ondemand and traffic do not need) and the maker of components
-(which traffic alone needs) are built if no --nuke, --compare and --component are given. Everything is started on
-the loopback and ended by its process id.
+Needs Python alone, but for protocols, whose client is one with the tests' packages (NUKE_TEST_PYTHON). The sample
+plugins and ONNX Runtime must be there (`cargo xtask setup`, `cargo xtask plugins`); the host, the in-process program
+(which auth, ondemand, swaps, traffic and protocols do not need) and the maker of components (which traffic alone needs) are
+built if no --nuke, --compare and --component are given. Everything is started on the loopback and ended by its
+process id.
 """
 
 import argparse
@@ -25,9 +26,12 @@ import tempfile
 
 import auth
 import isolation
+import lite0
 import ondemand
 import overhead
+import peers
 import photos
+import protocols
 import starts
 import swaps
 import tiny
@@ -54,16 +58,19 @@ PARTS = {
     "overhead": ("Host overhead, tiny model", overhead),
     "tiny": ("Tiny model, as published", tiny),
     "auth": ("Authentication", auth),
+    "lite0": ("EfficientNet-Lite0, tensors in", lite0),
     "photos": ("Photo to labels", photos),
+    "peers": ("Photo to labels, beside Python", peers),
     "calls": ("Plugin calls and preprocessing", Calls),
     "start": ("Start and memory", starts),
     "swaps": ("Swaps under load", swaps),
     "ondemand": ("Models on demand", ondemand),
     "traffic": ("Traffic", traffic),
     "isolation": ("Processes of their own", isolation),
+    "protocols": ("gRPC and HTTP", protocols),
 }
 # What is measured from outside alone.
-WITHOUT_COMPARE = {"auth", "swaps", "ondemand", "traffic", "isolation"}
+WITHOUT_COMPARE = {"auth", "isolation", "ondemand", "peers", "protocols", "swaps", "traffic"}
 
 
 def arguments(words):
@@ -137,6 +144,8 @@ def main(words=None):
     try:
         build(setup)
         ensure_plugins(setup)
+        if "protocols" in setup.only.split(","):
+            protocols.python()
         results = {"machine": machine(setup)}
         print(results["machine"], flush=True)
         with tempfile.TemporaryDirectory(prefix="nuke-bench-") as folder:

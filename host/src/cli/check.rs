@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::flags::HostFlags;
 use super::{Failure, host};
+use crate::auth::Authority;
 use crate::config::{Loaded, ServerConfig};
 use crate::repository::{ModelIndex, VersionStatus, find_sources, load_all};
 use crate::telemetry::{LogOptions, start_logging};
@@ -34,6 +35,10 @@ fn check(loaded: &Loaded<ServerConfig>) -> Result<ExitCode, Failure> {
     if let Some(problem) = &exposure {
         println!("FAILED  configuration: {problem}");
     }
+    let keys = Authority::open(&config.auth).err();
+    if let Some(problem) = &keys {
+        println!("FAILED  configuration: {problem}");
+    }
     let decisions = host::decisions(config);
     let sources =
         find_sources(&config.repository.models, &config.models, &decisions).map_err(Failure::config)?;
@@ -58,6 +63,6 @@ fn check(loaded: &Loaded<ServerConfig>) -> Result<ExitCode, Failure> {
         }
     }
     println!("{ready} ready, {failed} failed");
-    let fine = failed == 0 && exposure.is_none();
+    let fine = failed == 0 && exposure.is_none() && keys.is_none();
     Ok(if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use super::Failure;
 use crate::auth::{Authority, Gate, Limits};
-use crate::config::{ByteSize, LogFormat, Pooling, ServerConfig, ValidationSettings};
-use crate::http::{AdminAccess, AppParts, AppState, Control, Lifecycle, ListenerOptions};
+use crate::config::{ByteSize, ListenAddress, LogFormat, Pooling, ServerConfig, ValidationSettings};
+use crate::grpc::{Place, grpc_router};
+use crate::http::{self, AdminAccess, AppParts, AppState, Control, Door, Lifecycle, ListenerOptions};
 use crate::model::{Runtime, RuntimeOptions};
 use crate::plugin::{EngineOptions, PluginEngine, PluginLimits};
 use crate::repository::{
@@ -24,7 +25,6 @@ pub(super) fn loader(config: &ServerConfig) -> Result<Loader, Failure> {
     let runtime = Runtime::start(RuntimeOptions {
         library: config.runtime.ort_lib.clone(),
         intra_threads: config.runtime.intra_threads,
-        arena: config.runtime.arena,
     });
     let engine = PluginEngine::new(&EngineOptions {
         threads: config.plugins.threads,
@@ -124,7 +124,7 @@ pub(super) fn app_state(
     authority: Arc<Authority>,
 ) -> Result<AppState, Failure> {
     let header = |name: &String| {
-        http::HeaderName::try_from(name.as_str())
+        ::http::HeaderName::try_from(name.as_str())
             .map_err(|_| Failure::config(format!("predict.headers: '{name}' is no header name")))
     };
     let admin = match &config.server.admin {
@@ -148,8 +148,36 @@ pub(super) fn app_state(
         ),
         audit: Audit::new(config.log.audit.clone()),
         max_body: config.server.max_body.as_usize(),
+        max_message: config.server.max_message.unwrap_or(config.server.max_body).as_usize(),
         request_timeout: config.server.request_timeout,
         forwarded_headers: config.predict.headers.iter().map(header).collect::<Result<_, _>>()?,
         access_log: config.log.access,
     }))
+}
+
+/// What each listener serves.
+pub(super) struct Doors {
+    /// At `server.http`.
+    pub(super) everyone: Door,
+    /// At `server.grpc`, if there is one.
+    pub(super) grpc: Door,
+    /// At `server.admin`, if there is one.
+    pub(super) operators: Door,
+}
+
+pub(super) fn doors(config: &ServerConfig, state: &AppState) -> Result<Doors, Failure> {
+    let grpc = |place: Place| grpc_router(state.clone(), place).map_err(Failure::unavailable);
+    let everyone = |address: &ListenAddress| grpc(Place::Everyone { is_loopback: address.is_loopback() });
+    let server = &config.server;
+    let rest = http::router(state.clone());
+    let operators = Door::both(http::admin_router(state.clone()), grpc(Place::Operators)?);
+    Ok(match &server.grpc {
+        Some(address) => {
+            Doors { everyone: Door::rest(rest), grpc: Door::grpc(everyone(address)?), operators }
+        }
+        None => {
+            let grpc = everyone(&server.http)?;
+            Doors { everyone: Door::both(rest, grpc.clone()), grpc: Door::grpc(grpc), operators }
+        }
+    })
 }

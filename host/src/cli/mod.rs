@@ -9,6 +9,7 @@ mod flags;
 mod host;
 mod keys;
 mod publish;
+mod runtime;
 mod serve;
 mod signing;
 mod validate;
@@ -27,6 +28,7 @@ use crate::repository::ChildArgs;
 use flags::HostFlags;
 use keys::KeysArgs;
 use publish::{PublishArgs, UnpublishArgs};
+use runtime::RuntimeCommand;
 use versions::VersionsArgs;
 
 /// Bad usage or configuration, as `sysexits.h` numbers it.
@@ -67,6 +69,9 @@ enum Command {
     Rollout(RolloutArgs),
     /// Put a running host under load and measure it.
     Bench(Box<BenchArgs>),
+    /// Get the ONNX Runtime library, or tell which one there is.
+    #[command(subcommand)]
+    Runtime(RuntimeCommand),
     /// Validate the version on standard input: the host starts this itself.
     #[command(hide = true)]
     ValidateVersion(ChildArgs),
@@ -96,6 +101,7 @@ pub fn run() -> ExitCode {
         Command::Traffic(args) => run_traffic(args),
         Command::Rollout(args) => run_rollout(args),
         Command::Bench(args) => run_bench(*args),
+        Command::Runtime(command) => runtime::run(command),
         Command::ValidateVersion(args) => validate::run(args),
         Command::Worker(args) => worker::run(args),
     }

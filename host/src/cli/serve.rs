@@ -3,6 +3,7 @@
 //! Owns the life of a server: configure, listen, load, serve, drain. Listening comes before loading,
 //! so that liveness answers while readiness waits.
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use super::flags::HostFlags;
 use super::{EXIT_INTERRUPTED, Failure, host};
 use crate::auth::Authority;
 use crate::config::{ListenAddress, ServerConfig};
-use crate::http::{self, Control, Lifecycle, Listener};
+use crate::http::{Control, Door, Lifecycle, Listener};
 use crate::repository::{Keeper, KeeperError, Loader, ModelIndex, Steering};
 use crate::telemetry::start_logging;
 
@@ -59,11 +60,8 @@ async fn serve(config: &ServerConfig, loader: Arc<Loader>) -> Result<(), Failure
         (Arc::new(ModelIndex::new(Arc::clone(&decisions))), Arc::new(Lifecycle::default()));
     let listener = bind(config, &config.server.http, &loader).await?;
     let address = listener.address().map_err(Failure::unavailable)?;
-    let admin = match &config.server.admin {
-        Some(address) => Some(bind(config, address, &loader).await?),
-        None => None,
-    };
-    let admin_address = admin.as_ref().map(Listener::address).transpose().map_err(Failure::unavailable)?;
+    let (grpc, grpc_address) = bind_extra(config, config.server.grpc.as_ref(), &loader).await?;
+    let (admin, admin_address) = bind_extra(config, config.server.admin.as_ref(), &loader).await?;
     let keeper = Keeper::open(
         Arc::clone(&loader),
         Arc::clone(&index),
@@ -81,6 +79,7 @@ async fn serve(config: &ServerConfig, loader: Arc<Loader>) -> Result<(), Failure
         host::app_state(config, index, metrics, Arc::clone(&lifecycle), control, Arc::clone(&authority))?;
     tracing::info!(
         %address,
+        grpc = grpc_address.map(tracing::field::display),
         admin = admin_address.map(tracing::field::display),
         models = %config.repository.models.display(),
         onnxruntime = %loader.runtime.library().display(),
@@ -95,15 +94,20 @@ async fn serve(config: &ServerConfig, loader: Arc<Loader>) -> Result<(), Failure
         loading.set_loaded();
         tracing::info!(ready, failed, "all versions have been loaded or have failed");
     }));
+    let doors = host::doors(config, &state)?;
     let stop = stop_signal(lifecycle, config.server.drain_delay)?;
-    let serving = listener.serve(http::router(state.clone()), stopped(stop.clone()));
-    let administering = async {
-        match admin {
-            Some(admin) => admin.serve(http::admin_router(state), stopped(stop)).await,
-            None => true,
+    let serve = |listener: Option<Listener>, door: Door| {
+        let stop = stop.clone();
+        async move {
+            match listener {
+                Some(listener) => listener.serve(door, stopped(stop)).await,
+                None => true,
+            }
         }
     };
-    let drained = tokio::join!(serving, administering) == (true, true);
+    let serving =
+        (serve(Some(listener), doors.everyone), serve(grpc, doors.grpc), serve(admin, doors.operators));
+    let drained = tokio::join!(serving.0, serving.1, serving.2) == (true, true, true);
     if let Err(reason) = tokio::task::block_in_place(|| steering.save()) {
         tracing::warn!(%reason, "what traffic must remember is not kept");
     }
@@ -120,6 +124,20 @@ async fn bind(config: &ServerConfig, address: &ListenAddress, loader: &Loader) -
     let (options, metrics) = (host::listener_options(config), Arc::clone(&loader.metrics));
     let listener = Listener::bind((&address.host(), address.port()), options, metrics).await;
     listener.map_err(|error| Failure::unavailable(format!("cannot listen on {address}: {error}")))
+}
+
+/// A listener that is only there if the configuration has it.
+async fn bind_extra(
+    config: &ServerConfig,
+    address: Option<&ListenAddress>,
+    loader: &Loader,
+) -> Result<(Option<Listener>, Option<SocketAddr>), Failure> {
+    let Some(address) = address else {
+        return Ok((None, None));
+    };
+    let listener = bind(config, address, loader).await?;
+    let bound = listener.address().map_err(Failure::unavailable)?;
+    Ok((Some(listener), Some(bound)))
 }
 
 /// Completes when the server is to stop.
@@ -149,6 +167,7 @@ fn stop_signal(lifecycle: Arc<Lifecycle>, delay: Duration) -> Result<watch::Rece
         let close = async {
             tokio::time::sleep(delay).await;
             tracing::info!("new connections are refused, requests in flight finish");
+            lifecycle.set_stopping();
             sender.send_replace(true);
             // What is left is the drain's.
             std::future::pending::<()>().await;

@@ -18,7 +18,10 @@ impl Loaded<ServerConfig> {
         }
         let server = &self.value.server;
         self.check_address("server.http", &server.http)?;
-        server.admin.as_ref().map_or(Ok(()), |admin| self.check_address("server.admin", admin))
+        for (key, address) in [("server.grpc", &server.grpc), ("server.admin", &server.admin)] {
+            address.as_ref().map_or(Ok(()), |address| self.check_address(key, address))?;
+        }
+        Ok(())
     }
 
     fn check_address(&self, key: &str, address: &ListenAddress) -> Result<(), Problem> {

@@ -8,6 +8,7 @@ use super::on_demand::LoadPolicy;
 use super::setting::{Choice, Text, Wrong, expected_choice, parse_choice, show_choice};
 use super::traffic::{Colour, Reward, Strategy};
 use super::yaml_text;
+use crate::model::{ArenaExtend, Shrink};
 
 /// What a plugin may import from the host, each by its own consent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -105,7 +106,18 @@ macro_rules! choice_text {
 }
 
 choice_text!(
-    Capability, Pooling, Watch, LogFormat, LoadPolicy, Colour, Isolation, Oversize, Reward, Strategy
+    ArenaExtend,
+    Capability,
+    Colour,
+    Isolation,
+    LoadPolicy,
+    LogFormat,
+    Oversize,
+    Pooling,
+    Reward,
+    Shrink,
+    Strategy,
+    Watch
 );
 
 /// The longest name of a model or version, in bytes: it is a folder's name.

@@ -44,6 +44,9 @@ pub struct ServerConfig {
 pub struct ListenSettings {
     /// `http`, default 127.0.0.1:8080: the address of HTTP/1.1 and h2. Port 0 takes a free one.
     pub http: ListenAddress,
+    /// `grpc`, default none: an address of its own for gRPC. Without it gRPC is served at `http`, told apart by
+    /// its content type. Set it where a proxy or a firewall treats the two differently.
+    pub grpc: Option<ListenAddress>,
     /// `admin`, default none: an address of its own for `/admin` and for loading and unloading, which then
     /// are not served at `http`. Without it they are served at `http` if only this machine can reach it.
     /// Set it where a proxy hands requests of others on to `http`.
@@ -66,6 +69,9 @@ pub struct ListenSettings {
     /// `max_body`, default 64 MiB: the largest request body. Costs memory
     /// of this size for each request that is being read.
     pub max_body: ByteSize,
+    /// `max_message`, default that of `max_body`: the largest gRPC message, and the most that a compressed one
+    /// may expand to. Costs memory as `max_body` does.
+    pub max_message: Option<ByteSize>,
     /// `request_timeout`, default 60 s: from a request's head to its answer, waiting included.
     /// Raise it for slow models; the client gets 504 when it passes.
     pub request_timeout: Duration,
@@ -180,9 +186,6 @@ pub struct RuntimeSettings {
     /// `intra_threads`, default 1: threads that one run of a model may use. 1 gives the most
     /// throughput under load; raise it for the latency of a single request to a large model.
     pub intra_threads: usize,
-    /// `arena`, default true: keep freed tensor memory for the next run. Off saves memory where
-    /// sizes vary a lot, at some speed.
-    pub arena: bool,
 }
 
 /// `predict`: what of a request reaches a plugin.
@@ -219,4 +222,6 @@ pub struct ModelEntry {
     pub version: String,
     /// `max_workers`, default that of the model: sessions of the model that may run at a time.
     pub max_workers: Option<usize>,
+    /// `gpu_id`, default none: the GPU that the model runs on, as `workers.device: cuda:N` says it.
+    pub gpu_id: Option<u32>,
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::address::ListenAddress;
 use super::auth_decode;
+use super::device;
 use super::limits;
 use super::names::{Capability, HeaderName, LogFilter, LogFormat, Name, Pooling, TrustedKey, Watch};
 use super::on_demand::{self, OrOff};
@@ -70,7 +71,6 @@ pub(super) fn decode(section: &mut Section<'_>, machine: &Machine) -> ServerConf
         runtime: section.section("runtime", |section| RuntimeSettings {
             ort_lib: section.take("ort_lib", None),
             intra_threads: section.take_in("intra_threads", 1, 1..=MOST_PARALLEL),
-            arena: section.take("arena", true),
         }),
         predict: section.section("predict", predict),
         log: section.section("log", |section| LogSettings {
@@ -108,6 +108,7 @@ fn listen(section: &mut Section<'_>) -> ListenSettings {
     let seconds = Duration::from_secs;
     ListenSettings {
         http: section.take("http", ListenAddress::loopback(8080)),
+        grpc: section.take("grpc", None),
         admin: section.take("admin", None),
         max_connections: section.take_in("max_connections", 4096, 1..=1_000_000),
         header_timeout: section.take_in("header_timeout", seconds(10), SHORTEST..=HOUR),
@@ -115,6 +116,12 @@ fn listen(section: &mut Section<'_>) -> ListenSettings {
         drain_delay: section.take_in("drain_delay", Duration::ZERO, Duration::ZERO..=HOUR),
         drain_timeout: section.take_in("drain_timeout", seconds(30), Duration::ZERO..=DAY),
         max_body: section.take_in("max_body", ByteSize::mib(64), ByteSize::bytes(1)..=GIB4),
+        max_message: section.take_if("max_message", None, |size: &Option<ByteSize>| match size {
+            Some(size) if !(ByteSize::bytes(1)..=GIB4).contains(size) => {
+                Err(format!("expected 1 to {}, got {}", GIB4.show(), size.show()))
+            }
+            _ => Ok(()),
+        }),
         request_timeout: section.take_in("request_timeout", seconds(60), SHORTEST..=DAY),
     }
 }
@@ -160,6 +167,7 @@ fn models(section: &mut Section<'_>) -> Vec<ModelEntry> {
             }
             _ => Ok(()),
         });
+        let gpu_id = section.take_if("gpu_id", None, |number: &Option<u32>| device::check_gpu(*number));
         let (name, path) = (name?.0, path?);
         let key = (name.clone(), version.clone());
         if seen.contains(&key) {
@@ -168,7 +176,7 @@ fn models(section: &mut Section<'_>) -> Vec<ModelEntry> {
             section.problem("name", &place, message);
         }
         seen.push(key);
-        Some(ModelEntry { name, path, version, max_workers })
+        Some(ModelEntry { name, path, version, max_workers, gpu_id })
     });
     entries.into_iter().flatten().collect()
 }

@@ -20,7 +20,7 @@ const TRUSTED_LENGTH: usize = 1 << 20;
 /// # Errors
 /// `PayloadTooLarge`, `UnsupportedMediaType` for a compressed one, `DeadlineExceeded` if the client is
 /// too slow, `InvalidArgument` if it breaks off.
-pub(super) async fn read(
+pub(crate) async fn read(
     headers: &HeaderMap,
     body: Body,
     limit: usize,
@@ -82,7 +82,8 @@ fn refuse_compressed(headers: &HeaderMap) -> Result<(), Error> {
     }
 }
 
-fn too_large(limit: usize) -> Error {
+/// The refusal of a body over a limit.
+pub(crate) fn too_large(limit: usize) -> Error {
     Error::new(
         ErrorCode::PayloadTooLarge,
         format!("the body is over the limit of {limit} bytes (server.max_body is the most for any request)"),

@@ -10,7 +10,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use http::HeaderValue;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -21,6 +20,7 @@ use tokio::sync::Semaphore;
 use tower_service::Service as _;
 
 use super::connection::{GuardedBody, InFlight, TimedStream};
+use super::door::Door;
 use super::peer::Peer;
 use super::request_body;
 use crate::auth::Origin;
@@ -76,7 +76,7 @@ impl Listener {
     }
 
     /// Serves until `stop` completes, then drains. Returns whether all connections ended in time.
-    pub async fn serve(self, router: Router, stop: impl Future<Output = ()>) -> bool {
+    pub async fn serve(self, door: Door, stop: impl Future<Output = ()>) -> bool {
         let mut stop = pin!(stop);
         let slots = Arc::new(Semaphore::new(self.options.max_connections));
         let graceful = GracefulShutdown::new();
@@ -99,7 +99,7 @@ impl Listener {
             let (idle, head) = (self.options.idle_timeout, self.options.header_timeout);
             let stream = TimedStream::new(stream, in_flight.clone(), idle, head);
             let origin = Origin { address: address.ip(), certificate: None };
-            let service = service(router.clone(), origin, in_flight);
+            let service = service(door.clone(), origin, in_flight);
             tokio::spawn(async move {
                 let _slot = slot;
                 let _open = Open::new(metrics);
@@ -124,9 +124,9 @@ async fn accept(
     Ok((Peer::new(stream), address, slot))
 }
 
-/// The router as hyper calls it, with each request counted as in flight until its answer is sent.
+/// The door as hyper calls it, with each request counted as in flight until its answer is sent.
 fn service(
-    router: Router,
+    door: Door,
     origin: Origin,
     in_flight: InFlight,
 ) -> impl hyper::service::Service<
@@ -141,7 +141,7 @@ fn service(
         let (mut head, incoming) = request.into_parts();
         head.extensions.insert(origin.clone());
         let (body, rest) = request_body::share(incoming, head.headers.contains_key(http::header::EXPECT));
-        let answer = router.clone().call(http::Request::from_parts(head, Body::new(body)));
+        let answer = door.clone().call(http::Request::from_parts(head, Body::new(body)));
         async move {
             let mut response = answer.await?;
             if is_http1 && !rest.discard().await {

@@ -3,37 +3,79 @@
 //! Owns nothing that a reload changes: the index inside swaps its own content.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use http::HeaderName;
+use tokio::sync::watch;
 
 use super::admin::AdminAccess;
 use crate::auth::Gate;
 use crate::repository::{KeeperHandle, ModelIndex, Steering};
 use crate::telemetry::{Audit, Metrics};
 
+/// How far the server is in its life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    #[default]
+    Starting,
+    Ready,
+    Draining,
+    Stopping,
+}
+
 /// Whether the server wants requests. A load balancer reads it as readiness.
 #[derive(Debug, Default)]
-pub struct Lifecycle {
-    loaded: AtomicBool,
-    draining: AtomicBool,
-}
+pub struct Lifecycle(watch::Sender<Phase>);
 
 impl Lifecycle {
     /// All versions have been loaded, or have failed.
     pub fn set_loaded(&self) {
-        self.loaded.store(true, Relaxed);
+        self.enter(Phase::Ready);
     }
 
     /// The server is about to stop.
     pub fn set_draining(&self) {
-        self.draining.store(true, Relaxed);
+        self.enter(Phase::Draining);
+    }
+
+    /// New connections are refused; what is in flight finishes.
+    pub fn set_stopping(&self) {
+        self.enter(Phase::Stopping);
+    }
+
+    /// Phases come one after another, and never back.
+    fn enter(&self, phase: Phase) {
+        self.0.send_if_modified(|present| {
+            let is_later = *present < phase;
+            *present = phase.max(*present);
+            is_later
+        });
     }
 
     /// Whether new requests are welcome.
     pub fn is_ready(&self) -> bool {
-        self.loaded.load(Relaxed) && !self.draining.load(Relaxed)
+        *self.0.borrow() == Phase::Ready
+    }
+
+    /// Whether only what is in flight is still answered.
+    pub fn is_stopping(&self) -> bool {
+        *self.0.borrow() == Phase::Stopping
+    }
+
+    /// Completes when readiness is no longer `ready`; at once if it is not. Not after the server was told to stop:
+    /// it never comes back then.
+    pub async fn changed_from(&self, ready: bool) {
+        // The sender is this one's own: it is there for as long as somebody waits.
+        let mut phases = self.0.subscribe();
+        let _changed = phases.wait_for(|phase| (*phase == Phase::Ready) != ready).await;
+    }
+
+    /// Completes when only what is in flight is still answered.
+    pub fn stopping(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut phases = self.0.subscribe();
+        async move {
+            let _stopping = phases.wait_for(|phase| *phase == Phase::Stopping).await;
+        }
     }
 }
 
@@ -65,6 +107,8 @@ pub struct AppParts {
     pub audit: Audit,
     /// Bytes of a request's body.
     pub max_body: usize,
+    /// Bytes of a gRPC message, and of what it expands to.
+    pub max_message: usize,
     /// From a request's head to its answer.
     pub request_timeout: Duration,
     /// The request headers that plugins see.
@@ -83,27 +127,27 @@ impl AppState {
         Self(Arc::new(parts))
     }
 
-    pub(super) fn index(&self) -> &ModelIndex {
+    pub(crate) fn index(&self) -> &ModelIndex {
         &self.0.index
     }
 
-    pub(super) fn metrics(&self) -> &Arc<Metrics> {
+    pub(crate) fn metrics(&self) -> &Arc<Metrics> {
         &self.0.metrics
     }
 
-    pub(super) fn lifecycle(&self) -> &Lifecycle {
+    pub(crate) fn lifecycle(&self) -> &Lifecycle {
         &self.0.lifecycle
     }
 
-    pub(super) fn keeper(&self) -> &KeeperHandle {
+    pub(crate) fn keeper(&self) -> &KeeperHandle {
         &self.0.control.keeper
     }
 
-    pub(super) fn steering(&self) -> &Steering {
+    pub(crate) fn steering(&self) -> &Steering {
         &self.0.control.steering
     }
 
-    pub(super) fn admin(&self) -> &AdminAccess {
+    pub(crate) fn admin(&self) -> &AdminAccess {
         &self.0.admin
     }
 
@@ -115,19 +159,23 @@ impl AppState {
         &self.0.audit
     }
 
-    pub(super) fn max_body(&self) -> usize {
+    pub(crate) fn max_body(&self) -> usize {
         self.0.max_body
     }
 
-    pub(super) fn request_timeout(&self) -> Duration {
+    pub(crate) fn max_message(&self) -> usize {
+        self.0.max_message
+    }
+
+    pub(crate) fn request_timeout(&self) -> Duration {
         self.0.request_timeout
     }
 
-    pub(super) fn forwarded_headers(&self) -> &[HeaderName] {
+    pub(crate) fn forwarded_headers(&self) -> &[HeaderName] {
         &self.0.forwarded_headers
     }
 
-    pub(super) fn access_log(&self) -> bool {
+    pub(crate) fn access_log(&self) -> bool {
         self.0.access_log
     }
 }

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::memory::Memory;
-use crate::model::{ModelSource, take_weights_apart};
+use crate::model::{ModelSource, SessionOptions, take_weights_apart};
 
 /// Where files begin: at a page, so that a worker that does not touch one does not have it.
 const ALIGNMENT: usize = 4096;
@@ -22,8 +22,8 @@ const MOST_HEAD: usize = 16 << 20;
 pub(super) struct Settings {
     /// Threads within one operator.
     pub(super) intra_threads: usize,
-    /// Whether the session keeps freed memory.
-    pub(super) arena: bool,
+    /// How its session is opened.
+    pub(super) session: SessionOptions,
 }
 
 /// A file within the package.
@@ -129,7 +129,7 @@ mod tests {
 
     fn package() -> Package {
         let source = ModelSource::new(Bytes::new(), |_| Err(String::new())).unwrap();
-        Package::new(&source, Settings { intra_threads: 2, arena: true }).unwrap()
+        Package::new(&source, Settings { intra_threads: 2, session: SessionOptions::default() }).unwrap()
     }
 
     #[test]
@@ -138,7 +138,7 @@ mod tests {
         let handle = package.memory().as_fd().try_clone_to_owned().unwrap();
         let received = Memory::received(handle, package.memory().size() as u64).unwrap();
         let (settings, source) = open(&received).unwrap();
-        assert_eq!(settings, Settings { intra_threads: 2, arena: true });
+        assert_eq!(settings, Settings { intra_threads: 2, session: SessionOptions::default() });
         assert!(source.model().is_empty() && source.external().is_empty());
         assert!(received.write(b"x", 0).is_err(), "a worker cannot change what others run");
     }

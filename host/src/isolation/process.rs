@@ -74,6 +74,12 @@ impl Process {
         Ok(process)
     }
 
+    /// A process that a test has started.
+    #[cfg(test)]
+    pub(super) fn of(child: Child) -> Self {
+        Self { child, errors: None, group: None, ended: false }
+    }
+
     /// Its number in the system.
     pub(super) fn id(&self) -> u32 {
         self.child.id()

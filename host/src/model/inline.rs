@@ -5,7 +5,7 @@
 //! model, and uses where it lies what is outside: so several processes can share it. Whatever is out of the
 //! ordinary stays as it is.
 
-use super::external::{Fields, WalkError};
+use super::protobuf::{self, Content, CutShort, Fields};
 
 /// Initializers from this size on are taken out: smaller ones cost little, and most are shapes and axes.
 const LEAST: usize = 16 << 10;
@@ -13,11 +13,11 @@ const LEAST: usize = 16 << 10;
 const ALIGNMENT: usize = 64;
 
 /// The field numbers that matter.
-const GRAPH: u64 = 7;
-const INITIALIZER: u64 = 5;
-const RAW_DATA: u64 = 9;
-const EXTERNAL_DATA: u64 = 13;
-const DATA_LOCATION: u64 = 14;
+pub(super) const GRAPH: u64 = 7;
+pub(super) const INITIALIZER: u64 = 5;
+pub(super) const RAW_DATA: u64 = 9;
+pub(super) const EXTERNAL_DATA: u64 = 13;
+pub(super) const DATA_LOCATION: u64 = 14;
 const SEGMENT: u64 = 3;
 
 /// A model in two pieces.
@@ -35,45 +35,41 @@ pub struct Apart {
 /// # Errors
 /// The bytes are no model.
 pub fn take_weights_apart(model: &[u8], name: &str) -> Result<Option<Apart>, String> {
-    let mut apart = Apart { model: Vec::new(), weights: Vec::new() };
-    let rewritten = rewrite(model, GRAPH, &mut apart.weights, &|graph, weights| {
-        rewrite(graph, INITIALIZER, weights, &|tensor, weights| move_elements(tensor, name, weights))
+    let mut weights = Vec::new();
+    let rewritten = rewrite(model, GRAPH, &mut |graph| {
+        rewrite(graph, INITIALIZER, &mut |tensor| move_elements(tensor, name, &mut weights))
     });
-    apart.model = rewritten.map_err(|error| error.to_string())?;
-    Ok((!apart.weights.is_empty()).then_some(apart))
+    let model = rewritten.map_err(|error| error.to_string())?;
+    Ok((!weights.is_empty()).then_some(Apart { model, weights }))
 }
 
-type Change<'a> = &'a dyn Fn(&[u8], &mut Vec<u8>) -> Result<Vec<u8>, WalkError>;
-
 /// A message with the content of each field `number` changed.
-fn rewrite(
+pub(super) fn rewrite(
     message: &[u8],
     number: u64,
-    weights: &mut Vec<u8>,
-    change: Change<'_>,
-) -> Result<Vec<u8>, WalkError> {
-    let (mut fields, mut rewritten) = (Fields::of(message), Vec::with_capacity(1024));
-    while let Some((field, whole)) = fields.next_whole()? {
-        match field {
-            (found, Some(content)) if found == number => {
-                let content = change(content, weights)?;
-                push_field(&mut rewritten, number, &content);
+    change: &mut dyn FnMut(&[u8]) -> Result<Vec<u8>, CutShort>,
+) -> Result<Vec<u8>, CutShort> {
+    let (mut fields, mut rewritten) = (Fields::new(message), Vec::with_capacity(1024));
+    while let Some((found, content)) = fields.next()? {
+        match content {
+            Content::Bytes(content) if found == number => {
+                protobuf::write(&mut rewritten, number, &change(content)?);
             }
-            _ => rewritten.extend_from_slice(whole),
+            _ => rewritten.extend_from_slice(fields.whole()),
         }
     }
     Ok(rewritten)
 }
 
 /// A tensor whose elements have been moved to the weights, if they are large and lie where they usually do.
-fn move_elements(tensor: &[u8], name: &str, weights: &mut Vec<u8>) -> Result<Vec<u8>, WalkError> {
-    let (mut fields, mut rest, mut elements) = (Fields::of(tensor), Vec::new(), None);
+fn move_elements(tensor: &[u8], name: &str, weights: &mut Vec<u8>) -> Result<Vec<u8>, CutShort> {
+    let (mut fields, mut rest, mut elements) = (Fields::new(tensor), Vec::new(), None);
     let mut is_odd = false;
-    while let Some(((number, content), whole)) = fields.next_whole()? {
+    while let Some((number, content)) = fields.next()? {
         match (number, content) {
-            (RAW_DATA, Some(content)) => is_odd |= elements.replace(content).is_some(),
+            (RAW_DATA, Content::Bytes(content)) => is_odd |= elements.replace(content).is_some(),
             (RAW_DATA | EXTERNAL_DATA | DATA_LOCATION | SEGMENT, _) => is_odd = true,
-            _ => rest.extend_from_slice(whole),
+            _ => rest.extend_from_slice(fields.whole()),
         }
     }
     let Some(elements) = elements.filter(|elements| elements.len() >= LEAST && !is_odd) else {
@@ -82,29 +78,21 @@ fn move_elements(tensor: &[u8], name: &str, weights: &mut Vec<u8>) -> Result<Vec
     weights.resize(weights.len().next_multiple_of(ALIGNMENT), 0);
     let (offset, length) = (weights.len().to_string(), elements.len().to_string());
     weights.extend_from_slice(elements);
-    for (key, value) in [("location", name), ("offset", &offset), ("length", &length)] {
-        let mut entry = Vec::new();
-        push_field(&mut entry, 1, key.as_bytes());
-        push_field(&mut entry, 2, value.as_bytes());
-        push_field(&mut rest, EXTERNAL_DATA, &entry);
-    }
-    push_varint(&mut rest, DATA_LOCATION << 3);
-    push_varint(&mut rest, 1);
+    say_elsewhere(&mut rest, &[("location", name), ("offset", &offset), ("length", &length)]);
     Ok(rest)
 }
 
-fn push_field(to: &mut Vec<u8>, number: u64, content: &[u8]) {
-    push_varint(to, number << 3 | 2);
-    push_varint(to, content.len() as u64);
-    to.extend_from_slice(content);
-}
-
-fn push_varint(to: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        to.push((value & 0x7f) as u8 | 0x80);
-        value >>= 7;
+/// Completes a tensor whose elements lie elsewhere with where that is.
+pub(super) fn say_elsewhere(tensor: &mut Vec<u8>, place: &[(&str, &str)]) {
+    for (key, value) in place {
+        let mut entry = Vec::new();
+        protobuf::write(&mut entry, 1, key.as_bytes());
+        protobuf::write(&mut entry, 2, value.as_bytes());
+        protobuf::write(tensor, EXTERNAL_DATA, &entry);
     }
-    to.push(value as u8);
+    protobuf::write_number(tensor, DATA_LOCATION << 3);
+    // In a file.
+    protobuf::write_number(tensor, 1);
 }
 
 #[cfg(test)]
@@ -118,13 +106,13 @@ mod tests {
     /// A model with one initializer of these bytes.
     fn model(elements: &[u8]) -> Vec<u8> {
         let (mut tensor, mut graph, mut model) = (Vec::new(), Vec::new(), Vec::new());
-        push_field(&mut tensor, 8, b"name");
-        push_field(&mut tensor, RAW_DATA, elements);
-        push_field(&mut graph, 2, b"graph");
-        push_field(&mut graph, INITIALIZER, &tensor);
-        push_varint(&mut model, 1 << 3);
-        push_varint(&mut model, 9);
-        push_field(&mut model, GRAPH, &graph);
+        protobuf::write(&mut tensor, 8, b"name");
+        protobuf::write(&mut tensor, RAW_DATA, elements);
+        protobuf::write(&mut graph, 2, b"graph");
+        protobuf::write(&mut graph, INITIALIZER, &tensor);
+        protobuf::write_number(&mut model, 1 << 3);
+        protobuf::write_number(&mut model, 9);
+        protobuf::write(&mut model, GRAPH, &graph);
         model
     }
 
@@ -145,16 +133,15 @@ mod tests {
         use crate::model::tensor::{DataType, Tensor};
         use crate::model::{ModelSession, ModelSource};
 
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/digits/1/model.onnx");
-        let Ok(whole) = std::fs::read(path) else {
-            panic!("{path} is not there");
-        };
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/image-classifier/1/model.onnx");
+        let whole = std::fs::read(path).unwrap();
         let apart = take_weights_apart(&whole, "w").unwrap().expect("it has large weights");
         let runtime = crate::scheduler::testing::runtime();
         let answer = |model: Vec<u8>, weights: Vec<u8>| {
             let weights = Bytes::from(weights);
             let source = ModelSource::new(model.into(), |_| Ok(weights.clone())).unwrap();
-            let mut session = ModelSession::open(&runtime, &source).unwrap();
+            let mut session =
+                ModelSession::open(&runtime, &source, &crate::model::SessionOptions::default()).unwrap();
             let spec = session.signature().inputs[0].clone();
             let shape: Vec<usize> =
                 spec.shape.iter().map(|&size| usize::try_from(size).unwrap_or(1)).collect();

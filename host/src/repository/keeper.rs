@@ -18,13 +18,13 @@ use super::door::Door;
 use super::hints::Hints;
 use super::index::ModelIndex;
 use super::load::Loader;
-use super::memory::Trim;
 use super::reconcile::{Reconciler, Work};
 use super::rollback::Rollbacks;
 use super::scan::{Key, Scan, Scanner};
 use super::status::{Draining, LoadStage};
 use super::works::Done;
 use crate::config::{ModelConfig, ModelEntry, OnDemand, Watch};
+use crate::memory::Trim;
 use crate::pipeline::Generation;
 
 /// Events come in bursts: what else comes within this time is one hint.

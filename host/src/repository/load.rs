@@ -18,7 +18,7 @@ use super::warmup;
 use crate::config::{ByteSize, Capability, Isolation, ModelConfig};
 use crate::haste::Haste;
 use crate::isolation::{Executor, Isolated, IsolationOptions};
-use crate::model::{ModelSession, Runtime};
+use crate::model::{Device, DeviceWish, ModelSession, Placement, Runtime, SessionOptions};
 use crate::pipeline::{Footprint, Generation, GenerationParts, worker_range};
 use crate::plugin::{BundleContext, Plugin, PluginEngine, PluginLimits, PluginSource};
 use crate::scheduler::{Budget, SessionOpener};
@@ -74,11 +74,11 @@ impl Loader {
         progress(LoadStage::Validating);
         let content = self.read_validated(source, &settings, haste)?;
         progress(LoadStage::Loading);
-        let opener = self.opener(&content, &settings)?;
-        let workers = (worker_range(&settings).min, &settings);
-        let (sessions, plugin) = self.open(&content, &opener, workers, haste)?;
+        let opening = self.opening(&content, &settings, settings.workers.session.device)?;
+        let workers = worker_range(&settings, opening.placement.device).min;
+        let (sessions, plugin) = self.open(&content, &opening, workers, haste)?;
         progress(LoadStage::Warming);
-        self.start(&content, (sessions, opener), plugin, settings, haste)
+        self.start(&content, (sessions, opening), plugin, settings, haste)
     }
 
     /// Validates one version without keeping anything of it in memory. Takes seconds, as [`Loader::load`].
@@ -92,10 +92,10 @@ impl Loader {
         if self.options.validation.is_none() {
             // Nobody else has opened it.
             progress(LoadStage::Loading);
-            let opener = self.opener(&content, &settings)?;
-            drop(self.open(&content, &opener, (1, &settings), Haste::Background)?);
+            let opening = self.opening(&content, &settings, settings.workers.session.device)?;
+            drop(self.open(&content, &opening, 1, Haste::Background)?);
         }
-        Ok(Checked { digest: content.digest(), footprint: footprint(&content, &settings) })
+        Ok(Checked { digest: content.digest(), footprint: footprint(&content, &settings, Device::Cpu) })
     }
 
     fn read_validated(
@@ -113,13 +113,13 @@ impl Loader {
     pub(super) fn open(
         &self,
         content: &Content,
-        opener: &SessionOpener,
-        workers: (usize, &ModelConfig),
+        opening: &Opening,
+        workers: usize,
         haste: Haste,
     ) -> Result<(Vec<Executor>, Option<Plugin>), String> {
         // Always: the compiler's own threads are started by the first one that compiles, and stay as that one was.
         let plugin = || Haste::Background.run(|| self.load_plugin(content));
-        match (self.open_sessions(opener, workers, haste), plugin()) {
+        match (opening.sessions(workers, haste), plugin()) {
             (Ok(sessions), Ok(plugin)) => Ok((sessions, plugin)),
             (Err(model), Err(plugin)) => Err(format!("{model}\n{plugin}")),
             (Err(reason), Ok(_)) | (Ok(_), Err(reason)) => Err(reason),
@@ -130,7 +130,7 @@ impl Loader {
     pub(super) fn start(
         &self,
         content: &Content,
-        (mut sessions, opener): (Vec<Executor>, SessionOpener),
+        (mut sessions, opening): (Vec<Executor>, Opening),
         plugin: Option<Plugin>,
         settings: ModelConfig,
         haste: Haste,
@@ -141,8 +141,13 @@ impl Loader {
         haste.run(|| warmup::warm_up_sessions(&mut sessions, &settings.warmup.batch_sizes, &samples))?;
         let metrics =
             self.metrics.generation(&content.model, &content.version, plugin.as_ref().map(Plugin::name));
-        let opener = needs_opener(&settings).then_some(opener);
-        let footprint = footprint(content, &settings);
+        let Opening { opener, placement, .. } = opening;
+        let (device, reason) = (placement.device, &placement.reason);
+        tracing::info!(model = content.model, version = content.version, %device, reason, "where it runs");
+        let compute = self.metrics.compute();
+        compute.runs_on(&content.model, &content.version, &device.to_string());
+        let opener = needs_opener(&settings, device).then_some(opener);
+        let footprint = footprint(content, &settings, device);
         let generation = Generation::start(GenerationParts {
             model: content.model.clone(),
             version: content.version.clone(),
@@ -152,9 +157,13 @@ impl Loader {
             settings,
             metrics,
             plugin,
-            compute: self.metrics.compute().generation(&content.model, &content.version),
+            compute: compute.generation(&content.model, &content.version),
             opener,
-            budget: Arc::clone(&self.budget),
+            budget: match device {
+                Device::Cpu => Arc::clone(&self.budget),
+                Device::Cuda(_) => Budget::of_a_gpu(),
+            },
+            placement,
             footprint,
             haste,
             on_given_up: Arc::clone(&self.given_up),
@@ -177,58 +186,64 @@ impl Loader {
     /// The reason, for the operator.
     pub fn open_more(&self, source: &VersionSource, serving: &Generation) -> Result<More, String> {
         let settings = source.settings.as_ref().map_err(String::clone)?;
-        let range = worker_range(settings);
+        let device = serving.placement().device;
+        let range = worker_range(settings, device);
         let count = range.min.saturating_sub(serving.scheduler().workers().0);
         if count == 0 && (range.max == range.min || serving.scheduler().can_open()) {
             return Ok(More::default());
         }
         let content = self.read_validated(source, settings, Haste::Background)?;
-        let opener = self.opener(&content, settings)?;
-        let mut sessions = self.open_sessions(&opener, (count, settings), Haste::Background)?;
+        let opening = self.opening(&content, settings, device.into())?;
+        let mut sessions = opening.sessions(count, Haste::Background)?;
         let samples =
             warmup::read_samples(&content.samples, serving.plugin(), serving.signature(), &source.model)?;
         let sizes = &settings.warmup.batch_sizes;
         Haste::Background.run(|| warmup::warm_up_sessions(&mut sessions, sizes, &samples))?;
-        Ok(More { sessions, opener: needs_opener(settings).then_some(opener) })
+        Ok(More { sessions, opener: needs_opener(settings, device).then_some(opening.opener) })
     }
 
-    /// What opens a content's sessions, as its settings say. It keeps the model's bytes in memory, once.
-    pub(super) fn opener(&self, content: &Content, settings: &ModelConfig) -> Result<SessionOpener, String> {
+    /// Decides where a content runs that is wanted on `wish`, and what opens its sessions, as its settings say. It
+    /// keeps the model's bytes in memory, once.
+    pub(super) fn opening(
+        &self,
+        content: &Content,
+        settings: &ModelConfig,
+        wish: DeviceWish,
+    ) -> Result<Opening, String> {
         let path = content.model_path.clone();
-        if settings.workers.isolation == Isolation::Process {
-            let options = self.isolation(settings);
-            let isolated = Isolated::new(&content.source, options);
+        let is_process = settings.workers.isolation == Isolation::Process;
+        let wanted = SessionOptions { device: wish, ..settings.workers.session.clone() };
+        let placement = content.source.placement(&self.runtime, &wanted);
+        let placement = placement.map_err(|error| format!("{path}: {error}"))?;
+        let workers = worker_range(settings, placement.device).max;
+        // A single worker is better off with weights of its own: ONNX Runtime then keeps only what its kernels
+        // need of them. Processes share theirs in a way of their own.
+        let share_weights =
+            wanted.share_weights && workers > 1 && settings.workers.isolation == Isolation::Thread;
+        let options = SessionOptions { device: placement.device.into(), share_weights, ..wanted };
+        let is_plain = placement.device == Device::Cpu && self.runtime.options().intra_threads <= 1;
+        let starts_others = is_process || !is_plain;
+        if is_process {
+            let isolated = Isolated::new(&content.source, self.isolation(settings, options));
             let isolated = isolated.map_err(|reason| format!("{path}: {reason}"))?;
-            return Ok(SessionOpener::new(move || {
+            let opener = SessionOpener::new(move || {
                 isolated.open().map(Executor::from).map_err(|error| error.about(&path))
-            }));
+            });
+            return Ok(Opening { opener, placement, starts_others });
         }
         let (runtime, source) = (Arc::clone(&self.runtime), content.source.clone());
-        Ok(SessionOpener::new(move || {
-            let session = ModelSession::open(&runtime, &source);
+        let opener = SessionOpener::new(move || {
+            let session = ModelSession::open(&runtime, &source, &options);
             session.map(Executor::from).map_err(|error| format!("{path}: {error}").into())
-        }))
+        });
+        Ok(Opening { opener, placement, starts_others })
     }
 
-    fn open_sessions(
-        &self,
-        opener: &SessionOpener,
-        (count, settings): (usize, &ModelConfig),
-        haste: Haste,
-    ) -> Result<Vec<Executor>, String> {
-        let open = || (0..count).map(|_| opener.open().map_err(|error| error.reason)).collect();
-        // Threads and processes that answer requests are started as these are opened.
-        let starts_others =
-            self.runtime.options().intra_threads > 1 || settings.workers.isolation == Isolation::Process;
-        if starts_others { open() } else { haste.run(open) }
-    }
-
-    fn isolation(&self, settings: &ModelConfig) -> IsolationOptions {
-        let runtime = self.runtime.options();
+    fn isolation(&self, settings: &ModelConfig, session: SessionOptions) -> IsolationOptions {
         IsolationOptions {
             library: self.runtime.library().to_owned(),
-            intra_threads: runtime.intra_threads,
-            arena: runtime.arena,
+            intra_threads: self.runtime.options().intra_threads,
+            session,
             memory: settings.workers.memory.map(ByteSize::as_u64),
             health: settings.workers.health,
         }
@@ -264,13 +279,13 @@ pub struct Checked {
     pub footprint: Footprint,
 }
 
-fn footprint(content: &Content, settings: &ModelConfig) -> Footprint {
+fn footprint(content: &Content, settings: &ModelConfig, device: Device) -> Footprint {
     let length = |bytes: &[u8]| bytes.len() as u64;
     let external = content.source.external().values().map(|bytes| length(bytes));
     let model = length(content.source.model()).saturating_add(external.sum());
     let plugin = content.plugin.as_ref().map_or(0, |plugin| length(&plugin.component));
     let files = content.files.values().filter_map(|(_, bytes)| bytes.as_deref()).map(length).sum();
-    Footprint::new(model, needs_opener(settings), plugin, files)
+    Footprint::new(model, needs_opener(settings, device), plugin, files)
 }
 
 /// What a generation needs to serve on with more workers.
@@ -282,10 +297,25 @@ pub struct More {
     pub opener: Option<SessionOpener>,
 }
 
+/// What opens a content's sessions, and where they run.
+pub(super) struct Opening {
+    opener: SessionOpener,
+    placement: Arc<Placement>,
+    /// Threads or processes that answer requests are started as one is opened.
+    starts_others: bool,
+}
+
+impl Opening {
+    fn sessions(&self, count: usize, haste: Haste) -> Result<Vec<Executor>, String> {
+        let open = || (0..count).map(|_| self.opener.open().map_err(|error| error.reason)).collect();
+        if self.starts_others { open() } else { haste.run(open) }
+    }
+}
+
 /// Whether sessions may be opened while a generation serves: when there may be more of them, and when one may
 /// die.
-pub(super) fn needs_opener(settings: &ModelConfig) -> bool {
-    let range = worker_range(settings);
+pub(super) fn needs_opener(settings: &ModelConfig, device: Device) -> bool {
+    let range = worker_range(settings, device);
     range.max > range.min || settings.workers.isolation == Isolation::Process
 }
 

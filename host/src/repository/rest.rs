@@ -12,6 +12,7 @@ use super::load::{Checked, needs_opener};
 use super::reconcile::{Outcome, Standing, Task, Work};
 use super::room::{Resident, Stock, Verdict};
 use super::scan::Key;
+use crate::model::Device;
 use crate::pipeline::{Footprint, Generation, worker_range};
 
 /// From one look for room to the next, while something waits for it.
@@ -105,9 +106,14 @@ impl Keeper {
         let known = self.doors.get(&work.candidate.key()).map(|door| door.footprint());
         let footprint = known.unwrap_or_else(|| {
             let (files, plugin) = work.candidate.fingerprint.bytes();
-            Footprint::new(files, settings.is_some_and(needs_opener), plugin, 0)
+            Footprint::new(
+                files,
+                settings.is_some_and(|settings| needs_opener(settings, Device::Cpu)),
+                plugin,
+                0,
+            )
         });
-        footprint.bytes(settings.map_or(1, |settings| worker_range(settings).min))
+        footprint.bytes(settings.map_or(1, |settings| worker_range(settings, Device::Cpu).min))
     }
 
     /// What there is in memory.
@@ -132,7 +138,7 @@ impl Keeper {
         if !self.without_room.is_empty() {
             return Some(now + LOOK);
         }
-        let idle = self.generations.values().filter_map(|generation| idle_until(generation));
+        let idle = self.generations.values().filter_map(idle_until);
         let regular = self.options.memory.map(|_| now + TEND);
         idle.chain(regular).min().map(|at| at.max(now + LOOK))
     }

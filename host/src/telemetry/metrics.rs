@@ -83,6 +83,11 @@ struct StatusLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CodeLabels {
+    code: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct SwapLabels {
     model: String,
     outcome: &'static str,
@@ -112,6 +117,7 @@ pub struct Metrics {
     pub(super) plugin_cpu: Family<PluginLabels, Seconds>,
     in_flight: Family<ModelLabels, Gauge>,
     responses: Family<StatusLabels, Counter>,
+    grpc_responses: Family<CodeLabels, Counter>,
     connections: Gauge,
     states: Family<StateLabels, Gauge>,
     swaps: Family<SwapLabels, Counter>,
@@ -146,6 +152,7 @@ impl Metrics {
             plugin_cpu: Family::default(),
             in_flight: Family::default(),
             responses: Family::default(),
+            grpc_responses: Family::default(),
             connections: Gauge::default(),
             states: Family::default(),
             swaps: Family::default(),
@@ -193,6 +200,7 @@ impl Metrics {
         );
         registry.register("requests_in_flight", "Inference requests being served", self.in_flight.clone());
         registry.register("http_responses", "Responses by status, of all routes", self.responses.clone());
+        registry.register("grpc_responses", "gRPC calls by status code", self.grpc_responses.clone());
         registry.register("http_connections", "Open connections", self.connections.clone());
         registry.register("model_state", "1 for the state a version is in", self.states.clone());
         registry.register("swaps", "Loads of versions while serving, by outcome", self.swaps.clone());
@@ -254,7 +262,7 @@ impl Metrics {
             })
         };
         GenerationMetrics {
-            answered: [answered(Endpoint::Predict), answered(Endpoint::Infer)],
+            answered: Endpoint::ALL.map(answered),
             total: stage("total"),
             stages: Stage::ALL.map(|each| stage(each.as_str())),
             cpu: [cpu(Stage::Preprocess), cpu(Stage::Postprocess)],
@@ -283,6 +291,11 @@ impl Metrics {
     /// Counts a response of any route.
     pub fn responded(&self, status: u16) {
         self.responses.get_or_create(&StatusLabels { status }).inc();
+    }
+
+    /// Counts a gRPC call that ended, or a stream that began, by its status' name.
+    pub fn grpc_responded(&self, code: &'static str) {
+        self.grpc_responses.get_or_create(&CodeLabels { code }).inc();
     }
 
     /// Notes that a connection opened (1) or closed (-1).
@@ -347,7 +360,7 @@ impl Metrics {
 pub struct GenerationMetrics {
     all: Arc<Metrics>,
     labels: ModelLabels,
-    answered: [Counter; 2],
+    answered: [Counter; 3],
     total: Histogram,
     stages: [Histogram; 5],
     cpu: [Option<Seconds>; 2],

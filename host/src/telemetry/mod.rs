@@ -1,4 +1,4 @@
-//! What operators see: metrics and logs.
+//! What operators see: metrics, statistics and logs.
 //!
 //! Owns every metric's name and the set-up of the log. It never decides anything.
 
@@ -9,6 +9,7 @@ mod forget;
 mod logging;
 mod memory;
 mod metrics;
+mod statistics;
 mod traffic;
 mod writer;
 
@@ -18,4 +19,5 @@ pub use endpoint::Endpoint;
 pub use logging::{LogGuard, LogOptions, start_logging};
 pub use memory::MemoryMetrics;
 pub use metrics::{GenerationMetrics, InFlight, Metrics};
+pub use statistics::{Snapshot, Statistics, Tally};
 pub use traffic::{ArmCount, MirrorOutcome, ShadowMetrics, TrafficMetrics};

@@ -2,6 +2,7 @@
 //!
 //! Owns the order of this request: find, read, run, write.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Request, State};
@@ -15,7 +16,8 @@ use crate::error::{Error, ErrorCode};
 use crate::http::serving::Serving;
 use crate::http::state::AppState;
 use crate::http::target::Target;
-use crate::pipeline::{self, Asked, PredictOutput};
+use crate::model::tensor::Tensor;
+use crate::pipeline::{self, Asked, Generation, PredictOutput};
 use crate::scheduler::Terms;
 use crate::telemetry::Endpoint;
 
@@ -40,17 +42,31 @@ pub(in crate::http) async fn answer(
     headers: &HeaderMap,
     body: &Bytes,
 ) -> Result<Response, Error> {
-    let parsed = wire::parse(headers, body, state.max_body())?;
-    let mut patience = Duration::MAX;
-    if let codec::Body::Request(request) = &parsed {
-        refuse_unserved(request)?;
-        patience = request.timeout_us()?.map_or(Duration::MAX, Duration::from_micros);
-    }
+    let mut request = match wire::parse(headers, body, state.max_body())? {
+        codec::Body::Request(request) => request,
+        // Which tensor it is, the model alone can say.
+        raw => {
+            let deadline = serving.deadline(state.request_timeout());
+            let generation = serving.generation(state, deadline).await?;
+            wire::resolve(&generation, raw)?
+        }
+    };
+    let (generation, outputs) = run(state, serving, &mut request).await?;
+    wire::write(&generation, &request, outputs)
+}
+
+/// What is the same on every protocol, once the request has been read. It takes the inputs out of the request.
+pub(crate) async fn run(
+    state: &AppState,
+    serving: &mut Serving,
+    request: &mut InferRequest,
+) -> Result<(Arc<Generation>, Vec<Tensor>), Error> {
+    refuse_unserved(request)?;
+    let patience = request.timeout_us()?.map_or(Duration::MAX, Duration::from_micros).min(serving.patience);
     let deadline = serving.deadline(patience.min(state.request_timeout()));
     serving.hurried = patience < state.request_timeout();
-    let generation = serving.generation(state, deadline).await?;
-    let mut request = wire::resolve(&generation, parsed)?;
     let terms = Terms { deadline, priority: request.priority()? };
+    let generation = serving.generation(state, deadline).await?;
     let inputs = std::mem::take(&mut request.inputs);
     let wanted = request.outputs.iter().map(|output| output.name.as_str());
     let kept = serving.keep(|| Asked::Infer(inputs.clone(), wanted.clone().map(str::to_owned).collect()));
@@ -59,7 +75,7 @@ pub(in crate::http) async fn answer(
         let primary = outputs.clone().map(PredictOutput::Tensors).map_err(|error| error.code);
         serving.mirror(state, kept, primary);
     }
-    wire::write(&generation, &request, outputs?)
+    Ok((generation, outputs?))
 }
 
 /// The extensions that are not advertised are refused, never silently ignored.
