@@ -85,6 +85,8 @@ def weights(setup, folder):
             model = Model(folder / "models", setup.model, options)
             with Host(setup, model.models, folder / "host.log", folder / "cache") as host:
                 ask(host, 1, 4 * workers)
+                # What loading has freed is given back a moment later.
+                time.sleep(3)
                 seen = memory_mib(host.pid)
                 rows.append([workers, "shared" if shared else "each its own", seen["rss"], proportional_mib(host.pid), seen["own"], host.ready_after])
     return rows

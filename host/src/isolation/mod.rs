@@ -20,7 +20,7 @@ mod package;
 mod places;
 mod process;
 #[cfg(test)]
-pub(crate) mod scripted;
+pub mod scripted;
 mod session;
 mod signature;
 mod worker;

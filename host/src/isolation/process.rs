@@ -16,7 +16,7 @@ use super::worker::{COMMAND, WorkerArgs};
 use crate::child;
 
 /// From a process's last word to its end: its memory has to be freed.
-const LAST_STEPS: Duration = Duration::from_secs(5);
+const LAST_STEPS: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 5000 });
 
 /// How a process has ended.
 #[derive(Debug)]

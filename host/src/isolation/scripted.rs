@@ -12,9 +12,12 @@ pub type Script = Arc<dyn Fn(&[&[Tensor]]) -> Option<LossKind> + Send + Sync>;
 
 /// Gives back what comes in, behind each other, until it dies.
 pub struct Scripted {
-    pub(crate) signature: Arc<Signature>,
-    pub(crate) script: Script,
-    pub(crate) lost: Option<Loss>,
+    /// What the model takes and gives.
+    pub signature: Arc<Signature>,
+    /// Says who dies.
+    pub script: Script,
+    /// Why it runs nothing any more.
+    pub lost: Option<Loss>,
 }
 
 impl std::fmt::Debug for Scripted {

@@ -21,7 +21,7 @@ use super::signature;
 use crate::child::{self, Limits};
 use crate::error::{Error, ErrorCode};
 use crate::model::tensor::Tensor;
-use crate::model::{ModelSession, ModelSource, RunStop, Runtime, RuntimeOptions};
+use crate::model::{DeviceWish, ModelSession, ModelSource, RunStop, Runtime, RuntimeOptions};
 
 /// The subcommand that a worker is started with.
 pub(super) const COMMAND: &str = "worker";
@@ -126,10 +126,13 @@ fn open(package: &Memory, library: PathBuf) -> Result<ModelSession, String> {
     // Sessions get their settings with the model; the library has to be loaded before files are closed.
     let options = RuntimeOptions { library: Some(library), intra_threads: 1 };
     let mut runtime = Runtime::start(options).map_err(|error| error.to_string())?;
-    if let Err(error) = child::close_files() {
+    let (settings, source): (Settings, ModelSource) = package::open(package)?;
+    // A GPU's driver opens files whenever it likes.
+    if !matches!(settings.session.device, DeviceWish::Cuda(_))
+        && let Err(error) = child::close_files()
+    {
         eprintln!("a worker keeps more rights than it needs: files can be opened: {error}");
     }
-    let (settings, source): (Settings, ModelSource) = package::open(package)?;
     runtime.set_threads(settings.intra_threads);
     let session =
         ModelSession::open(&runtime, &source, &settings.session).map_err(|error| error.to_string())?;

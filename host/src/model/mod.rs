@@ -27,7 +27,6 @@ mod weights;
 
 pub use batch::{DoesNotFollow, split};
 pub use external::external_files;
-pub use inline::{Apart, take_weights_apart};
 pub use options::{ArenaExtend, ArenaOptions, Device, DeviceWish, SessionOptions, Shrink};
 pub use placement::Placement;
 pub use runtime::{Runtime, RuntimeError, RuntimeOptions};

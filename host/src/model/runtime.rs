@@ -186,8 +186,24 @@ mod tests {
         assert!(text.contains("/nowhere/libonnxruntime.so") && text.contains("--ort-lib"), "{text}");
     }
 
+    /// Set for the process that has not loaded ONNX Runtime yet, as this one may have for other tests.
+    const ALONE: &str = "NUKE_TEST_ALONE";
+
     #[test]
     fn a_file_that_is_no_library_is_refused_without_a_panic() {
+        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+        let name = module_path!().split_once("::").map(|(_, module)| format!("{module}::in_a_process_alone"));
+        command.args(["--exact", "--nocapture", "--test-threads=1"]).arg(name.unwrap()).env(ALONE, "1");
+        let output = command.output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    }
+
+    #[test]
+    fn in_a_process_alone() {
+        if std::env::var_os(ALONE).is_none() {
+            return;
+        }
         let options = RuntimeOptions { library: Some("Cargo.toml".into()), intra_threads: 1 };
         let text = Runtime::start(options).unwrap_err().to_string();
         assert!(text.starts_with("ONNX Runtime at Cargo.toml:"), "{text}");

@@ -6,6 +6,7 @@ mod audit;
 mod compute;
 mod endpoint;
 mod forget;
+mod json_line;
 mod logging;
 mod memory;
 mod metrics;
