@@ -30,8 +30,7 @@ const BUCKETS: [f64; 17] = [
     10.0, 30.0,
 ];
 
-/// The states of a version. `outdated`, `standby`, and the stages of a load that is to replace what serves, go
-/// with `ready`.
+/// The states of a version. `outdated`, `standby`, and the stages of a load of what serves, go with `ready`.
 const STATES: [&str; 10] = [
     "discovered",
     "validating",
