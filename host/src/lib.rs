@@ -16,6 +16,7 @@
 //! - [`install`]: `nuke runtime install`, which gets the ONNX Runtime library
 //! - [`client`]: `nuke predict` and `nuke bench`, which talk to a running host
 //! - [`error`]: the one enum of error codes
+//! - [`haste`]: what is made at a lower priority than requests are answered
 //! - [`paths`]: where this machine keeps what can be made again
 
 pub mod auth;
@@ -27,6 +28,7 @@ pub mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod grpc;
+pub mod haste;
 pub mod http;
 pub mod install;
 pub mod isolation;

@@ -22,14 +22,6 @@ impl Trim {
         self.0.get_or_insert_with(|| Instant::now() + PAUSE);
     }
 
-    /// Ends when it is time; never, if nothing was freed.
-    pub(crate) async fn due(at: Option<Instant>) {
-        match at {
-            Some(at) => tokio::time::sleep_until(at.into()).await,
-            None => std::future::pending().await,
-        }
-    }
-
     /// When it is due, if it is.
     pub(crate) const fn at(&self) -> Option<Instant> {
         self.0

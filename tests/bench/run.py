@@ -3,12 +3,12 @@
 
     python3 tests/bench/run.py                 everything, some seventy minutes
     python3 tests/bench/run.py --quick         everything, short: to see that it works, not for figures
-    python3 tests/bench/run.py --only calls    some parts: auth, calls, isolation, lite0, overhead, peers, photos,
+    python3 tests/bench/run.py --only calls    some parts: auth, calls, isolation, lite0, ondemand, overhead, peers, photos,
                                                protocols, start, swaps, tiny, traffic
 
 Needs Python alone, but for protocols, whose client is one with the tests' packages (NUKE_TEST_PYTHON). The sample
 plugins and ONNX Runtime must be there (`cargo xtask setup`, `cargo xtask plugins`); the host, the in-process program
-(which auth, swaps, traffic and protocols do not need) and the maker of components (which traffic alone needs) are
+(which auth, ondemand, swaps, traffic and protocols do not need) and the maker of components (which traffic alone needs) are
 built if no --nuke, --compare and --component are given. Everything is started on the loopback and ended by its
 process id.
 """
@@ -27,6 +27,7 @@ import tempfile
 import auth
 import isolation
 import lite0
+import ondemand
 import overhead
 import peers
 import photos
@@ -63,12 +64,13 @@ PARTS = {
     "calls": ("Plugin calls and preprocessing", Calls),
     "start": ("Start and memory", starts),
     "swaps": ("Swaps under load", swaps),
+    "ondemand": ("Models on demand", ondemand),
     "traffic": ("Traffic", traffic),
     "isolation": ("Processes of their own", isolation),
     "protocols": ("gRPC and HTTP", protocols),
 }
 # What is measured from outside alone.
-WITHOUT_COMPARE = {"auth", "isolation", "peers", "protocols", "swaps", "traffic"}
+WITHOUT_COMPARE = {"auth", "isolation", "ondemand", "peers", "protocols", "swaps", "traffic"}
 
 
 def arguments(words):

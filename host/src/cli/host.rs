@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use super::Failure;
 use crate::auth::{Authority, Gate, Limits};
-use crate::config::{ListenAddress, LogFormat, Pooling, ServerConfig, ServerTiming, ValidationSettings};
+use crate::config::{
+    ByteSize, ListenAddress, LogFormat, Pooling, ServerConfig, ServerTiming, ValidationSettings,
+};
 use crate::grpc::{Place, grpc_router};
 use crate::http::{
     self, AdminAccess, AnswerOptions, AppParts, AppState, Control, CorsRules, Door, Lifecycle,
@@ -78,6 +80,8 @@ pub(super) fn keeper_options(config: &ServerConfig, decisions: Arc<Decisions>) -
         quiet: config.repository.quiet,
         drain: config.repository.drain,
         watch: config.repository.watch,
+        on_demand: config.repository.on_demand,
+        memory: config.repository.memory.map(ByteSize::as_u64),
     }
 }
 

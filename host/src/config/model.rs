@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::batching::{self, BatchingSettings};
 use super::device::{self, Count};
 use super::names::Name;
+use super::on_demand::{self, OnDemand};
 use super::quantity::ByteSize;
 use super::section::Section;
 use super::setting::Choice;
@@ -41,6 +42,9 @@ pub struct ModelConfig {
     pub traffic: TrafficPolicy,
     /// `warmup`: what is run before a version serves.
     pub warmup: WarmupSettings,
+    /// `load` and `idle`, default as in `repository`: whether versions are in memory all the time, or come
+    /// with their first request. Lazy for models that are asked now and then; their first request waits.
+    pub on_demand: OnDemand,
 }
 
 impl ModelConfig {
@@ -176,6 +180,7 @@ impl Default for ModelConfig {
             labels: Labels::new(),
             traffic: TrafficPolicy::Latest,
             warmup: WarmupSettings { batch_sizes: vec![1] },
+            on_demand: OnDemand::default(),
         }
     }
 }
@@ -197,6 +202,7 @@ pub(super) fn decode(section: &mut Section<'_>) -> ModelConfig {
             priorities: section.take_in("priorities", default.queue.priorities, 1..=1000),
         }),
         batching: section.section("batching", batching::decode),
+        on_demand: on_demand::of_model(section),
         warmup: section.section("warmup", |section| WarmupSettings {
             batch_sizes: section
                 .take_if("batch_sizes", default.warmup.batch_sizes, |sizes| check_batch_sizes(sizes)),

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::batching::Oversize;
 use super::model::Isolation;
+use super::on_demand::LoadPolicy;
 use super::setting::{Choice, Text, Wrong, expected_choice, parse_choice, show_choice};
 use super::traffic::{Colour, Reward, Strategy};
 use super::yaml_text;
@@ -109,6 +110,7 @@ choice_text!(
     Capability,
     Colour,
     Isolation,
+    LoadPolicy,
     LogFormat,
     Oversize,
     Pooling,

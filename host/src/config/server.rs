@@ -11,6 +11,7 @@ use super::answers::{CompressionSettings, CorsSettings, ServerTiming};
 use super::auth::AuthSettings;
 use super::limits::LimitSettings;
 use super::names::{Capability, LogFilter, LogFormat, Pooling, Watch};
+use super::on_demand::OnDemand;
 use super::quantity::ByteSize;
 
 /// The server's configuration.
@@ -108,6 +109,13 @@ pub struct RepositorySettings {
     pub drain: Duration,
     /// `watch`, default auto: whether file events are used between rescans.
     pub watch: Watch,
+    /// `load` and `idle`, default eager and off: whether versions are loaded as soon as they are there, or at
+    /// their first request, and how long those may then lie unused. A model's own `model.yaml` comes first.
+    pub on_demand: OnDemand,
+    /// `memory`, default off: what all loaded versions together may use, as the host estimates it. What was
+    /// loaded on demand makes room for what is asked for; a load for which there is none is refused. Set it
+    /// with `lazy` models, well below what the machine or its container has.
+    pub memory: Option<ByteSize>,
     /// `validation`: trying out versions in a process of their own before they are loaded.
     pub validation: ValidationSettings,
 }

@@ -10,6 +10,7 @@ use super::auth_decode;
 use super::device;
 use super::limits;
 use super::names::{Capability, HeaderName, LogFilter, LogFormat, Name, Pooling, TrustedKey, Watch};
+use super::on_demand::{self, OrOff};
 use super::quantity::ByteSize;
 use super::section::Section;
 use super::server::{
@@ -63,6 +64,8 @@ pub(super) fn decode(section: &mut Section<'_>, machine: &Machine) -> ServerConf
             quiet: section.take_in("quiet", Duration::from_secs(1), Duration::ZERO..=HOUR),
             drain: section.take_in("drain", Duration::from_secs(60), Duration::ZERO..=HOUR),
             watch: section.take("watch", Watch::Auto),
+            on_demand: on_demand::of_repository(section),
+            memory: section.take_if("memory", OrOff(None), check_memory).0,
             validation: section.section("validation", |section| validation(section, machine)),
         }),
         plugins: section.section("plugins", |section| plugins(section, machine)),
@@ -91,6 +94,14 @@ fn validation(section: &mut Section<'_>, machine: &Machine) -> ValidationSetting
         memory: section.take_in("memory", GIB4, ByteSize::mib(256)..=ByteSize::mib(16 << 20)),
         time: section.take_in("time", Duration::from_secs(60), Duration::from_millis(100)..=HOUR),
         verdicts: section.take("verdicts", CacheFolder(verdicts)).0,
+    }
+}
+
+fn check_memory(memory: &OrOff<ByteSize>) -> Result<(), String> {
+    let least = ByteSize::mib(1);
+    match memory.0 {
+        Some(memory) if memory < least => Err(format!("expected {least} or more, or off, got {memory}")),
+        _ => Ok(()),
     }
 }
 

@@ -11,19 +11,19 @@ use crate::auth::Caller;
 use crate::error::{Error, ErrorCode};
 use crate::http::state::AppState;
 use crate::http::target::Target;
-use crate::http::v2::describe::{PLATFORM, each_version, ready_versions};
+use crate::http::v2::describe::{PLATFORM, each_version, loaded, ready_versions};
 use crate::model::TensorSpec;
 use crate::model::tensor::DataType;
 use crate::pipeline::Generation;
 use crate::telemetry::{BatchStatistics, Timed};
 
-pub(super) fn metadata(
+pub(super) async fn metadata(
     state: &AppState,
     caller: &Caller,
     request: &pb::ModelMetadataRequest,
 ) -> Result<pb::ModelMetadataResponse, Error> {
     let target = target(caller, &request.name, &request.version)?;
-    let generation = state.index().find(&target.model, target.version.as_deref())?;
+    let generation = loaded(state, &target).await?;
     let tensor = |spec: &TensorSpec| TensorMetadata {
         name: spec.name.clone(),
         datatype: spec.datatype.as_str().to_owned(),
@@ -38,13 +38,13 @@ pub(super) fn metadata(
     })
 }
 
-pub(super) fn config(
+pub(super) async fn config(
     state: &AppState,
     caller: &Caller,
     request: &pb::ModelConfigRequest,
 ) -> Result<pb::ModelConfigResponse, Error> {
     let target = target(caller, &request.name, &request.version)?;
-    let generation = state.index().find(&target.model, target.version.as_deref())?;
+    let generation = loaded(state, &target).await?;
     Ok(pb::ModelConfigResponse { config: Some(model_config(&generation)) })
 }
 
@@ -112,7 +112,7 @@ pub(super) fn statistics(
         // What is not there, or does not serve, is an error as everywhere.
         let found = state.index().find(&model, version.as_deref())?;
         match version {
-            Some(_) => generations = vec![found],
+            Some(_) => generations = found.loaded().cloned().into_iter().collect(),
             None => generations.retain(|generation| generation.model() == model),
         }
     }

@@ -2,7 +2,6 @@
 //!
 //! Owns the order of this request: find, split, run, answer. It is the same for each message of a stream.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::HeaderMap;
@@ -69,7 +68,7 @@ pub(super) async fn infer(
 ) -> Result<(ModelInferResponse, Marks), (Error, Option<Marks>)> {
     let head = message::head(&asked.message).map_err(|error| (error, None))?;
     let (route, admitted) = route(state, &asked, &head).map_err(|error| (error, None))?;
-    let mut serving = Serving::of(route, admitted, Endpoint::Grpc, asked.started);
+    let mut serving = Serving::of(state, route, admitted, Endpoint::Grpc, asked.started);
     serving.has_been_read();
     if let Some(deadline) = asked.deadline {
         serving.patience = deadline.saturating_duration_since(asked.started);
@@ -91,8 +90,8 @@ fn route(state: &AppState, asked: &Asked<'_>, head: &Head<'_>) -> Result<(Route,
 
 fn choose(state: &AppState, asked: &Asked<'_>, target: &Target) -> Result<Route, Error> {
     if let Some(version) = &target.version {
-        let generation = state.index().find(&target.model, Some(version))?;
-        return Ok(Route { generation, arm: None, mirror: None });
+        let found = state.index().find(&target.model, Some(version))?;
+        return Ok(Route { found, arm: None, mirror: None });
     }
     let traffic = state.index().traffic(&target.model)?;
     if traffic.needs_body() {
@@ -111,8 +110,7 @@ async fn answer(
     serving.charge(message.0.len())?;
     let limits = Limits { decoded_bytes: state.max_message(), ..Limits::default() };
     let mut split = off_the_reactor(head.described, || message::split(message, &limits))?;
-    let outputs = run(state, serving, &mut split.request).await?;
-    let generation = Arc::clone(&serving.generation);
+    let (generation, outputs) = run(state, serving, &mut split.request).await?;
     let answer = message::answer(generation.model(), generation.version(), split.request.id, outputs);
     Ok(if split.wants_final { message::final_answer(answer) } else { answer })
 }

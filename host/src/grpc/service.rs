@@ -103,8 +103,10 @@ impl GrpcInferenceService for Inference {
         &self,
         request: Request<pb::ModelMetadataRequest>,
     ) -> Answer<pb::ModelMetadataResponse> {
-        let caller = caller(request.extensions());
-        answer(caller.and_then(|caller| describe::metadata(&self.0, &caller, request.get_ref())))
+        answer(match caller(request.extensions()) {
+            Ok(caller) => describe::metadata(&self.0, &caller, request.get_ref()).await,
+            Err(error) => Err(error),
+        })
     }
 
     async fn model_infer(&self, request: Request<WholeMessage>) -> Answer<pb::ModelInferResponse> {
@@ -125,8 +127,10 @@ impl GrpcInferenceService for Inference {
         &self,
         request: Request<pb::ModelConfigRequest>,
     ) -> Answer<pb::ModelConfigResponse> {
-        let caller = caller(request.extensions());
-        answer(caller.and_then(|caller| describe::config(&self.0, &caller, request.get_ref())))
+        answer(match caller(request.extensions()) {
+            Ok(caller) => describe::config(&self.0, &caller, request.get_ref()).await,
+            Err(error) => Err(error),
+        })
     }
 
     async fn model_statistics(

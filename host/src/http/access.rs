@@ -103,6 +103,7 @@ pub(crate) fn write(line: &Line<'_>) {
         model = served.map(|served| served.model.as_str()),
         version = served.map(|served| served.version.as_str()),
         subject = caller.and_then(Caller::subject).map(cut),
+        load_us = stage(Stage::Load),
         preprocess_us = stage(Stage::Preprocess),
         queue_us = stage(Stage::Queue),
         infer_us = stage(Stage::Infer),

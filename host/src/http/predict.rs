@@ -48,17 +48,17 @@ async fn answer(
 ) -> Result<Response, Error> {
     let parameters = parameters(state, &head.headers, &head.uri)?;
     let body = serving.body(state, &head.headers, body).await?;
-    let generation = Arc::clone(&serving.generation);
+    let deadline = serving.deadline(state.request_timeout());
+    let generation = serving.generation(state, deadline).await?;
     let Some(plugin) = generation.plugin() else {
         return infer::answer(state, serving, &head.headers, &body).await;
     };
-    let deadline = serving.deadline(state.request_timeout());
     let input = if plugin.contract().preprocessor {
         let content_type = head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let content_type = content_type.unwrap_or_default().to_owned();
         PredictInput::Body(PluginRequest { content_type, body, parameters })
     } else {
-        let request = wire::read(&generation, &head.headers, &body, state.max_body())?;
+        let request = wire::resolve(&generation, wire::parse(&head.headers, &body, state.max_body())?)?;
         infer::refuse_unserved(&request)?;
         PredictInput::Tensors(request.inputs, parameters)
     };

@@ -1,8 +1,8 @@
 //! One inference request from the first byte of its body to its answer.
 //!
-//! Owns what all inference routes have in common, gRPC's included: which generation serves, by name or by traffic, reading the
-//! body, the metrics, the mirror and the signature of the answer. A client that goes away drops it, which counts as
-//! cancelled.
+//! Owns what all inference routes have in common, gRPC's included: which version serves, by name or by traffic,
+//! reading the body, the wait for a version that is loaded on demand, the metrics, the mirror and the signature of
+//! the answer. A client that goes away drops it, which counts as cancelled.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,9 +20,9 @@ use super::target::Target;
 use super::{body, sticky};
 use crate::auth::{Admitted, Caller};
 use crate::error::{Error, ErrorCode};
-use crate::pipeline::{Asked, Generation, PredictOutput, StageTimes, mirror};
-use crate::repository::Route;
-use crate::telemetry::{Endpoint, InFlight};
+use crate::pipeline::{Asked, Generation, PredictOutput, Stage, StageTimes, mirror};
+use crate::repository::{Found, Route};
+use crate::telemetry::{Endpoint, GenerationMetrics, InFlight};
 use crate::traffic::{Arm, MirrorSlot, Outcome};
 
 /// Names the version that answered.
@@ -31,10 +31,15 @@ const MODEL_VERSION: HeaderName = HeaderName::from_static("x-nuke-model-version"
 /// Names the arm of the model's traffic that answered.
 const TRAFFIC_ARM: HeaderName = HeaderName::from_static("x-nuke-traffic-arm");
 
+/// Milliseconds that the request waited until the version was loaded for it.
+const LOAD_WAIT: HeaderName = HeaderName::from_static("x-nuke-load-wait-ms");
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Serving {
-    pub(crate) generation: Arc<Generation>,
+    found: Found,
+    /// Where a request for a version that is not in memory counts.
+    cold: Option<GenerationMetrics>,
     /// Where the stages note their time.
     pub(crate) times: StageTimes,
     /// Where it counts how the request went, if traffic chose.
@@ -53,7 +58,7 @@ pub(crate) struct Serving {
     pub(crate) hurried: bool,
     /// The caller's place among requests at a time, and what its bytes count against.
     admitted: Admitted,
-    _in_flight: InFlight,
+    _in_flight: Option<InFlight>,
 }
 
 /// What an answer, or an error, says of who made it.
@@ -65,16 +70,20 @@ pub(crate) struct Marks {
 }
 
 impl Marks {
-    /// Names the version that answered, and the arm of the model's traffic.
+    /// Names the version that answered, and the arm of the model's traffic, and how long a load was waited for.
     pub(crate) fn headers(&self) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
         let version = HeaderValue::from_str(&self.served.version).ok().map(|value| (MODEL_VERSION, value));
         let arm = self.arm.as_deref().and_then(|arm| HeaderValue::from_str(arm).ok());
-        version.into_iter().chain(arm.map(|arm| (TRAFFIC_ARM, arm)))
+        let waited = self.served.times.get(Stage::Load).map(|waited| {
+            let waited = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
+            (LOAD_WAIT, HeaderValue::from(waited))
+        });
+        version.into_iter().chain(arm.map(|arm| (TRAFFIC_ARM, arm))).chain(waited)
     }
 }
 
 impl Serving {
-    /// Pins the generation that answers: the one that the path names, or as the model's traffic has it.
+    /// Settles which version answers: the one that the path names, or as the model's traffic has it.
     ///
     /// # Errors
     /// Those of the index, of the limits of caller and model, and of reading the body where that decides.
@@ -88,19 +97,29 @@ impl Serving {
         let started = Instant::now();
         let (route, whole) = match &target.version {
             Some(version) => {
-                let generation = state.index().find(&target.model, Some(version))?;
-                (Route { generation, arm: None, mirror: None }, None)
+                let found = state.index().find(&target.model, Some(version))?;
+                (Route { found, arm: None, mirror: None }, None)
             }
             None => route(state, target, &caller, (&head.headers, body), started).await?,
         };
         let admitted = caller.admit(&target.model)?;
-        let mut serving = Self::of(route, admitted, endpoint, started);
+        let mut serving = Self::of(state, route, admitted, endpoint, started);
         serving.whole = whole;
         Ok(serving)
     }
 
     /// A request that has been routed, and let in.
-    pub(crate) fn of(route: Route, admitted: Admitted, endpoint: Endpoint, started: Instant) -> Self {
+    pub(crate) fn of(
+        state: &AppState,
+        route: Route,
+        admitted: Admitted,
+        endpoint: Endpoint,
+        started: Instant,
+    ) -> Self {
+        let found = route.found;
+        let cold = found.loaded().is_none();
+        let cold = cold.then(|| state.metrics().generation(found.model(), found.version(), None));
+        let in_flight = cold.as_ref().or(found.loaded().map(|loaded| loaded.metrics()));
         Self {
             times: StageTimes::default(),
             mirror: route.mirror,
@@ -113,8 +132,9 @@ impl Serving {
             patience: Duration::MAX,
             hurried: false,
             admitted,
-            _in_flight: route.generation.metrics().enter(),
-            generation: route.generation,
+            _in_flight: in_flight.map(GenerationMetrics::enter),
+            cold,
+            found,
         }
     }
 
@@ -129,6 +149,29 @@ impl Serving {
     /// The whole request has been there since now.
     pub(crate) fn has_been_read(&mut self) {
         self.read = Instant::now();
+    }
+
+    /// The generation that answers, once it is in memory. To be asked for when the request is known to be in
+    /// order: nothing is loaded for one that is not.
+    ///
+    /// # Errors
+    /// Those of [`ModelIndex::awake`](crate::repository::ModelIndex::awake).
+    pub(crate) async fn generation(
+        &mut self,
+        state: &AppState,
+        deadline: Instant,
+    ) -> Result<Arc<Generation>, Error> {
+        if let Found::Loaded(generation) = &self.found {
+            return Ok(Arc::clone(generation));
+        }
+        let began = Instant::now();
+        let woken = state.index().awake(self.found.clone(), deadline).await;
+        self.times.set(Stage::Load, began.elapsed());
+        // A load is no version's answer: traffic compares those.
+        self.read = Instant::now();
+        let generation = woken?;
+        self.found = Found::Loaded(Arc::clone(&generation));
+        Ok(generation)
     }
 
     /// Reads the request's body.
@@ -192,8 +235,8 @@ impl Serving {
         self.outcome = outcome;
         Marks {
             served: Served {
-                model: self.generation.model().to_owned(),
-                version: self.generation.version().to_owned(),
+                model: self.found.model().to_owned(),
+                version: self.found.version().to_owned(),
                 times: self.times,
             },
             arm: self.arm.as_ref().map(|arm| Arc::clone(arm.name())),
@@ -211,7 +254,10 @@ impl Drop for Serving {
             };
             arm.finished(outcome, self.read.elapsed());
         }
-        self.generation.metrics().finished(self.endpoint, self.outcome, self.started.elapsed(), &self.times);
+        let metrics = self.cold.as_ref().or(self.found.loaded().map(|loaded| loaded.metrics()));
+        if let Some(metrics) = metrics {
+            metrics.finished(self.endpoint, self.outcome, self.started.elapsed(), &self.times);
+        }
     }
 }
 

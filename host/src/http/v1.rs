@@ -149,13 +149,14 @@ async fn answer(
     body: &[u8],
 ) -> Result<Response, Error> {
     wire::refuse_binary(headers)?;
-    let generation = std::sync::Arc::clone(&serving.generation);
+    let deadline = serving.deadline(state.request_timeout());
+    let generation = serving.generation(state, deadline).await?;
     let takes: Vec<(&str, DataType)> =
         generation.signature().inputs.iter().map(|spec| (spec.name.as_str(), spec.datatype)).collect();
     let max_body = state.max_body();
     let request = wire::off_the_reactor(body.len(), || rows::read(body, &takes, max_body))?;
-    let terms = Terms::from(serving.deadline(state.request_timeout()));
-    let outputs = infer::run_tensors(state, serving, request.inputs, std::iter::empty(), terms).await?;
+    let asked = (request.inputs, std::iter::empty());
+    let outputs = infer::run_tensors(state, serving, &generation, asked, Terms::from(deadline)).await?;
     let size = outputs.iter().map(|output| output.data.len()).sum();
     let body = wire::off_the_reactor(size, || rows::write(&outputs, request.form))?;
     let mut response = Response::new(body.into());

@@ -9,7 +9,10 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
+use super::footprint::Footprint;
+use super::usage::Usage;
 use crate::config::{self, ModelConfig};
+use crate::haste::Haste;
 use crate::isolation::Executor;
 use crate::model::{Device, Placement, Signature};
 use crate::plugin::Plugin;
@@ -43,6 +46,10 @@ pub struct GenerationParts {
     pub opener: Option<SessionOpener>,
     /// The cores, shared with the other models.
     pub budget: Arc<Budget>,
+    /// How much memory it uses.
+    pub footprint: Footprint,
+    /// How urgent it is that it serves.
+    pub haste: Haste,
     /// Where its sessions run.
     pub placement: Arc<Placement>,
     /// Who is told when it is given up because its workers die again and again.
@@ -61,6 +68,8 @@ pub struct Generation {
     metrics: GenerationMetrics,
     placement: Arc<Placement>,
     settings: ArcSwap<ModelConfig>,
+    footprint: Footprint,
+    usage: Usage,
 }
 
 /// How many workers a model may have. On a GPU there are two unless something else is asked for, and from the
@@ -108,6 +117,7 @@ impl Generation {
             workers: worker_range(&parts.settings, parts.placement.device),
             opener: parts.opener,
             budget: parts.budget,
+            haste: parts.haste,
             on_given_up: parts.on_given_up,
         };
         Ok(Self {
@@ -120,12 +130,29 @@ impl Generation {
             metrics: parts.metrics,
             placement: parts.placement,
             settings: ArcSwap::from_pointee(parts.settings),
+            footprint: parts.footprint,
+            usage: Usage::default(),
         })
     }
 
     /// Tells its content from every other, in hexadecimal.
     pub fn digest(&self) -> &str {
         &self.digest
+    }
+
+    /// Who uses it.
+    pub fn usage(&self) -> &Usage {
+        &self.usage
+    }
+
+    /// What its memory depends on.
+    pub fn footprint(&self) -> Footprint {
+        self.footprint
+    }
+
+    /// Bytes of memory that it is taken to use, with the workers that it has now.
+    pub fn memory(&self) -> u64 {
+        self.footprint.bytes(self.scheduler.workers().0)
     }
 
     /// How it is served now.
@@ -198,7 +225,7 @@ impl Generation {
     /// Brings its metrics up to how queue, workers and instances stand now.
     pub fn observe(&self) {
         let pool = self.plugin().map(Plugin::status);
-        self.metrics().observe(self.scheduler().waiting(), self.scheduler().workers(), pool);
+        self.metrics().observe(self.scheduler().waiting(), self.scheduler().workers(), self.memory(), pool);
     }
 
     /// Its queue and workers.

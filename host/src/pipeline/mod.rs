@@ -5,18 +5,22 @@
 //! reload holds: everything it needs is in one immutable [`Generation`].
 
 mod compare;
+mod footprint;
 mod generation;
 pub mod mirror;
 mod stages;
+mod usage;
 
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Instant;
 
+pub use footprint::Footprint;
 pub(crate) use generation::worker_range;
 pub use generation::{Generation, GenerationParts};
 pub use mirror::Asked;
 pub use stages::{Stage, StageTimes};
+pub use usage::{InUse, Usage};
 
 use crate::error::{Error, ErrorCode};
 use crate::model::tensor::Tensor;
@@ -53,6 +57,7 @@ pub async fn predict(
     deadline: Instant,
     times: &mut StageTimes,
 ) -> Result<PredictOutput, Error> {
+    let _in_use = generation.usage().enter();
     let plugin = generation.plugin();
     let (tensors, context, parameters) = match input {
         PredictInput::Tensors(tensors, parameters) => {
@@ -89,6 +94,7 @@ pub async fn infer<'a>(
     terms: impl Into<Terms>,
     times: &mut StageTimes,
 ) -> Result<Vec<Tensor>, Error> {
+    let _in_use = generation.usage().enter();
     let inputs = generation.signature().arrange(generation.model(), inputs)?;
     let wanted = generation.signature().select_outputs(generation.model(), wanted)?;
     run(generation, inputs, wanted, terms.into(), times).await

@@ -7,6 +7,8 @@ use std::time::Duration;
 /// A stage of a request that is timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stage {
+    /// Waiting for a version that is loaded on demand.
+    Load,
     /// The plugin turns the body into tensors.
     Preprocess,
     /// Waiting for a worker.
@@ -19,11 +21,12 @@ pub enum Stage {
 
 impl Stage {
     /// All of them, in a request's order.
-    pub const ALL: [Self; 4] = [Self::Preprocess, Self::Queue, Self::Infer, Self::Postprocess];
+    pub const ALL: [Self; 5] = [Self::Load, Self::Preprocess, Self::Queue, Self::Infer, Self::Postprocess];
 
     /// Its name in logs and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Load => "load",
             Self::Preprocess => "preprocess",
             Self::Queue => "queue",
             Self::Infer => "infer",
@@ -35,7 +38,7 @@ impl Stage {
 /// The account of one request.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct StageTimes {
-    wall: [Option<Duration>; 4],
+    wall: [Option<Duration>; 5],
     plugin_cpu: Duration,
 }
 

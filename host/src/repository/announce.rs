@@ -69,15 +69,14 @@ impl Keeper {
             Some((running, at)) if *running == number => *at = Some(stage),
             _ => return,
         }
+        let standing = self.reconciler.standing(&key);
         // What failed before and is tried again is no news.
-        if self.reconciler.standing(&key) == Standing::Ready {
+        if matches!(standing, Standing::Ready | Standing::Standby(_)) {
             self.loader.metrics.changed_state(&key.0, stage.as_str());
-            tracing::info!(
-                model = key.0,
-                version = key.1,
-                stage = stage.as_str(),
-                "new content is on its way"
-            );
+        }
+        if standing == Standing::Ready {
+            let (model, version, stage) = (key.0.as_str(), key.1.as_str(), stage.as_str());
+            tracing::info!(model, version, stage, "new content is on its way");
         }
         self.show_again(&key);
     }
@@ -110,7 +109,10 @@ impl Keeper {
             (Standing::Outdated(failure), Some(generation), _) => {
                 VersionStatus::Outdated(Arc::clone(generation), dated(failure))
             }
-            (Standing::Loading | Standing::Ready | Standing::Outdated(_), _, _) => {
+            (Standing::Standby(failure), _, _) if self.doors.contains_key(key) => {
+                VersionStatus::Standby(Arc::clone(self.doors.get(key)?), failure.map(dated))
+            }
+            (Standing::Loading | Standing::Ready | Standing::Outdated(_) | Standing::Standby(_), _, _) => {
                 stage.map_or(VersionStatus::Discovered, VersionStatus::Loading)
             }
             (Standing::Gone | Standing::Unloaded(_) | Standing::Failed(_), _, Some(draining)) => {
@@ -127,10 +129,13 @@ impl Keeper {
 
     fn show(&mut self, key: &Key, standing: Standing) {
         let (model, version) = (key.0.as_str(), key.1.as_str());
-        let Some(status) = self.status(key, standing) else {
+        self.prepare_door(key, &standing);
+        let status = self.status(key, standing);
+        let Some(status) = status else {
             self.loader.metrics.states(model, version, &[]);
             self.gone.push((key.clone(), Instant::now()));
             self.index.remove(model, version);
+            self.close_door(key);
             if self.told.remove(key).is_some_and(|(state, _)| state == "draining") {
                 self.loader.metrics.changed_state(model, "unloaded");
                 tracing::info!(model, version, "the version is unloaded, and out of the index");
@@ -138,11 +143,16 @@ impl Keeper {
             return;
         };
         let mut states = vec![status.as_str()];
-        if status.generation().is_some() {
+        if status.is_ready() {
             states.push("ready");
             states.extend(self.stages.get(key).and_then(|(_, stage)| *stage).map(LoadStage::as_str));
         }
         self.index.set(model, version, &status);
+        match &status {
+            VersionStatus::Standby(..) => {}
+            VersionStatus::Failed(failure) => self.shut_door(key, &failure.reason),
+            _ => self.close_door(key),
+        }
         self.loader.metrics.states(model, version, &states);
         self.tell(key, &status);
     }
@@ -169,6 +179,12 @@ impl Keeper {
             }
             VersionStatus::Ready(_) => {
                 tracing::info!(model, version, "the version's own content serves again")
+            }
+            VersionStatus::Standby(_, Some(_)) => {
+                tracing::error!(model, version, %reason, "what model.yaml says cannot be put into effect");
+            }
+            VersionStatus::Standby(_, None) => {
+                tracing::info!(model, version, "the version is on standby: a request for it loads it");
             }
             VersionStatus::Draining(draining) => {
                 let requests = draining.requests();

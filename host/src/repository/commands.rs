@@ -20,8 +20,6 @@ pub(super) enum Command {
     Refresh(String, oneshot::Sender<LoadAnswer>),
     /// Take a model out until it is to be loaded.
     Unload(String, oneshot::Sender<Result<(), String>>),
-    /// Look at all folders now.
-    Rescan(oneshot::Sender<Result<(), String>>),
 }
 
 /// Tells a keeper what to do. Clones tell the same one.
@@ -62,15 +60,6 @@ impl KeeperHandle {
     pub async fn unload(&self, model: &str) -> Result<(), String> {
         let (answer, answered) = oneshot::channel();
         self.tell(Command::Unload(model.to_owned(), answer), answered).await
-    }
-
-    /// Looks at all folders now, and returns when what is there has been seen; loads go on.
-    ///
-    /// # Errors
-    /// If the models folder cannot be read.
-    pub async fn rescan(&self) -> Result<(), String> {
-        let (answer, answered) = oneshot::channel();
-        self.tell(Command::Rescan(answer), answered).await
     }
 
     async fn tell<T>(

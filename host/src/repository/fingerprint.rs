@@ -149,6 +149,14 @@ impl Fingerprint {
         Self { files, plugin }
     }
 
+    /// Bytes of the version's files, and of its shared plugin.
+    pub(super) fn bytes(&self) -> (u64, u64) {
+        let size = |entry: &Entry| if let Entry::File { size, .. } = entry { *size } else { 0 };
+        let files = self.files.entries.values().map(size).fold(0, u64::saturating_add);
+        let plugin = self.plugin.as_ref().and_then(|found| found.as_ref().ok());
+        (files, plugin.map_or(0, |(_, entry)| size(entry)))
+    }
+
     /// Whether the version's manifest says that all of it is there, and its shared plugin, if it has one, is as
     /// whole: by a manifest too, or because it was last written more than `quiet` before `now`. Sizes are looked
     /// at; contents are the loader's to check.

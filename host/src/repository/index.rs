@@ -13,6 +13,7 @@ use std::time::SystemTime;
 use arc_swap::ArcSwap;
 
 use super::decisions::Decisions;
+use super::found::Found;
 use super::status::VersionStatus;
 use super::version;
 use crate::config::ModelConfig;
@@ -34,14 +35,11 @@ impl Model {
         self.versions.iter().find(|(version, _)| version == name).map(|(_, status)| status)
     }
 
-    /// The versions that serve, with what tells their contents apart.
+    /// The versions that serve, in memory or on demand, with what tells their contents apart.
     fn ready(&self) -> Vec<ReadyVersion> {
-        let serving = self.versions.iter().filter_map(|(name, status)| Some((name, status.generation()?)));
+        let serving = self.versions.iter().filter_map(|(name, status)| Some((name, status.found()?)));
         serving
-            .map(|(name, generation)| ReadyVersion {
-                name: name.clone(),
-                digest: generation.digest().to_owned(),
-            })
+            .map(|(name, found)| ReadyVersion { name: name.clone(), digest: found.digest().to_owned() })
             .collect()
     }
 }
@@ -50,7 +48,7 @@ impl Model {
 #[derive(Debug)]
 pub struct Route {
     /// It answers.
-    pub generation: Arc<Generation>,
+    pub found: Found,
     /// Where it is counted how it went; `None` if the request named the version itself.
     pub arm: Option<Arc<Arm>>,
     /// What is to be asked the same, and is not waited for.
@@ -106,7 +104,7 @@ impl ModelIndex {
         let models = self.models.load();
         let found = models.get(model).filter(|found| found.traffic.main_version().is_ok())?;
         let not_ready = |name: &String| match found.status(name) {
-            Some(status) if status.generation().is_some() => None,
+            Some(status) if status.is_ready() => None,
             Some(status) => {
                 let reason = status.failure().map_or(status.as_str(), |failure| failure.reason.as_str());
                 Some(format!("version {name} is not ready: {reason}"))
@@ -215,8 +213,8 @@ impl ModelIndex {
         models.get(model).map(|found| Arc::clone(&found.traffic)).ok_or_else(|| unknown(model))
     }
 
-    /// The generation that answers a request that names no version, as the model's traffic has it. `key` is
-    /// what keeps the request at one arm, if it has that.
+    /// What answers a request that names no version, as the model's traffic has it. `key` is what keeps the
+    /// request at one arm, if it has that. A mirror that is not in memory is asked from when it is.
     ///
     /// # Errors
     /// `NotFound` for a name that is not there, `Unavailable` if no version is ready that traffic goes to.
@@ -227,24 +225,28 @@ impl ModelIndex {
             let found = models.get(model).ok_or_else(|| unknown(model))?;
             let choice =
                 found.traffic.choose(key, random).map_err(|error| not_ready(model, found, &error.reason))?;
-            let generation = |version: &str| found.status(version)?.generation().map(Arc::clone);
+            let ready = |version: &str| found.status(version)?.found();
             // A version that has come since the map was read is in the next one.
-            let Some(chosen) = generation(choice.arm.version()) else {
+            let Some(chosen) = ready(choice.arm.version()) else {
                 continue;
             };
-            let mirror =
-                choice.mirror.and_then(|slot| generation(slot.arm().version()).map(|mirror| (slot, mirror)));
-            return Ok(Route { generation: chosen, arm: Some(choice.arm), mirror });
+            let mirror = choice.mirror.and_then(|slot| match ready(slot.arm().version())? {
+                Found::Loaded(mirror) => Some((slot, mirror)),
+                Found::Standby(door) => {
+                    door.ring();
+                    None
+                }
+            });
+            return Ok(Route { found: chosen, arm: Some(choice.arm), mirror });
         }
         Err(Error::new(ErrorCode::Unavailable, format!("model '{model}' is changing; try again")))
     }
 
-    /// The generation of the version, label or arm that is named; without a name that of the version that
-    /// gets most requests.
+    /// The version, label or arm that is named; without a name the version that gets most requests.
     ///
     /// # Errors
     /// `NotFound` for a name that is not there, `Unavailable` for one that is not ready.
-    pub fn find(&self, model: &str, name: Option<&str>) -> Result<Arc<Generation>, Error> {
+    pub fn find(&self, model: &str, name: Option<&str>) -> Result<Found, Error> {
         let models = self.models.load();
         let found = models.get(model).ok_or_else(|| unknown(model))?;
         let name: Arc<str> = match name {
@@ -266,7 +268,7 @@ impl ModelIndex {
         self.models.load_full()
     }
 
-    /// All generations that serve.
+    /// All generations that are in memory and serve.
     pub fn generations(&self) -> Vec<Arc<Generation>> {
         let models = self.models.load();
         let statuses = models.values().flat_map(|model| model.versions.iter().map(|(_, status)| status));
@@ -289,11 +291,12 @@ fn not_ready(model: &str, found: &Model, reason: &str) -> Error {
     })
 }
 
-fn ready(model: &str, version: &str, status: &VersionStatus) -> Result<Arc<Generation>, Error> {
+fn ready(model: &str, version: &str, status: &VersionStatus) -> Result<Found, Error> {
+    if let Some(found) = status.found() {
+        return Ok(found);
+    }
     let reason = match status {
-        VersionStatus::Ready(generation) | VersionStatus::Outdated(generation, _) => {
-            return Ok(Arc::clone(generation));
-        }
+        VersionStatus::Ready(_) | VersionStatus::Outdated(..) | VersionStatus::Standby(..) => "",
         VersionStatus::Discovered | VersionStatus::Loading(_) => "it is being loaded",
         VersionStatus::Draining(_) => "it is being unloaded",
         VersionStatus::Unloaded(failure) | VersionStatus::Failed(failure) => &failure.reason,

@@ -4,7 +4,7 @@
 //! to be done is [`Reconciler`]'s to decide, what is told of it is in `announce.rs`. Nothing in here runs on a
 //! request's way, and no request waits for it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,16 +14,16 @@ use tokio::task::JoinSet;
 
 use super::commands::{Command, KeeperHandle, LoadAnswer};
 use super::decisions::Decisions;
-use super::drain::free;
-use super::fingerprint::Fingerprint;
+use super::door::Door;
 use super::hints::Hints;
 use super::index::ModelIndex;
-use super::load::{Loader, More};
-use super::reconcile::{Outcome, Reconciler, Work};
+use super::load::Loader;
+use super::reconcile::{Reconciler, Work};
 use super::rollback::Rollbacks;
 use super::scan::{Key, Scan, Scanner};
 use super::status::{Draining, LoadStage};
-use crate::config::{ModelConfig, ModelEntry, Watch};
+use super::works::Done;
+use crate::config::{ModelConfig, ModelEntry, OnDemand, Watch};
 use crate::memory::Trim;
 use crate::pipeline::Generation;
 
@@ -53,6 +53,10 @@ pub struct KeeperOptions {
     pub drain: Duration,
     /// Whether events are used.
     pub watch: Watch,
+    /// Whether versions are loaded on demand, of models that do not say so themselves.
+    pub on_demand: OnDemand,
+    /// Bytes that all versions in memory may use together; `None` for as many as it takes.
+    pub memory: Option<u64>,
 }
 
 /// Why folders cannot be kept.
@@ -74,6 +78,13 @@ pub struct Keeper {
     pub(super) reconciler: Reconciler,
     /// What serves.
     pub(super) generations: BTreeMap<Key, Arc<Generation>>,
+    /// Where requests wait for versions that are not in memory, and what rings when they do.
+    pub(super) doors: BTreeMap<Key, Arc<Door>>,
+    pub(super) bell: Arc<Notify>,
+    /// Loads for which there is no room yet, the first to come first.
+    pub(super) without_room: VecDeque<Work>,
+    /// Bytes that are set aside for each load that goes on.
+    pub(super) coming: BTreeMap<Key, u64>,
     /// What was let go and is not freed yet, the latest last.
     pub(super) draining: BTreeMap<Key, Vec<Draining>>,
     /// What is being worked on, by the number of the work, and how far that has come.
@@ -91,13 +102,14 @@ pub struct Keeper {
     pub(super) due: Arc<Notify>,
     eyes: Arc<Mutex<Eyes>>,
     passed_over: BTreeMap<PathBuf, &'static str>,
-    works: JoinSet<Done>,
-    slots: Arc<Semaphore>,
-    slot_of_retries: Arc<Semaphore>,
-    work_count: u64,
+    /// What was there at the start is still being loaded.
+    pub(super) is_starting: bool,
+    pub(super) works: JoinSet<Done>,
+    pub(super) slots: Slots,
+    pub(super) work_count: u64,
     pub(super) drains: JoinSet<Key>,
     pub(super) trim: Trim,
-    progress: (mpsc::Sender<Progress>, mpsc::Receiver<Progress>),
+    pub(super) progress: (mpsc::Sender<Progress>, mpsc::Receiver<Progress>),
     commands: (KeeperHandle, mpsc::Receiver<Command>),
     waiting: Vec<(String, oneshot::Sender<LoadAnswer>)>,
     started: Instant,
@@ -105,6 +117,16 @@ pub struct Keeper {
     scan_took: Duration,
     /// Why the models folder could not be read at the last look.
     unreadable: Option<String>,
+}
+
+/// How many works of each kind go on at a time.
+#[derive(Clone, Debug)]
+pub(super) struct Slots {
+    pub(super) first: Arc<Semaphore>,
+    /// What failed before must not keep others waiting.
+    pub(super) again: Arc<Semaphore>,
+    /// Nor must anything else keep those waiting whom a request waits for.
+    pub(super) wakes: Arc<Semaphore>,
 }
 
 #[derive(Debug)]
@@ -115,22 +137,6 @@ struct Eyes {
 
 /// A stage of a work has begun.
 type Progress = (Key, u64, LoadStage);
-
-#[derive(Debug)]
-enum Made {
-    Generation(Box<Generation>),
-    /// For workers that are to be added to what serves.
-    Sessions(More),
-}
-
-#[derive(Debug)]
-struct Done {
-    work: Work,
-    result: Result<Made, String>,
-    /// The files were the same after the work as before it.
-    still: bool,
-    took: Duration,
-}
 
 impl Keeper {
     /// Looks at the folders once and lists what is there.
@@ -153,11 +159,13 @@ impl Keeper {
             options.listed.clone(),
             Arc::clone(&options.decisions),
             options.quiet,
-        );
+        )
+        .with_default(options.on_demand);
         let scan = scanner.scan().map_err(KeeperError::Unreadable)?;
         loader.metrics.scanned(true);
-        // More than cores: one that hangs while it is validated costs a place until its time is over.
-        let at_once = 2 + std::thread::available_parallelism().map_or(1, usize::from);
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let slots = |count| Arc::new(Semaphore::new(count));
+        loader.metrics.memory().limit(options.memory);
         let now = Instant::now();
         let mut keeper = Self {
             loader,
@@ -167,6 +175,10 @@ impl Keeper {
             due,
             eyes: Arc::new(Mutex::new(Eyes { scanner, hints })),
             generations: BTreeMap::new(),
+            doors: BTreeMap::new(),
+            bell: Arc::default(),
+            without_room: VecDeque::new(),
+            coming: BTreeMap::new(),
             draining: BTreeMap::new(),
             stages: BTreeMap::new(),
             asked: BTreeMap::new(),
@@ -175,9 +187,10 @@ impl Keeper {
             told: BTreeMap::new(),
             rollbacks: Rollbacks::default(),
             passed_over: BTreeMap::new(),
+            is_starting: true,
             works: JoinSet::new(),
-            slots: Arc::new(Semaphore::new(at_once)),
-            slot_of_retries: Arc::new(Semaphore::new(1)),
+            // More than cores: one that hangs while it is validated costs a place until its time is over.
+            slots: Slots { first: slots(2 + cores), again: slots(1), wakes: slots(cores) },
             work_count: 0,
             drains: JoinSet::new(),
             trim: Trim::default(),
@@ -201,7 +214,8 @@ impl Keeper {
     /// Loads, swaps and lets go, for as long as the process lives. `on_loaded` is told, once, when all that
     /// was there at the start is ready or has failed, and how many of each.
     pub async fn run(mut self, on_loaded: impl FnOnce(usize, usize)) {
-        let (due, given_up) = (Arc::clone(&self.due), Arc::clone(&self.loader.given_up));
+        let (due, bell) = (Arc::clone(&self.due), Arc::clone(&self.bell));
+        let given_up = Arc::clone(&self.loader.given_up);
         let mut on_loaded = Some(on_loaded);
         loop {
             self.answer_waiting();
@@ -211,15 +225,18 @@ impl Keeper {
             {
                 let failed = self.told.values().filter(|(state, _)| *state == "failed").count();
                 self.index.started();
-                on_loaded(self.generations.len(), failed);
+                self.is_starting = false;
+                on_loaded(self.generations.len() + self.doors.len(), failed);
             }
-            let next = self.next_scan();
+            let (next, tend) = (self.next_scan(), self.next_tend());
             tokio::select! {
                 // Loads catch their own panics.
                 Some(Ok(done)) = self.works.join_next() => self.finish(done),
                 Some(freed) = self.drains.join_next() => self.note_freed(freed.ok()),
                 Some(progress) = self.progress.1.recv() => self.note_stage(progress),
-                () = Trim::due(self.trim.at()) => self.trim.start(),
+                () = sleep_until(self.trim.at()) => self.trim.start(),
+                () = bell.notified() => self.answer_bell(),
+                () = sleep_until(tend) => self.tend(),
                 Some(command) = self.commands.1.recv() => self.obey_all(command).await,
                 () = given_up.notified() => self.roll_back(),
                 () = due.notified() => {
@@ -284,6 +301,7 @@ impl Keeper {
         self.passed_over = scan.passed_over;
         self.end_rollbacks();
         self.start(works);
+        self.renew_doors();
         self.settle_traffic();
         self.show_changes();
         self.settle_traffic();
@@ -292,14 +310,12 @@ impl Keeper {
     /// Carries out all commands that have come, with one look at the folders for those that need one.
     async fn obey_all(&mut self, first: Command) {
         let mut next = Some(first);
-        let mut rescans = Vec::new();
         let mut has_to_look = false;
         while let Some(command) = next {
             let now = Instant::now();
             match command {
                 Command::Load(model, answer) => {
-                    self.reconciler.unhold(&model);
-                    self.reconciler.ask(&model, now);
+                    self.reconciler.call(&model, now);
                     self.waiting.push((model, answer));
                     has_to_look = true;
                 }
@@ -320,18 +336,11 @@ impl Keeper {
                     // Whoever asked may have gone; it is done all the same.
                     let _gone = answer.send(answered);
                 }
-                Command::Rescan(answer) => {
-                    rescans.push(answer);
-                    has_to_look = true;
-                }
             }
             next = self.commands.1.try_recv().ok();
         }
         if has_to_look {
             self.look().await;
-        }
-        for answer in rescans {
-            let _gone = answer.send(self.unreadable.clone().map_or(Ok(()), Err));
         }
     }
 
@@ -348,78 +357,13 @@ impl Keeper {
             }
         }
     }
+}
 
-    pub(super) fn start(&mut self, works: Vec<Work>) {
-        for work in works {
-            self.work_count += 1;
-            let (key, number) = (work.candidate.key(), self.work_count);
-            self.stages.insert(key.clone(), (number, None));
-            let serving = if work.apply { self.generations.get(&key).map(Arc::clone) } else { None };
-            // What failed before must not keep others waiting: all of it has one place.
-            let again = self.reconciler.has_failed(&work.candidate);
-            let slots = Arc::clone(if again { &self.slot_of_retries } else { &self.slots });
-            let loader = Arc::clone(&self.loader);
-            let progress = self.progress.0.clone();
-            self.works.spawn(async move {
-                let _slot = slots.acquire_owned().await;
-                let (began, wanted) = (Instant::now(), Arc::clone(&work.candidate));
-                let working = tokio::task::spawn_blocking(move || {
-                    let result = match serving {
-                        Some(serving) => loader.open_more(&wanted.source, &serving).map(Made::Sessions),
-                        None => {
-                            let tell = |stage| {
-                                // The keeper ends with the process only.
-                                let _gone = progress.blocking_send((wanted.key(), number, stage));
-                            };
-                            let loaded = loader.load(&wanted.source, &tell);
-                            loaded.map(|generation| Made::Generation(Box::new(generation)))
-                        }
-                    };
-                    let after = Fingerprint::read(&wanted.source, &loader.options.plugins);
-                    (result, after == wanted.fingerprint)
-                });
-                let (result, still) = working.await.unwrap_or_else(|error| {
-                    let (model, version) = work.candidate.key();
-                    tracing::error!(%model, %version, %error, "the loader itself failed");
-                    (Err("the loader itself failed; see the host's log".to_owned()), true)
-                });
-                Done { work, result, still, took: began.elapsed() }
-            });
-        }
-    }
-
-    fn finish(&mut self, done: Done) {
-        let Done { work, result, still, took } = done;
-        let key = work.candidate.key();
-        // What it has told of itself before it ended.
-        while let Ok(progress) = self.progress.1.try_recv() {
-            self.note_stage(progress);
-        }
-        self.stages.remove(&key);
-        // A load leaves the bytes of its files behind, and more if it fails.
-        self.trim.ask();
-        let (outcome, made) = match result {
-            _ if !still => (Outcome::Moved, result.ok()),
-            Ok(made) => (Outcome::Loaded, Some(made)),
-            Err(reason) => (Outcome::Failed(reason), None),
-        };
-        if outcome != Outcome::Moved && !work.apply {
-            let word = if made.is_some() { "ok" } else { "failed" };
-            self.loader.metrics.swapped(&key.0, word);
-        }
-        let (publish, works) = self.reconciler.finished(Instant::now(), &work, outcome);
-        match made {
-            Some(Made::Generation(generation)) if publish => self.publish(&key, *generation, took),
-            Some(Made::Generation(generation)) => drop(tokio::spawn(free(*generation))),
-            Some(Made::Sessions(more)) if publish => self.apply(&key, &work, more),
-            Some(Made::Sessions(more)) => drop(tokio::task::spawn_blocking(move || drop(more))),
-            None => {}
-        }
-        self.start(works);
-        self.settle_traffic();
-        self.show_changes();
-        self.settle_traffic();
-        self.show_again(&key);
+/// Ends when it is time; never without one.
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
     }
 }
 

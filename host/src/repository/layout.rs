@@ -6,12 +6,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use super::checked::BUNDLE_FILE;
 use super::decisions::Decisions;
 use super::{files, version};
 use crate::config::{AlsoWanted, ModelConfig, ModelEntry, VersionPolicy};
 use crate::model::DeviceWish;
 
 const MODEL_FILE: &str = "model.yaml";
+const MODEL_ONNX: &str = "model.onnx";
 /// The version's name of a model folder that has none.
 const NO_VERSION: &str = "none";
 
@@ -137,14 +139,23 @@ fn model_folder(name: &str, path: &Path, decisions: &Decisions, listing: &mut Li
         }
     };
     let misplaced = misplaced_model(path, &versions);
-    versions.retain(|(version, _)| version::is_version(version));
+    let (numbered, others): (Vec<_>, Vec<_>) =
+        versions.into_iter().partition(|(version, _)| version::is_version(version));
+    versions = numbered;
     if let (Some(misplaced), true) = (misplaced, versions.is_empty()) {
         let reason = format!(
             "{} is in no version's folder; move it to {}",
             misplaced.display(),
-            path.join("1").join("model.onnx").display()
+            path.join("1").join(MODEL_ONNX).display()
         );
         return vec![source(NO_VERSION.to_owned(), path.to_owned(), &Err(reason))];
+    }
+    let meant = |(_, folder): &(String, PathBuf)| {
+        [MODEL_ONNX, BUNDLE_FILE].iter().any(|file| folder.join(file).exists())
+    };
+    for (_, folder) in others.into_iter().filter(meant) {
+        let reason = "its name is no version's: those are whole numbers, and semantic versions such as 1.0.0";
+        listing.passed_over.insert(folder, reason);
     }
     versions.sort_by(|(left, _), (right, _)| version::compare(left, right));
     let policy = settings.as_ref().map_or(VersionPolicy::Latest(1), |settings| settings.versions.clone());
@@ -178,7 +189,7 @@ fn model_folder(name: &str, path: &Path, decisions: &Decisions, listing: &mut Li
 /// A model that lies beside the versions, or in a folder whose name is no version.
 fn misplaced_model(folder: &Path, folders: &[(String, PathBuf)]) -> Option<PathBuf> {
     let beside = std::iter::once(folder).chain(folders.iter().map(|(_, path)| path.as_path()));
-    beside.map(|folder| folder.join("model.onnx")).find(|file| file.exists())
+    beside.map(|folder| folder.join(MODEL_ONNX)).find(|file| file.exists())
 }
 
 fn model_settings(folder: &Path) -> Result<ModelConfig, String> {
@@ -282,6 +293,22 @@ mod tests {
         let chosen = select(there(), &VersionPolicy::Only(vec!["1".to_owned()]), &besides(&[], 2));
         let chosen: Vec<_> = chosen.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(chosen, ["1", "2", "10"]);
+    }
+
+    #[test]
+    fn a_version_of_another_name_is_passed_over_and_told() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, file) in
+            [("1", "model.onnx"), ("1.0", "model.onnx"), ("v2", "bundle.yaml"), ("notes", "a.txt")]
+        {
+            let version = folder.path().join("m").join(name);
+            std::fs::create_dir_all(&version).unwrap();
+            std::fs::write(version.join(file), "x").unwrap();
+        }
+        let listing = list(folder.path(), &[], &Decisions::default()).unwrap();
+        let wanted: Vec<_> = listing.wanted.iter().map(|source| source.version.as_str()).collect();
+        let told: Vec<_> = listing.passed_over.keys().filter_map(|path| path.file_name()?.to_str()).collect();
+        assert_eq!((wanted, told), (vec!["1"], vec!["1.0", "v2"]));
     }
 
     #[test]

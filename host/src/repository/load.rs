@@ -16,9 +16,10 @@ use super::status::LoadStage;
 use super::validation::{self, ValidationOptions};
 use super::warmup;
 use crate::config::{ByteSize, Capability, Isolation, ModelConfig};
+use crate::haste::Haste;
 use crate::isolation::{Executor, Isolated, IsolationOptions};
 use crate::model::{Device, DeviceWish, ModelSession, Placement, Runtime, SessionOptions};
-use crate::pipeline::{Generation, GenerationParts, worker_range};
+use crate::pipeline::{Footprint, Generation, GenerationParts, worker_range};
 use crate::plugin::{BundleContext, Plugin, PluginEngine, PluginLimits, PluginSource};
 use crate::scheduler::{Budget, SessionOpener};
 use crate::telemetry::Metrics;
@@ -63,21 +64,48 @@ impl Loader {
     ///
     /// # Errors
     /// The reason, for the operator.
-    pub fn load(&self, source: &VersionSource, progress: &dyn Fn(LoadStage)) -> Result<Generation, String> {
+    pub fn load(
+        &self,
+        source: &VersionSource,
+        haste: Haste,
+        progress: &dyn Fn(LoadStage),
+    ) -> Result<Generation, String> {
         let settings = source.settings.clone()?;
         progress(LoadStage::Validating);
-        let content = self.read_validated(source, &settings)?;
+        let content = self.read_validated(source, &settings, haste)?;
         progress(LoadStage::Loading);
         let opening = self.opening(&content, &settings, settings.workers.session.device)?;
         let workers = worker_range(&settings, opening.placement.device).min;
-        let (sessions, plugin) = self.open(&content, &opening, workers)?;
+        let (sessions, plugin) = self.open(&content, &opening, workers, haste)?;
         progress(LoadStage::Warming);
-        self.start(&content, (sessions, opening), plugin, settings)
+        self.start(&content, (sessions, opening), plugin, settings, haste)
     }
 
-    fn read_validated(&self, source: &VersionSource, settings: &ModelConfig) -> Result<Content, String> {
-        let content = Content::read(source, &self.options)?;
-        validation::validate(&content, settings, &self.runtime, &self.options)?;
+    /// Validates one version without keeping anything of it in memory. Takes seconds, as [`Loader::load`].
+    ///
+    /// # Errors
+    /// The reason, for the operator.
+    pub fn check(&self, source: &VersionSource, progress: &dyn Fn(LoadStage)) -> Result<Checked, String> {
+        let settings = source.settings.clone()?;
+        progress(LoadStage::Validating);
+        let content = self.read_validated(source, &settings, Haste::Background)?;
+        if self.options.validation.is_none() {
+            // Nobody else has opened it.
+            progress(LoadStage::Loading);
+            let opening = self.opening(&content, &settings, settings.workers.session.device)?;
+            drop(self.open(&content, &opening, 1, Haste::Background)?);
+        }
+        Ok(Checked { digest: content.digest(), footprint: footprint(&content, &settings, Device::Cpu) })
+    }
+
+    fn read_validated(
+        &self,
+        source: &VersionSource,
+        settings: &ModelConfig,
+        haste: Haste,
+    ) -> Result<Content, String> {
+        let content = haste.run(|| Content::read(source, &self.options))?;
+        validation::validate(&content, settings, &self.runtime, &self.options, haste)?;
         Ok(content)
     }
 
@@ -87,8 +115,11 @@ impl Loader {
         content: &Content,
         opening: &Opening,
         workers: usize,
+        haste: Haste,
     ) -> Result<(Vec<Executor>, Option<Plugin>), String> {
-        match (opening.sessions(workers), self.load_plugin(content)) {
+        // Always: the compiler's own threads are started by the first one that compiles, and stay as that one was.
+        let plugin = || Haste::Background.run(|| self.load_plugin(content));
+        match (opening.sessions(workers, haste), plugin()) {
             (Ok(sessions), Ok(plugin)) => Ok((sessions, plugin)),
             (Err(model), Err(plugin)) => Err(format!("{model}\n{plugin}")),
             (Err(reason), Ok(_)) | (Ok(_), Err(reason)) => Err(reason),
@@ -102,23 +133,25 @@ impl Loader {
         (mut sessions, opening): (Vec<Executor>, Opening),
         plugin: Option<Plugin>,
         settings: ModelConfig,
+        haste: Haste,
     ) -> Result<Generation, String> {
         let signature = sessions.first().map(|session| Arc::clone(session.signature()));
         let signature = signature.ok_or("workers.max is 0: a model needs at least one worker")?;
         let samples = warmup::read_samples(&content.samples, plugin.as_ref(), &signature, &content.model)?;
-        warmup::warm_up_sessions(&mut sessions, &settings.warmup.batch_sizes, &samples)?;
+        haste.run(|| warmup::warm_up_sessions(&mut sessions, &settings.warmup.batch_sizes, &samples))?;
         let metrics =
             self.metrics.generation(&content.model, &content.version, plugin.as_ref().map(Plugin::name));
-        let Opening { opener, placement } = opening;
+        let Opening { opener, placement, .. } = opening;
         let (device, reason) = (placement.device, &placement.reason);
         tracing::info!(model = content.model, version = content.version, %device, reason, "where it runs");
         let compute = self.metrics.compute();
         compute.runs_on(&content.model, &content.version, &device.to_string());
         let opener = needs_opener(&settings, device).then_some(opener);
+        let footprint = footprint(content, &settings, device);
         let generation = Generation::start(GenerationParts {
             model: content.model.clone(),
             version: content.version.clone(),
-            digest: content.digest(),
+            digest: haste.run(|| content.digest()),
             signature,
             sessions,
             settings,
@@ -131,6 +164,8 @@ impl Loader {
                 Device::Cuda(_) => Budget::of_a_gpu(),
             },
             placement,
+            footprint,
+            haste,
             on_given_up: Arc::clone(&self.given_up),
         });
         let generation = generation.map_err(cannot_start)?;
@@ -160,12 +195,13 @@ impl Loader {
         if count == 0 && (range.max == range.min || serving.scheduler().can_open()) {
             return Ok(More::default());
         }
-        let content = self.read_validated(source, settings)?;
+        let content = self.read_validated(source, settings, Haste::Background)?;
         let opening = self.opening(&content, settings, device.into())?;
-        let mut sessions = opening.sessions(count)?;
+        let mut sessions = opening.sessions(count, Haste::Background)?;
         let samples =
             warmup::read_samples(&content.samples, serving.plugin(), serving.signature(), &source.model)?;
-        warmup::warm_up_sessions(&mut sessions, &settings.warmup.batch_sizes, &samples)?;
+        let sizes = &settings.warmup.batch_sizes;
+        Haste::Background.run(|| warmup::warm_up_sessions(&mut sessions, sizes, &samples))?;
         Ok(More { sessions, opener: needs_opener(settings, device).then_some(opening.opener) })
     }
 
@@ -178,6 +214,7 @@ impl Loader {
         wish: DeviceWish,
     ) -> Result<Opening, String> {
         let path = content.model_path.clone();
+        let is_process = settings.workers.isolation == Isolation::Process;
         let wanted = SessionOptions { device: wish, ..settings.workers.session.clone() };
         let placement = content.source.placement(&self.runtime, &wanted);
         let placement = placement.map_err(|error| format!("{path}: {error}"))?;
@@ -187,20 +224,22 @@ impl Loader {
         let share_weights =
             wanted.share_weights && workers > 1 && settings.workers.isolation == Isolation::Thread;
         let options = SessionOptions { device: placement.device.into(), share_weights, ..wanted };
-        if settings.workers.isolation == Isolation::Process {
+        let is_plain = placement.device == Device::Cpu && self.runtime.options().intra_threads <= 1;
+        let starts_others = is_process || !is_plain;
+        if is_process {
             let isolated = Isolated::new(&content.source, self.isolation(settings, options));
             let isolated = isolated.map_err(|reason| format!("{path}: {reason}"))?;
             let opener = SessionOpener::new(move || {
                 isolated.open().map(Executor::from).map_err(|error| error.about(&path))
             });
-            return Ok(Opening { opener, placement });
+            return Ok(Opening { opener, placement, starts_others });
         }
         let (runtime, source) = (Arc::clone(&self.runtime), content.source.clone());
         let opener = SessionOpener::new(move || {
             let session = ModelSession::open(&runtime, &source, &options);
             session.map(Executor::from).map_err(|error| format!("{path}: {error}").into())
         });
-        Ok(Opening { opener, placement })
+        Ok(Opening { opener, placement, starts_others })
     }
 
     fn isolation(&self, settings: &ModelConfig, session: SessionOptions) -> IsolationOptions {
@@ -234,6 +273,24 @@ impl Loader {
     }
 }
 
+/// What is known of a version that was validated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checked {
+    /// Tells its content from every other, in hexadecimal.
+    pub digest: String,
+    /// What its memory would depend on.
+    pub footprint: Footprint,
+}
+
+fn footprint(content: &Content, settings: &ModelConfig, device: Device) -> Footprint {
+    let length = |bytes: &[u8]| bytes.len() as u64;
+    let external = content.source.external().values().map(|bytes| length(bytes));
+    let model = length(content.source.model()).saturating_add(external.sum());
+    let plugin = content.plugin.as_ref().map_or(0, |plugin| length(&plugin.component));
+    let files = content.files.values().filter_map(|(_, bytes)| bytes.as_deref()).map(length).sum();
+    Footprint::new(model, needs_opener(settings, device), plugin, files)
+}
+
 /// What a generation needs to serve on with more workers.
 #[derive(Debug, Default)]
 pub struct More {
@@ -247,17 +304,20 @@ pub struct More {
 pub(super) struct Opening {
     opener: SessionOpener,
     placement: Arc<Placement>,
+    /// Threads or processes that answer requests are started as one is opened.
+    starts_others: bool,
 }
 
 impl Opening {
-    fn sessions(&self, count: usize) -> Result<Vec<Executor>, String> {
-        (0..count).map(|_| self.opener.open().map_err(|error| error.reason)).collect()
+    fn sessions(&self, count: usize, haste: Haste) -> Result<Vec<Executor>, String> {
+        let open = || (0..count).map(|_| self.opener.open().map_err(|error| error.reason)).collect();
+        if self.starts_others { open() } else { haste.run(open) }
     }
 }
 
 /// Whether sessions may be opened while a generation serves: when there may be more of them, and when one may
 /// die.
-fn needs_opener(settings: &ModelConfig, device: Device) -> bool {
+pub(super) fn needs_opener(settings: &ModelConfig, device: Device) -> bool {
     let range = worker_range(settings, device);
     range.max > range.min || settings.workers.isolation == Isolation::Process
 }

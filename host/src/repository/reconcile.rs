@@ -10,13 +10,15 @@
 //! - Settings that the loaded content does not depend on are applied to what serves.
 //! - What failed is tried again, later each time; new content is tried at once.
 //! - A model that is held by a command is out, whatever its folder says, until a command loads it.
+//! - A lazy version is validated instead of loaded, counts as serving from then on, and is loaded when somebody
+//!   waits for it; it may be put to rest again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::scan::{Candidate, Key, Scan};
-pub(super) use super::tracked::{Failure, Outcome, Standing, Work};
+pub(super) use super::tracked::{Failure, Outcome, Standing, Task, Work};
 use super::tracked::{Sighting, Spared, Tracked};
 
 /// See the module.
@@ -28,6 +30,8 @@ pub(super) struct Reconciler {
     held: BTreeMap<String, Instant>,
     /// Models that somebody waits for: the files' own times count for them.
     asked: BTreeSet<String>,
+    /// Those of them that are to be in memory in the end, lazy or not.
+    called: BTreeSet<String>,
     /// Versions that are to serve in the place of others: the files' own times count for them.
     stand_ins: BTreeSet<Key>,
     has_scanned: bool,
@@ -41,6 +45,7 @@ impl Reconciler {
             tracked: BTreeMap::new(),
             held: BTreeMap::new(),
             asked: BTreeSet::new(),
+            called: BTreeSet::new(),
             stand_ins: BTreeSet::new(),
             has_scanned: false,
             gone: Vec::new(),
@@ -79,7 +84,7 @@ impl Reconciler {
 
     /// Takes in how a work ended; returns whether it is to be seen by requests, and what to do next.
     pub(super) fn finished(&mut self, now: Instant, work: &Work, outcome: Outcome) -> (bool, Vec<Work>) {
-        let Work { candidate, apply } = work;
+        let Work { candidate, task } = work;
         let key = candidate.key();
         let Some(tracked) = self.tracked.get_mut(&key) else {
             return (false, Vec::new());
@@ -87,20 +92,62 @@ impl Reconciler {
         tracked.loading = None;
         let is_held = self.held.contains_key(&key.0);
         let is_wanted = tracked.wanted() == Some(candidate) && !is_held;
+        let is_wake = tracked.is_woken_by(work) && !is_held;
         // With other settings it still is what is wanted: they are applied next.
         let is_content = |other: &Arc<Candidate>| other.has_content_of(candidate);
-        let has_place = !apply || tracked.serving.as_ref().is_some_and(is_content);
-        let fits = tracked.wanted().is_some_and(is_content) && has_place && !is_held;
+        let has_place = *task != Task::Apply || tracked.serving.as_ref().is_some_and(is_content);
+        let is_content_wanted = tracked.wanted().is_some_and(is_content) && has_place && !is_held;
+        let fits = is_content_wanted || is_wake;
+        let is_loaded = outcome == Outcome::Loaded;
         match outcome {
             Outcome::Loaded if fits => {
-                (tracked.serving, tracked.failed) = (Some(Arc::clone(candidate)), None);
+                tracked.failed = tracked.failed.take().filter(|_| !is_content_wanted);
+                tracked.serve(Arc::clone(candidate), *task == Task::Check);
             }
+            Outcome::Failed(reason) if is_wake => tracked.fail_to_wake(Arc::clone(candidate), reason, now),
             Outcome::Failed(reason) if is_wanted => tracked.fail(Arc::clone(candidate), reason, now),
+            Outcome::Moved if is_wake && tracked.wanted().is_none() => tracked.let_go(),
             Outcome::Moved => tracked.look_again(now),
-            Outcome::Loaded | Outcome::Failed(_) => {}
+            Outcome::Refused(reason) if is_wake || (candidate.is_lazy() && !tracked.is_awake()) => {
+                (tracked.awaited, tracked.refused) = (false, Some(reason));
+            }
+            Outcome::Refused(reason) if is_wanted => tracked.fail(Arc::clone(candidate), reason, now),
+            Outcome::Loaded | Outcome::Failed(_) | Outcome::Refused(_) => {}
         }
-        let publish = fits && tracked.serving.as_ref() == Some(candidate);
+        let publish = is_loaded && fits && tracked.serving.as_ref() == Some(candidate);
         (publish, self.decide(&key.0, now))
+    }
+
+    /// Somebody waits for a version that is asleep.
+    pub(super) fn wake(&mut self, key: &Key, now: Instant) -> Vec<Work> {
+        match self.tracked.get_mut(key) {
+            Some(tracked) if tracked.asleep => tracked.wake(),
+            _ => return Vec::new(),
+        }
+        self.decide(&key.0, now)
+    }
+
+    /// Takes a version out of memory that can be brought back; false if it cannot.
+    pub(super) fn rest(&mut self, key: &Key) -> bool {
+        self.tracked.get_mut(key).is_some_and(Tracked::rest)
+    }
+
+    /// Whether what comes of a work would still be used.
+    pub(super) fn wants(&self, work: &Work) -> bool {
+        let key = work.candidate.key();
+        let is_content = |wanted: &Arc<Candidate>| wanted.has_content_of(&work.candidate);
+        let tracked = self.tracked.get(&key).filter(|_| !self.held.contains_key(&key.0));
+        tracked.is_some_and(|tracked| tracked.is_woken_by(work) || tracked.wanted().is_some_and(is_content))
+    }
+
+    /// Whether a command waits for a model to be in memory.
+    pub(super) fn is_called(&self, model: &str) -> bool {
+        self.called.contains(model)
+    }
+
+    /// What serves of a version.
+    pub(super) fn serving(&self, key: &Key) -> Option<&Arc<Candidate>> {
+        self.tracked.get(key)?.serving.as_ref()
     }
 
     /// What serves of a version turned out to be no good: it is let go. It is tried again `after` so long, or when
@@ -137,6 +184,7 @@ impl Reconciler {
         }
         self.held.entry(model.to_owned()).or_insert(now);
         self.asked.remove(model);
+        self.called.remove(model);
         self.decide(model, now);
         true
     }
@@ -149,9 +197,12 @@ impl Reconciler {
         of_model.for_each(|(_, tracked)| tracked.forget_tries(now));
     }
 
-    /// A model that was taken out may be loaded again.
-    pub(super) fn unhold(&mut self, model: &str) {
+    /// As `ask`, of a model that is to be in memory: one that was taken out is loaded again, and one that is
+    /// asleep is woken.
+    pub(super) fn call(&mut self, model: &str, now: Instant) {
         self.held.remove(model);
+        self.called.insert(model.to_owned());
+        self.ask(model, now);
     }
 
     /// How it ended for those who asked for a model: the versions that serve as they are in the folder, or
@@ -159,6 +210,7 @@ impl Reconciler {
     pub(super) fn answer(&mut self, model: &str) -> Option<Result<Vec<String>, String>> {
         let answer = self.find_answer(model)?;
         self.asked.remove(model);
+        self.called.remove(model);
         Some(answer)
     }
 
@@ -211,9 +263,14 @@ impl Reconciler {
         let mut work = Vec::new();
         for (key, tracked) in self.tracked.iter_mut().filter(|(key, _)| of_model(key)) {
             if is_held {
-                (tracked.serving, tracked.failed) = (None, None);
+                tracked.failed = None;
+                tracked.let_go();
             }
-            if !tracked.settled {
+            tracked.turn_over(now);
+            if self.called.contains(model) && !tracked.is_awake() && tracked.refused.is_none() {
+                tracked.wake();
+            }
+            if !tracked.settled && !tracked.asleep {
                 continue;
             }
             let let_go = match tracked.sighting {
@@ -221,8 +278,8 @@ impl Reconciler {
                 Sighting::Missing(_) | Sighting::Absent => !pending,
                 Sighting::Superseded => complete,
             };
-            if let_go {
-                tracked.serving = None;
+            if let_go && tracked.settled {
+                tracked.let_go();
             }
             if tracked.is_current() || tracked.wanted().is_none() {
                 tracked.failed = None;
@@ -231,7 +288,8 @@ impl Reconciler {
                 (tracked.loading, tracked.loading_since) = (Some(due.clone()), now);
                 work.push(due);
             }
-            let is_left = matches!(tracked.sighting, Sighting::Superseded | Sighting::Absent);
+            let is_left =
+                matches!(tracked.sighting, Sighting::Superseded | Sighting::Absent) && tracked.settled;
             if is_left && tracked.serving.is_none() && tracked.loading.is_none() {
                 self.gone.push(key.clone());
             }
@@ -273,8 +331,7 @@ impl Reconciler {
             if !tracked.settled {
                 return Some(tracked.since + self.quiet);
             }
-            let retry = tracked.present_failure().and_then(|failed| failed.failure.retry);
-            retry.filter(|_| tracked.loading.is_none())
+            tracked.retry()
         });
         wakes.min()
     }

@@ -40,6 +40,10 @@ struct World {
     loads: Vec<(Work, Result<String, String>, u8)>,
     serving: BTreeMap<Key, Serving>,
     held: BTreeSet<String>,
+    /// Versions for which somebody has waited, or their model: only those may be loaded if they are lazy.
+    wished: BTreeSet<Key>,
+    /// Loads on demand fail now and then, or there is no room for them.
+    flaky: bool,
 }
 
 /// A generation: what it was loaded from, and the settings that it has now.
@@ -48,6 +52,8 @@ struct Serving {
     content: String,
     loaded: Arc<Candidate>,
     settings: ModelConfig,
+    /// It is not in memory.
+    asleep: bool,
 }
 
 impl World {
@@ -68,6 +74,8 @@ impl World {
             loads: Vec::new(),
             serving: BTreeMap::new(),
             held: BTreeSet::new(),
+            wished: BTreeSet::new(),
+            flaky: true,
         }
     }
 
@@ -96,11 +104,29 @@ impl World {
             let key = work.candidate.key();
             assert!(!self.loads.iter().any(|(other, ..)| other.candidate.key() == key), "two loads of one");
             assert!(!self.held.contains(&key.0), "a load of what is held");
-            let serving = self.serving.get(&key);
-            let same = serving.is_some_and(|serving| work.candidate.has_content_of(&serving.loaded));
-            assert_eq!(work.apply, same, "loads what serves, or applies to what does not: {key:?}");
-            let found = Self::load(&work.candidate);
+            let awake = self.serving.get(&key).filter(|serving| !serving.asleep);
+            let same = awake.is_some_and(|serving| work.candidate.has_content_of(&serving.loaded));
+            let applies = work.task == Task::Apply;
+            assert_eq!(applies, same, "loads what serves, or applies to what does not: {key:?}");
+            assert!(
+                work.task != Task::Check || awake.is_none(),
+                "something that is in memory is loaded anew"
+            );
+            let on_demand = work.task == Task::Load && work.candidate.is_lazy() && awake.is_none();
+            assert!(!on_demand || self.wished.contains(&key), "loaded without being asked for: {key:?}");
+            let mut found = Self::load(&work.candidate);
             self.count += 1;
+            if on_demand && self.flaky && self.count.is_multiple_of(5) {
+                let refused = Outcome::Refused("no room".to_owned());
+                let (publish, works) = self.reconciler.finished(self.now, &work, refused);
+                assert!(!publish);
+                self.start(works);
+                self.let_go();
+                continue;
+            }
+            if on_demand && self.flaky && self.count % 5 == 1 {
+                found = Err("no threads".to_owned());
+            }
             self.loads.push((work, found, u8::try_from(self.count % 4).unwrap()));
         }
     }
@@ -138,33 +164,77 @@ impl World {
             };
             let (publish, works) = self.reconciler.finished(self.now, &work, outcome);
             if publish {
-                self.publish(&candidate, work.apply, found.unwrap());
+                self.publish(&candidate, work.task, found.unwrap());
             }
             self.start(works);
             self.let_go();
         }
     }
 
-    fn publish(&mut self, candidate: &Arc<Candidate>, apply: bool, content: String) {
+    fn publish(&mut self, candidate: &Arc<Candidate>, task: Task, content: String) {
         let key = candidate.key();
         let settings = candidate.source.settings.clone().unwrap();
         assert!(!self.held.contains(&key.0), "what is held is published");
-        if apply {
+        if task == Task::Apply {
             let serving = self.serving.get_mut(&key).expect("settings are applied to what serves");
             assert_eq!(serving.content, content, "settings of one content are applied to another");
+            assert!(!serving.asleep, "settings are applied to what is not in memory");
             serving.settings = settings;
             return;
         }
         let (model, labels) = content.split_once('|').unwrap();
         assert!(is_whole(model) && model == labels, "a partial version serves: {content}");
-        self.serving.insert(key, Serving { content, loaded: Arc::clone(candidate), settings });
+        let asleep = task == Task::Check;
+        if !asleep {
+            self.wished.remove(&key);
+        }
+        self.serving.insert(key, Serving { content, loaded: Arc::clone(candidate), settings, asleep });
+    }
+
+    /// A request comes for a version, and waits if it is not in memory.
+    fn request(&mut self, key: &Key) {
+        if self.serving.get(key).is_some_and(|serving| serving.asleep) {
+            self.wished.insert(key.clone());
+        }
+        let works = self.reconciler.wake(key, self.now);
+        self.start(works);
+    }
+
+    /// Somebody else needs the room.
+    fn rest(&mut self, key: &Key) {
+        let could = self.reconciler.rest(key);
+        let serving = self.serving.get_mut(key);
+        let is_lazy = serving.as_ref().is_some_and(|serving| serving.settings.on_demand.is_lazy());
+        assert!(!could || is_lazy, "what is eager was put to rest");
+        if let Some(serving) = serving {
+            serving.asleep |= could;
+        }
+        self.let_go();
     }
 
     fn let_go(&mut self) {
         for (key, standing) in self.reconciler.changes() {
-            if !matches!(standing, Standing::Ready | Standing::Outdated(_)) {
-                self.serving.remove(&key);
+            match standing {
+                Standing::Ready | Standing::Outdated(_) => {}
+                // Settings are in effect without a work.
+                Standing::Standby(_) => self.adopt(&key),
+                // What could not be woken has its next try.
+                Standing::Failed(_) if self.reconciler.serving(&key).is_some() => {}
+                Standing::Failed(_) | Standing::Loading | Standing::Unloaded(_) | Standing::Gone => {
+                    self.serving.remove(&key);
+                }
             }
+        }
+        let asleep: Vec<Key> =
+            self.serving.iter().filter(|(_, serving)| serving.asleep).map(|(key, _)| key.clone()).collect();
+        asleep.iter().for_each(|key| self.adopt(key));
+    }
+
+    fn adopt(&mut self, key: &Key) {
+        let now = self.reconciler.serving(key);
+        if let (Some(serving), Some(now)) = (self.serving.get_mut(key), now) {
+            assert!(!serving.asleep || now.has_files_of(&serving.loaded), "{key:?} became another");
+            serving.settings = now.source.settings.clone().unwrap();
         }
     }
 
@@ -192,6 +262,13 @@ impl World {
             assert!(scan.wanted.contains_key(key) || replaced_by_bad, "{key:?} should be gone");
         }
         assert!(self.loads.is_empty());
+    }
+
+    /// All that can be in memory is.
+    fn check_awake(&self) {
+        for (key, serving) in &self.serving {
+            assert!(!serving.asleep, "{key:?} sleeps though it was asked for");
+        }
     }
 
     /// What is asked for gets an answer, and the one that the folder gives.
@@ -234,11 +311,20 @@ proptest! {
         world.settle();
         world.check_settled();
         // And what was taken out comes back for whoever asks for it.
+        world.flaky = false;
         for model in 0..2 {
             world.run(&Step::Load { model });
         }
         world.settle();
         world.check_settled();
+        world.check_awake();
         world.check_answers();
+        for model in 0..2 {
+            world.run(&Step::Rest { model });
+            world.run(&Step::Request { model });
+        }
+        world.settle();
+        world.check_settled();
+        world.check_awake();
     }
 }

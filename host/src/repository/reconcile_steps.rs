@@ -57,6 +57,14 @@ pub(super) enum Step {
     Load {
         model: u8,
     },
+    /// Requests come for all versions of a model.
+    Request {
+        model: u8,
+    },
+    /// All that can be put to rest is.
+    Rest {
+        model: u8,
+    },
     /// A version is put beside the models, and the version's folder becomes a link to it.
     Link {
         model: u8,
@@ -97,8 +105,10 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
             .prop_map(|((model, version), ahead)| Step::Skew { model, version, ahead }),
         1 => (0..2_u8).prop_map(|model| Step::Unload { model }),
         1 => (0..2_u8).prop_map(|model| Step::Load { model }),
+        3 => (0..2_u8).prop_map(|model| Step::Request { model }),
+        2 => (0..2_u8).prop_map(|model| Step::Rest { model }),
         2 => place.prop_map(|(model, version)| Step::Remove { model, version }),
-        1 => (0..2_u8, 0..5_u8).prop_map(|(model, policy)| Step::Policy { model, policy }),
+        1 => (0..2_u8, 0..8_u8).prop_map(|(model, policy)| Step::Policy { model, policy }),
         1 => Just(Step::Away),
         4 => (1..8_u8).prop_map(Step::Wait),
     ]
@@ -148,6 +158,10 @@ impl World {
         }
     }
 
+    fn is_command(step: &Step) -> bool {
+        matches!(step, Step::Load { .. } | Step::Unload { .. } | Step::Request { .. } | Step::Rest { .. })
+    }
+
     fn command(&mut self, step: &Step) {
         match *step {
             Step::Unload { model } => {
@@ -160,9 +174,16 @@ impl World {
             }
             Step::Load { model } => {
                 let model = format!("m{model}");
-                self.reconciler.unhold(&model);
-                self.reconciler.ask(&model, self.now);
+                self.reconciler.call(&model, self.now);
                 self.held.remove(&model);
+                let all = (1..4_u8).map(|version| (model.clone(), version.to_string()));
+                self.wished.extend(all);
+            }
+            Step::Request { model } => {
+                (1..4_u8).for_each(|version| self.request(&(format!("m{model}"), version.to_string())));
+            }
+            Step::Rest { model } => {
+                (1..4_u8).for_each(|version| self.rest(&(format!("m{model}"), version.to_string())));
             }
             _ => {}
         }
@@ -198,8 +219,7 @@ impl World {
 
     pub(super) fn run(&mut self, step: &Step) {
         self.command(step);
-        let needs_folder =
-            !matches!(step, Step::Away | Step::Wait(_) | Step::Load { .. } | Step::Unload { .. });
+        let needs_folder = !matches!(step, Step::Away | Step::Wait(_)) && !Self::is_command(step);
         if !self.path("models").exists() && needs_folder {
             return;
         }
@@ -210,7 +230,7 @@ impl World {
                 self.clear(&place);
                 fs::rename(fresh, place).unwrap();
             }
-            Step::Unload { .. } | Step::Load { .. } => {}
+            Step::Unload { .. } | Step::Load { .. } | Step::Request { .. } | Step::Rest { .. } => {}
             Step::Publish { model, version, bad } => {
                 let (fresh, place) = (self.path("models/.fresh"), self.version(model, version));
                 self.write_both(&fresh, bad);
@@ -274,6 +294,9 @@ impl World {
                     "versions: [1, 2]\n",
                     "queue: {size: 7}\nversions: all\n",
                     "warmup: {batch_sizes: [1, 4]}\nversions: {latest: 2}\n",
+                    "load: lazy\n",
+                    "load: lazy\nversions: all\n",
+                    "queue: {size: 7}\nload: lazy\nversions: all\n",
                 ];
                 let folder = self.path("models").join(format!("m{model}"));
                 fs::create_dir_all(&folder).unwrap();

@@ -20,7 +20,7 @@ fn candidate(version: &str, path: &str) -> (Key, Arc<Candidate>) {
 }
 
 fn load(candidate: &(Key, Arc<Candidate>)) -> Work {
-    Work { candidate: Arc::clone(&candidate.1), apply: false }
+    Work { candidate: Arc::clone(&candidate.1), task: Task::Load }
 }
 
 /// The same content under other settings.
@@ -120,7 +120,7 @@ fn settings_are_applied_to_what_serves_and_what_it_depends_on_is_loaded() {
     assert_eq!(reconciler.observe(now, &scan_of(&[&other])), [], "model.yaml may be half written");
     now += QUIET;
     let works = reconciler.observe(now, &scan_of(&[&other]));
-    assert_eq!(works, [Work { candidate: Arc::clone(&other.1), apply: true }]);
+    assert_eq!(works, [Work { candidate: Arc::clone(&other.1), task: Task::Apply }]);
     assert_eq!(reconciler.finished(now, &works[0], Outcome::Loaded), (true, vec![]));
     assert_eq!(reconciler.changes(), []);
 
@@ -142,11 +142,11 @@ fn settings_that_change_during_a_load_are_applied_after_it() {
     reconciler.observe(now, &scan_of(&[&other]));
     now += QUIET;
     assert_eq!(reconciler.observe(now, &scan_of(&[&other])), [], "one at a time");
-    let apply = Work { candidate: Arc::clone(&other.1), apply: true };
+    let apply = Work { candidate: Arc::clone(&other.1), task: Task::Apply };
     assert_eq!(reconciler.finished(now, &loads[0], Outcome::Loaded), (true, vec![apply.clone()]));
     // Taken out and asked for meanwhile: there is nothing left to apply them to.
     assert!(reconciler.hold("m", now));
-    reconciler.unhold("m");
+    reconciler.call("m", now);
     assert_eq!(reconciler.finished(now, &apply, Outcome::Loaded), (false, vec![load(&other)]));
 }
 
@@ -197,16 +197,14 @@ fn what_is_held_stays_out_until_it_is_asked_for() {
     }
     assert!(reconciler.hold("m", now), "twice is once");
     assert_eq!(reconciler.standing(&one.0), Standing::Unloaded(held_at));
-    reconciler.unhold("m");
-    reconciler.ask("m", now);
+    reconciler.call("m", now);
     assert_eq!(reconciler.answer("m"), None);
     let loads = reconciler.observe(now, &scan_of(&[&next]));
     assert_eq!(loads, [load(&next)]);
     // Taken out again while it loads: what comes of it does not serve.
     reconciler.hold("m", now);
     assert_eq!(reconciler.finished(now, &loads[0], Outcome::Loaded), (false, vec![]));
-    reconciler.unhold("m");
-    reconciler.ask("m", now);
+    reconciler.call("m", now);
     let loads = reconciler.observe(now, &scan_of(&[&next]));
     assert!(reconciler.finished(now, &loads[0], Outcome::Loaded).0);
     assert_eq!(reconciler.answer("m"), Some(Ok(vec!["1".to_owned()])));
@@ -250,4 +248,136 @@ fn what_was_loaded_and_is_no_longer_wanted_does_not_serve() {
     reconciler.observe(now, &scan_of(&[&next]));
     assert_eq!(reconciler.finished(now, &loads[0], Outcome::Loaded), (false, vec![]));
     assert_eq!(reconciler.standing(&one.0), Standing::Loading);
+}
+
+/// The same, loaded on demand.
+fn lazy(candidate: &(Key, Arc<Candidate>)) -> (Key, Arc<Candidate>) {
+    let mut other = Candidate::clone(&candidate.1);
+    other.source.settings.as_mut().unwrap().on_demand.load = Some(crate::config::LoadPolicy::Lazy);
+    (candidate.0.clone(), Arc::new(other))
+}
+
+fn check(candidate: &(Key, Arc<Candidate>)) -> Work {
+    Work { candidate: Arc::clone(&candidate.1), task: Task::Check }
+}
+
+fn old(candidate: &(Key, Arc<Candidate>)) -> Scan {
+    Scan { old: [candidate.0.clone()].into(), ..scan_of(&[candidate]) }
+}
+
+/// A reconciler for which a lazy candidate is on standby.
+fn standby(candidate: &(Key, Arc<Candidate>)) -> (Reconciler, Instant) {
+    let (mut reconciler, now) = (Reconciler::new(QUIET), Instant::now());
+    assert_eq!(reconciler.observe(now, &old(candidate)), [check(candidate)]);
+    assert_eq!(reconciler.waited_for(true), 1);
+    assert_eq!(reconciler.finished(now, &check(candidate), Outcome::Loaded), (true, vec![]));
+    assert_eq!(reconciler.changes(), [(candidate.0.clone(), Standing::Standby(None))]);
+    assert_eq!((reconciler.waited_for(true), reconciler.next_wake()), (0, None));
+    (reconciler, now)
+}
+
+#[test]
+fn a_lazy_version_is_loaded_once_somebody_waits_for_it_and_may_rest_again() {
+    let one = lazy(&candidate("1", "one"));
+    let (mut reconciler, now) = standby(&one);
+    assert_eq!(reconciler.observe(now + QUIET, &scan_of(&[&one])), []);
+    assert_eq!(reconciler.wake(&one.0, now), [load(&one)]);
+    assert_eq!(reconciler.wake(&one.0, now), [], "one load for all who wait");
+    assert!(!reconciler.rest(&one.0), "it is not there yet");
+    assert_eq!(reconciler.finished(now, &load(&one), Outcome::Loaded), (true, vec![]));
+    assert_eq!(reconciler.changes(), [(one.0.clone(), Standing::Ready)]);
+    assert_eq!(reconciler.wake(&one.0, now), []);
+    assert!(reconciler.rest(&one.0) && !reconciler.rest(&one.0));
+    assert_eq!(reconciler.changes(), [(one.0.clone(), Standing::Standby(None))]);
+    // What is eager is never put to rest.
+    let (mut reconciler, _) = serving(&candidate("1", "one"));
+    assert!(!reconciler.rest(&one.0));
+}
+
+#[test]
+fn what_cannot_be_woken_has_its_reason_until_the_next_try_which_somebody_has_to_ask_for() {
+    let one = lazy(&candidate("1", "one"));
+    let (mut reconciler, mut now) = standby(&one);
+    let mut waits = Vec::new();
+    for _ in 0..3 {
+        assert_eq!(reconciler.wake(&one.0, now), [load(&one)]);
+        let failed = Outcome::Failed("no threads".to_owned());
+        assert_eq!(reconciler.finished(now, &load(&one), failed), (false, vec![]));
+        assert!(matches!(&reconciler.changes()[..], [(_, Standing::Failed(_))]));
+        assert_eq!(reconciler.wake(&one.0, now), [], "not before its time");
+        let retry = reconciler.next_wake().unwrap();
+        waits.push((retry - now).as_secs());
+        now = retry;
+        assert_eq!(reconciler.observe(now, &scan_of(&[&one])), [], "nobody waits");
+        assert_eq!(reconciler.changes(), [(one.0.clone(), Standing::Standby(None))]);
+    }
+    assert_eq!(waits, [1, 2, 4]);
+    // A refusal is no failure.
+    reconciler.wake(&one.0, now);
+    reconciler.finished(now, &load(&one), Outcome::Refused("no room".to_owned()));
+    assert_eq!(reconciler.changes(), []);
+    assert_eq!(reconciler.wake(&one.0, now), [load(&one)]);
+}
+
+#[test]
+fn new_content_and_settings_of_what_sleeps_are_checked_and_not_loaded() {
+    let one = lazy(&candidate("1", "one"));
+    let (mut reconciler, mut now) = standby(&one);
+    let other = with_queue(&one, 5);
+    for _ in 0..2 {
+        now += QUIET;
+        assert_eq!(reconciler.observe(now, &scan_of(&[&other])), [], "settings need no work");
+    }
+    assert_eq!(reconciler.serving(&one.0), Some(&other.1));
+    let next = lazy(&candidate("1", "next"));
+    reconciler.observe(now, &scan_of(&[&next]));
+    assert_eq!(reconciler.wake(&one.0, now), [], "what slept is gone");
+    now += QUIET;
+    // Somebody waits: it is loaded.
+    assert_eq!(reconciler.observe(now, &scan_of(&[&next])), [load(&next)]);
+    reconciler.finished(now, &load(&next), Outcome::Failed("bad".to_owned()));
+    assert!(matches!(reconciler.standing(&one.0), Standing::Failed(_)));
+    // Eager from now on: it is loaded, whoever waits.
+    let (mut reconciler, mut now) = standby(&one);
+    let eager = candidate("1", "one");
+    reconciler.observe(now, &scan_of(&[&eager]));
+    now += QUIET;
+    assert_eq!(reconciler.observe(now, &scan_of(&[&eager])), [load(&eager)]);
+}
+
+#[test]
+fn the_version_before_can_be_woken_until_the_next_one_is_checked() {
+    let (one, two) = (lazy(&candidate("1", "one")), lazy(&candidate("2", "two")));
+    let (mut reconciler, mut now) = standby(&one);
+    let superseded = Scan { superseded: [one.0.clone()].into(), ..scan_of(&[&two]) };
+    assert_eq!(reconciler.observe(now, &superseded), []);
+    now += QUIET;
+    assert_eq!(reconciler.observe(now, &superseded), [check(&two)]);
+    assert_eq!(reconciler.wake(&one.0, now), [load(&one)]);
+    assert_eq!(reconciler.finished(now, &load(&one), Outcome::Loaded), (true, vec![]));
+    assert_eq!(reconciler.standing(&one.0), Standing::Ready);
+    assert!(reconciler.finished(now, &check(&two), Outcome::Loaded).0);
+    assert_eq!(reconciler.standing(&one.0), Standing::Gone);
+    assert_eq!(reconciler.standing(&two.0), Standing::Standby(None));
+}
+
+#[test]
+fn a_command_loads_what_is_lazy_and_says_why_it_cannot() {
+    let one = lazy(&candidate("1", "one"));
+    let (mut reconciler, now) = standby(&one);
+    reconciler.ask("m", now);
+    assert_eq!(reconciler.answer("m"), Some(Ok(vec!["1".to_owned()])), "a look loads nothing");
+    reconciler.call("m", now);
+    assert_eq!(reconciler.observe(now, &scan_of(&[&one])), [load(&one)]);
+    assert_eq!(reconciler.answer("m"), None);
+    let refused = Outcome::Refused("no room".to_owned());
+    assert_eq!(reconciler.finished(now, &load(&one), refused), (false, vec![]));
+    assert_eq!(reconciler.answer("m"), Some(Err("version 1: no room".to_owned())));
+    reconciler.call("m", now);
+    let works = reconciler.observe(now, &scan_of(&[&one]));
+    reconciler.finished(now, &works[0], Outcome::Loaded);
+    assert_eq!(reconciler.answer("m"), Some(Ok(vec!["1".to_owned()])));
+    assert!(reconciler.hold("m", now));
+    assert_eq!(reconciler.wake(&one.0, now), []);
+    assert!(!reconciler.rest(&one.0));
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use super::decisions::Decisions;
 use super::fingerprint::{Files, Fingerprint, plugin_reference};
 use super::layout::{self, VersionSource};
-use crate::config::{ModelEntry, PluginRef};
+use crate::config::{ModelEntry, OnDemand, PluginRef};
 
 /// Model and version.
 pub(super) type Key = (String, String);
@@ -28,11 +28,20 @@ impl Candidate {
         (self.source.model.clone(), self.source.version.clone())
     }
 
+    /// Whether both are of the same files, whatever their settings.
+    pub(super) fn has_files_of(&self, other: &Self) -> bool {
+        self.source.path == other.source.path && self.fingerprint == other.fingerprint
+    }
+
+    /// Whether it is loaded when somebody asks for it.
+    pub(super) fn is_lazy(&self) -> bool {
+        self.source.settings.as_ref().is_ok_and(|settings| settings.on_demand.is_lazy())
+    }
+
     /// Whether what is loaded of `other` can be served with the settings of this one, without a reload.
     pub(super) fn has_content_of(&self, other: &Self) -> bool {
-        let same_files = self.source.path == other.source.path && self.fingerprint == other.fingerprint;
         match (&self.source.settings, &other.source.settings) {
-            (Ok(settings), Ok(before)) => same_files && !settings.needs_reload(before),
+            (Ok(settings), Ok(before)) => self.has_files_of(other) && !settings.needs_reload(before),
             _ => false,
         }
     }
@@ -67,6 +76,8 @@ pub(super) struct Scanner {
     listed: Vec<ModelEntry>,
     decisions: Arc<Decisions>,
     quiet: Duration,
+    /// What models leave open.
+    on_demand: OnDemand,
     known: BTreeMap<Key, Known>,
 }
 
@@ -105,7 +116,15 @@ impl Scanner {
         decisions: Arc<Decisions>,
         quiet: Duration,
     ) -> Self {
-        Self { models, plugins, listed, decisions, quiet, known: BTreeMap::new() }
+        let (on_demand, known) = (OnDemand::default(), BTreeMap::new());
+        Self { models, plugins, listed, decisions, quiet, on_demand, known }
+    }
+
+    /// With this where a `model.yaml` says nothing.
+    #[must_use]
+    pub(super) fn with_default(mut self, on_demand: OnDemand) -> Self {
+        self.on_demand = on_demand;
+        self
     }
 
     /// Looks at everything.
@@ -122,7 +141,10 @@ impl Scanner {
         };
         let now = SystemTime::now();
         let mut all_known = BTreeMap::new();
-        for source in listing.wanted {
+        for mut source in listing.wanted {
+            if let Ok(settings) = &mut source.settings {
+                settings.on_demand = settings.on_demand.or(self.on_demand);
+            }
             let key = (source.model.clone(), source.version.clone());
             if let (true, Err(reason)) = (listing.missing.contains(&key), &source.settings) {
                 scan.missing.insert(key, reason.clone());

@@ -13,6 +13,7 @@ use super::index::ModelIndex;
 use super::layout::VersionSource;
 use super::load::Loader;
 use super::status::{LoadFailure, VersionStatus};
+use crate::haste::Haste;
 
 /// Loads all sources, a few at a time, and lists each as it becomes ready or fails. Returns how many
 /// are ready and how many failed.
@@ -48,7 +49,7 @@ pub async fn load_all(
 fn load_one(loader: &Loader, index: &ModelIndex, source: &VersionSource) -> bool {
     let (model, version) = (source.model.as_str(), source.version.as_str());
     let started = Instant::now();
-    let status = match loader.load(source, &|_| ()) {
+    let status = match loader.load(source, Haste::Now, &|_| ()) {
         Ok(generation) => VersionStatus::Ready(Arc::new(generation)),
         Err(reason) => VersionStatus::Failed(LoadFailure::now(reason)),
     };

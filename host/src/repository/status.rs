@@ -5,6 +5,8 @@
 use std::sync::{Arc, Weak};
 use std::time::SystemTime;
 
+use super::door::Door;
+use super::found::Found;
 use crate::pipeline::Generation;
 
 /// Why a version's content does not serve.
@@ -52,12 +54,14 @@ impl LoadStage {
 pub struct Draining {
     /// When it was let go.
     pub since: SystemTime,
+    /// Bytes that it is taken to use until it is freed.
+    pub memory: u64,
     generation: Weak<Generation>,
 }
 
 impl Draining {
     pub(super) fn new(generation: &Arc<Generation>) -> Self {
-        Self { since: SystemTime::now(), generation: Arc::downgrade(generation) }
+        Self { since: SystemTime::now(), memory: generation.memory(), generation: Arc::downgrade(generation) }
     }
 
     pub(super) fn is_freed(&self) -> bool {
@@ -81,6 +85,8 @@ pub enum VersionStatus {
     Ready(Arc<Generation>),
     /// An earlier content of it serves; the present one could not replace it.
     Outdated(Arc<Generation>, LoadFailure),
+    /// It is loaded for whoever asks; why what `model.yaml` says now is not in effect, if it is not.
+    Standby(Arc<Door>, Option<LoadFailure>),
     /// It was let go; the requests that it has are still answered.
     Draining(Draining),
     /// It is out of memory, and is not loaded of its own accord; why and since when.
@@ -90,13 +96,29 @@ pub enum VersionStatus {
 }
 
 impl VersionStatus {
-    /// What serves, if anything does.
+    /// What answers requests, if anything does.
+    pub fn found(&self) -> Option<Found> {
+        match self {
+            Self::Standby(door, _) => Some(Found::Standby(Arc::clone(door))),
+            _ => self.generation().map(|generation| Found::Loaded(Arc::clone(generation))),
+        }
+    }
+
+    /// Whether requests are answered, be it after a load.
+    pub const fn is_ready(&self) -> bool {
+        matches!(self, Self::Ready(_) | Self::Outdated(..) | Self::Standby(..))
+    }
+
+    /// What is in memory and serves, if anything is.
     pub const fn generation(&self) -> Option<&Arc<Generation>> {
         match self {
             Self::Ready(generation) | Self::Outdated(generation, _) => Some(generation),
-            Self::Discovered | Self::Loading(_) | Self::Draining(_) | Self::Unloaded(_) | Self::Failed(_) => {
-                None
-            }
+            Self::Discovered
+            | Self::Loading(_)
+            | Self::Standby(..)
+            | Self::Draining(_)
+            | Self::Unloaded(_)
+            | Self::Failed(_) => None,
         }
     }
 
@@ -104,6 +126,7 @@ impl VersionStatus {
     pub const fn failure(&self) -> Option<&LoadFailure> {
         match self {
             Self::Outdated(_, failure) | Self::Unloaded(failure) | Self::Failed(failure) => Some(failure),
+            Self::Standby(_, failure) => failure.as_ref(),
             Self::Discovered | Self::Loading(_) | Self::Ready(_) | Self::Draining(_) => None,
         }
     }
@@ -115,6 +138,7 @@ impl VersionStatus {
             Self::Loading(stage) => stage.as_str(),
             Self::Ready(_) => "ready",
             Self::Outdated(..) => "outdated",
+            Self::Standby(..) => "standby",
             Self::Draining(_) => "draining",
             Self::Unloaded(_) => "unloaded",
             Self::Failed(_) => "failed",

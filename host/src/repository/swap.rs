@@ -21,6 +21,9 @@ impl Keeper {
         self.rollbacks.served(key);
         let before = self.generations.insert(key.clone(), Arc::clone(&generation));
         self.show_published(key, &generation, before.is_some(), took);
+        if let Some(door) = self.doors.remove(key) {
+            door.open(&generation);
+        }
         if let Some(before) = before {
             self.let_go(key, before);
         }

@@ -46,6 +46,7 @@ fn start(workers: usize, script: Script) -> (Scheduler, Arc<ComputeSeries>) {
     let patience = Duration::from_secs(3600);
     let again = Arc::clone(&script);
     let options = SchedulerOptions {
+        haste: crate::haste::Haste::Now,
         model: "m".to_owned(),
         limits: SchedulerLimits {
             queue_size: 1024,

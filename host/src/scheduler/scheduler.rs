@@ -21,6 +21,7 @@ use super::ticket::Asker;
 use super::worker::Shared;
 use super::workers::SessionOpener;
 use crate::error::{Error, ErrorCode};
+use crate::haste::Haste;
 use crate::isolation::Executor;
 use crate::model::tensor::Tensor;
 use crate::telemetry::{ComputeSeries, StatisticsSnapshot};
@@ -42,6 +43,8 @@ pub struct SchedulerOptions {
     pub opener: Option<SessionOpener>,
     /// The cores, shared with the other models.
     pub budget: Arc<Budget>,
+    /// How urgent it is that it starts.
+    pub haste: Haste,
     /// Who is told when a generation is given up because its workers die again and again.
     pub on_given_up: Arc<Notify>,
 }
@@ -72,7 +75,8 @@ impl Scheduler {
     /// # Errors
     /// When a thread cannot be started.
     pub fn start(mut sessions: Vec<Executor>, options: SchedulerOptions) -> std::io::Result<Self> {
-        let examined = sessions.first_mut().map(|session| examine(session, options.tolerance));
+        let (haste, tolerance) = (options.haste, options.tolerance);
+        let examined = sessions.first_mut().map(|session| haste.run(move || examine(session, tolerance)));
         let examined = examined.ok_or_else(|| std::io::Error::other("a model without a session"))?;
         let (model, asked) = (options.model.as_str(), options.limits.batching.max_size);
         let (best, why) = (examined.best, &examined.verdict);
@@ -85,7 +89,7 @@ impl Scheduler {
         for (index, mut session) in sessions.into_iter().enumerate() {
             // The first one has been examined.
             if index > 0 {
-                super::examine::warm(&mut session, scheduler.batch_limit());
+                haste.run(|| super::examine::warm(&mut session, scheduler.batch_limit()));
             }
             scheduler.add_worker(session)?;
         }

@@ -13,6 +13,7 @@ use super::examine::{Verdict, examine};
 use super::testing::{series, session};
 use super::*;
 use crate::error::{Error, ErrorCode};
+use crate::haste::Haste;
 use crate::model::tensor::{DataType, Tensor, push_bytes_element};
 
 fn limits(max_size: Option<usize>) -> SchedulerLimits {
@@ -34,6 +35,7 @@ fn options(workers: usize, limits: SchedulerLimits, budget: &Arc<Budget>) -> Sch
         workers: WorkerRange { min: workers, max: workers, wait: patience, idle: patience },
         opener: None,
         budget: Arc::clone(budget),
+        haste: Haste::Now,
         on_given_up: Arc::default(),
     }
 }

@@ -4,7 +4,8 @@
 
 use std::sync::PoisonError;
 
-use super::metrics::{Endpoint, Metrics, ModelLabels, OK, PluginLabels, RequestLabels, StageLabels};
+use super::endpoint::Endpoint;
+use super::metrics::{Metrics, ModelLabels, OK, PluginLabels, RequestLabels, StageLabels};
 use crate::error::ErrorCode;
 use crate::pipeline::Stage;
 
@@ -60,6 +61,7 @@ mod tests {
             series.observe(
                 1,
                 (1, 1),
+                1,
                 Some(crate::plugin::PoolStatus { instances: 1, created: 1, broken: 1 }),
             );
         }

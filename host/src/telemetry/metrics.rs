@@ -17,6 +17,8 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::compute::ComputeMetrics;
+use super::endpoint::Endpoint;
+use super::memory::MemoryMetrics;
 use super::traffic::TrafficMetrics;
 use crate::error::ErrorCode;
 use crate::pipeline::{Stage, StageTimes};
@@ -28,38 +30,22 @@ const BUCKETS: [f64; 17] = [
     10.0, 30.0,
 ];
 
-/// The states of a version. `outdated`, and the stages of a load that is to replace what serves, go with
-/// `ready`.
-const STATES: [&str; 9] =
-    ["discovered", "validating", "loading", "warming", "ready", "outdated", "draining", "unloaded", "failed"];
+/// The states of a version. `outdated`, `standby`, and the stages of a load of what serves, go with `ready`.
+const STATES: [&str; 10] = [
+    "discovered",
+    "validating",
+    "loading",
+    "warming",
+    "ready",
+    "outdated",
+    "standby",
+    "draining",
+    "unloaded",
+    "failed",
+];
 
 /// The outcome of a request that was answered.
 pub(super) const OK: &str = "ok";
-
-/// Which door a request came through.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Endpoint {
-    /// `/predict`.
-    Predict,
-    /// `/v2/models/…/infer`.
-    Infer,
-    /// `ModelInfer` and `ModelStreamInfer` on gRPC.
-    Grpc,
-}
-
-impl Endpoint {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Predict, Self::Infer, Self::Grpc];
-
-    /// Its name in logs and metrics.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Predict => "predict",
-            Self::Infer => "infer",
-            Self::Grpc => "grpc",
-        }
-    }
-}
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct ModelLabels {
@@ -144,6 +130,7 @@ pub struct Metrics {
     pub(super) instances_created: Family<ModelLabels, Counter>,
     pub(super) instances_broken: Family<ModelLabels, Counter>,
     traffic: TrafficMetrics,
+    pub(super) memory: MemoryMetrics,
     pub(super) compute: ComputeMetrics,
     /// Plugins that each version has counted for.
     pub(super) plugins: Mutex<BTreeMap<(String, String), BTreeSet<String>>>,
@@ -178,6 +165,7 @@ impl Metrics {
             instances_created: Family::default(),
             instances_broken: Family::default(),
             traffic: TrafficMetrics::default(),
+            memory: MemoryMetrics::default(),
             compute: ComputeMetrics::default(),
             registry: Mutex::new(registry),
             plugins: Mutex::default(),
@@ -191,6 +179,7 @@ impl Metrics {
         let seconds = Unit::Seconds;
         self.traffic.register(&mut registry);
         self.compute.register(&mut registry);
+        self.memory.register(&mut registry);
         registry.register(
             "requests",
             "Inference requests by outcome: ok, or the error's code",
@@ -288,6 +277,11 @@ impl Metrics {
         &self.compute
     }
 
+    /// The series of memory, and of versions that are loaded on demand.
+    pub fn memory(&self) -> &MemoryMetrics {
+        &self.memory
+    }
+
     /// The series of traffic between versions.
     pub fn traffic(&self) -> &TrafficMetrics {
         &self.traffic
@@ -324,6 +318,7 @@ impl Metrics {
     pub fn unloaded(&self, model: &str, version: &str) {
         let labels = ModelLabels { model: model.to_owned(), version: version.to_owned() };
         self.compute.unloaded(model, version);
+        self.memory.unloaded(model, version);
         for gauges in [&self.waiting, &self.workers, &self.workers_busy, &self.instances, &self.in_flight] {
             gauges.remove(&labels);
         }
@@ -366,7 +361,7 @@ pub struct GenerationMetrics {
     labels: ModelLabels,
     answered: [Counter; 3],
     total: Histogram,
-    stages: [Histogram; 4],
+    stages: [Histogram; 5],
     cpu: [Option<Seconds>; 2],
     in_flight: Gauge,
     /// Instances created and broken that the counters have in them already: other generations of the same
@@ -418,7 +413,14 @@ impl GenerationMetrics {
     }
 
     /// Notes how queue, workers and instances stand, just before they are read.
-    pub fn observe(&self, waiting: usize, (workers, busy): (usize, usize), pool: Option<PoolStatus>) {
+    pub fn observe(
+        &self,
+        waiting: usize,
+        (workers, busy): (usize, usize),
+        memory: u64,
+        pool: Option<PoolStatus>,
+    ) {
+        self.all.memory.uses(&self.labels.model, &self.labels.version, memory);
         let count = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
         let all = &self.all;
         all.waiting.get_or_create(&self.labels).set(count(waiting));

@@ -4,9 +4,11 @@
 
 mod audit;
 mod compute;
+mod endpoint;
 mod forget;
 mod json_line;
 mod logging;
+mod memory;
 mod metrics;
 mod statistics;
 mod traffic;
@@ -14,7 +16,9 @@ mod writer;
 
 pub use audit::{Audit, AuditEntry};
 pub use compute::{ComputeMetrics, ComputeSeries};
+pub use endpoint::Endpoint;
 pub use logging::{LogControl, LogGuard, LogOptions, start_logging};
-pub use metrics::{Endpoint, GenerationMetrics, InFlight, Metrics};
+pub use memory::MemoryMetrics;
+pub use metrics::{GenerationMetrics, InFlight, Metrics};
 pub use statistics::{BatchStatistics, RunTimes, Statistics, StatisticsCounter, StatisticsSnapshot, Timed};
 pub use traffic::{ArmCount, MirrorOutcome, ShadowMetrics, TrafficMetrics};

@@ -62,7 +62,15 @@ fn entry(version: &str, status: &VersionStatus) -> Value {
         entry["since"] = json!(timestamp(failure.since));
         entry["next_retry"] = json!(failure.next_retry.map(timestamp));
     }
+    if let VersionStatus::Standby(door, _) = status {
+        entry["waiting"] = json!(door.waiting());
+    }
     if let Some(generation) = status.generation() {
+        let idle = generation.usage().last_used().elapsed();
+        entry["load"] = json!(if generation.settings().on_demand.is_lazy() { "lazy" } else { "eager" });
+        entry["memory_bytes"] = json!(generation.memory());
+        entry["idle_ms"] = json!(u64::try_from(idle.as_millis()).unwrap_or(u64::MAX));
+        entry["in_use"] = json!(generation.usage().in_use());
         let (workers, busy) = generation.scheduler().workers();
         let isolation = generation.settings().workers.isolation.as_str();
         entry["workers"] = json!({"count": workers, "busy": busy, "isolation": isolation});

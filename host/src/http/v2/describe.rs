@@ -2,6 +2,7 @@
 //!
 //! Owns the JSON of these answers, in the protocol's own words.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::{Request, State};
@@ -109,7 +110,7 @@ pub(crate) struct Listed<'a> {
     pub(crate) model: &'a str,
     pub(crate) version: &'a str,
     /// In Triton's words, which its clients know. A version that serves an earlier content is `READY`, with the
-    /// reason why the present one failed.
+    /// reason why the present one failed, and so is one on standby.
     pub(crate) state: &'static str,
     /// Empty if there is nothing to say.
     pub(crate) reason: String,
@@ -127,7 +128,7 @@ pub(crate) fn each_version(
     for (name, model) in all.iter().filter(|(name, _)| caller.sees(name)) {
         let rolled_back = model.traffic.rolled_back();
         for (version, status) in &model.versions {
-            if only_ready && status.generation().is_none() {
+            if only_ready && !status.is_ready() {
                 continue;
             }
             let mut reason = status.failure().map(|failure| failure.reason.clone()).unwrap_or_default();
@@ -145,7 +146,7 @@ pub(crate) fn each_version(
 
 fn state_of(status: &VersionStatus) -> &'static str {
     match status {
-        VersionStatus::Ready(_) | VersionStatus::Outdated(..) => "READY",
+        VersionStatus::Ready(_) | VersionStatus::Outdated(..) | VersionStatus::Standby(..) => "READY",
         VersionStatus::Discovered | VersionStatus::Loading(_) => "LOADING",
         VersionStatus::Draining(_) => "UNLOADING",
         VersionStatus::Unloaded(_) | VersionStatus::Failed(_) => "UNAVAILABLE",
@@ -178,7 +179,7 @@ fn entry(listed: &Listed<'_>) -> Value {
 )]
 pub(in crate::http) async fn model(State(state): State<AppState>, target: Target) -> Result<Response, Error> {
     let (model, version) = (target.model.as_str(), target.version.as_deref());
-    let generation = state.index().find(model, version)?;
+    let generation = loaded(&state, &target).await?;
     let versions = ready_versions(&state, &generation, model, version);
     let tensor = |spec: &TensorSpec| json!({"name": spec.name, "datatype": spec.datatype.as_str(), "shape": spec.shape});
     let signature = generation.signature();
@@ -200,7 +201,7 @@ pub(crate) fn ready_versions(
     version: Option<&str>,
 ) -> Vec<String> {
     let all = state.index().all();
-    let is_ready = |(name, status): &(String, VersionStatus)| status.generation().map(|_| name.clone());
+    let is_ready = |(name, status): &(String, VersionStatus)| status.is_ready().then(|| name.clone());
     match version {
         Some(_) => vec![generation.version().to_owned()],
         None => all
@@ -221,8 +222,14 @@ pub(in crate::http) async fn config(
     State(state): State<AppState>,
     target: Target,
 ) -> Result<Response, Error> {
-    let generation = state.index().find(&target.model, target.version.as_deref())?;
+    let generation = loaded(&state, &target).await?;
     Ok(reply::json(StatusCode::OK, &model_config(&generation)))
+}
+
+/// What is asked about, loaded if it was not: nobody else knows what a model takes and gives.
+pub(crate) async fn loaded(state: &AppState, target: &Target) -> Result<Arc<Generation>, Error> {
+    let found = state.index().find(&target.model, target.version.as_deref())?;
+    state.index().awake(found, Instant::now() + state.request_timeout()).await
 }
 
 /// The JSON form of Triton's `ModelConfig`, which perf_analyzer and tritonclient read. A

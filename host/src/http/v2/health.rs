@@ -36,7 +36,8 @@ pub(in crate::http) async fn ready(State(state): State<AppState>) -> Response {
     if ready { reply::json(StatusCode::OK, &body) } else { reply::not_ready(&body) }
 }
 
-/// 200 or 503; 404 for a model that is not there at all.
+/// 200 or 503; 404 for a model that is not there at all. One that is loaded on demand is ready: a request for it is
+/// answered. Asking loads nothing.
 #[utoipa::path(
     get,
     path = "/v2/models/{model}/ready",

@@ -2,6 +2,7 @@
 //!
 //! Owns the order of this request: find, read, run, write.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Request, State};
@@ -9,7 +10,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::HeaderMap;
 
-use super::codec::InferRequest;
+use super::codec::{self, InferRequest};
 use super::wire;
 use crate::error::{Error, ErrorCode};
 use crate::http::openapi::schemas;
@@ -17,7 +18,7 @@ use crate::http::serving::Serving;
 use crate::http::state::AppState;
 use crate::http::target::Target;
 use crate::model::tensor::Tensor;
-use crate::pipeline::{self, Asked, PredictOutput};
+use crate::pipeline::{self, Asked, Generation, PredictOutput};
 use crate::scheduler::Terms;
 use crate::telemetry::Endpoint;
 
@@ -53,9 +54,17 @@ pub(in crate::http) async fn answer(
     headers: &HeaderMap,
     body: &Bytes,
 ) -> Result<Response, Error> {
-    let mut request = wire::read(&serving.generation, headers, body, state.max_body())?;
-    let outputs = run(state, serving, &mut request).await?;
-    wire::write(&serving.generation, &request, outputs)
+    let mut request = match wire::parse(headers, body, state.max_body())? {
+        codec::Body::Request(request) => request,
+        // Which tensor it is, the model alone can say.
+        raw => {
+            let deadline = serving.deadline(state.request_timeout());
+            let generation = serving.generation(state, deadline).await?;
+            wire::resolve(&generation, raw)?
+        }
+    };
+    let (generation, outputs) = run(state, serving, &mut request).await?;
+    wire::write(&generation, &request, outputs)
 }
 
 /// What is the same on every protocol, once the request has been read. It takes the inputs out of the request.
@@ -63,27 +72,29 @@ pub(crate) async fn run(
     state: &AppState,
     serving: &mut Serving,
     request: &mut InferRequest,
-) -> Result<Vec<Tensor>, Error> {
+) -> Result<(Arc<Generation>, Vec<Tensor>), Error> {
     refuse_unserved(request)?;
     let patience = request.timeout_us()?.map_or(Duration::MAX, Duration::from_micros).min(serving.patience);
     let deadline = serving.deadline(patience.min(state.request_timeout()));
     serving.hurried = patience < state.request_timeout();
     let terms = Terms { deadline, priority: request.priority()? };
+    let generation = serving.generation(state, deadline).await?;
     let inputs = std::mem::take(&mut request.inputs);
     let wanted = request.outputs.iter().map(|output| output.name.as_str());
-    run_tensors(state, serving, inputs, wanted, terms).await
+    let outputs = run_tensors(state, serving, &generation, (inputs, wanted), terms).await?;
+    Ok((generation, outputs))
 }
 
 /// Runs the model, and asks the mirror the same if there is one.
 pub(in crate::http) async fn run_tensors<'a>(
     state: &AppState,
     serving: &mut Serving,
-    inputs: Vec<Tensor>,
-    wanted: impl ExactSizeIterator<Item = &'a str> + Clone,
+    generation: &Generation,
+    (inputs, wanted): (Vec<Tensor>, impl ExactSizeIterator<Item = &'a str> + Clone),
     terms: Terms,
 ) -> Result<Vec<Tensor>, Error> {
     let kept = serving.keep(|| Asked::Infer(inputs.clone(), wanted.clone().map(str::to_owned).collect()));
-    let outputs = pipeline::infer(&serving.generation, inputs, wanted, terms, &mut serving.times).await;
+    let outputs = pipeline::infer(generation, inputs, wanted, terms, &mut serving.times).await;
     if kept.is_some() {
         let primary = outputs.clone().map(PredictOutput::Tensors).map_err(|error| error.code);
         serving.mirror(state, kept, primary);

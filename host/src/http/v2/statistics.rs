@@ -40,7 +40,7 @@ pub(in crate::http) async fn model(State(state): State<AppState>, target: Target
     // Says why there is none, too.
     let named = state.index().find(&target.model, target.version.as_deref())?;
     if target.version.is_some() {
-        return Ok(answer(std::iter::once(named.as_ref())));
+        return Ok(answer(named.loaded().map(AsRef::as_ref).into_iter()));
     }
     let all = state.index().all();
     let versions = all.get(&target.model).map(|model| model.versions.as_slice()).unwrap_or_default();

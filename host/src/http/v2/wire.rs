@@ -14,17 +14,21 @@ use crate::error::Error;
 use crate::model::tensor::Tensor;
 use crate::pipeline::Generation;
 
-/// Reads a body as the request that it is for this model.
-pub(in crate::http) fn read(
-    generation: &Generation,
+/// Reads a body, of which no model need be known.
+pub(in crate::http) fn parse(
     headers: &HeaderMap,
     body: &Bytes,
     max_body: usize,
-) -> Result<InferRequest, Error> {
+) -> Result<codec::Body, Error> {
     let length = header_length(headers)?;
     let limits = Limits { decoded_bytes: max_body, ..Limits::default() };
     let json = length.unwrap_or(body.len());
-    match off_the_reactor(json, || codec::parse(body, length, &limits))? {
+    off_the_reactor(json, || codec::parse(body, length, &limits))
+}
+
+/// Makes of a body the request that it is for this model.
+pub(in crate::http) fn resolve(generation: &Generation, body: codec::Body) -> Result<InferRequest, Error> {
+    match body {
         codec::Body::Request(request) => Ok(request),
         codec::Body::Raw(raw) => {
             let [input] = generation.signature().inputs.as_slice() else {

@@ -5,6 +5,7 @@
 
 use crate::child::lacks_memory;
 use crate::config::ModelConfig;
+use crate::haste::Haste;
 use crate::isolation::Executor;
 use crate::model::tensor::Tensor;
 use crate::repository::content::Content;
@@ -24,14 +25,14 @@ pub(super) fn examine(
 ) -> Result<Vec<String>, String> {
     stage("it opened the model and the plugin");
     let opening = loader.opening(content, &settings, settings.workers.session.device)?;
-    let (mut sessions, plugin) = loader.open(content, &opening, 1)?;
+    let (mut sessions, plugin) = loader.open(content, &opening, 1, Haste::Now)?;
     stage("it ran the model on zeros");
     let mut warnings = Vec::new();
     for session in &mut sessions {
         warnings.extend(run_once(session).map_err(|reason| format!("{}: {reason}", content.model_path))?);
     }
     stage("it warmed up, with the plugin and the samples");
-    let generation = loader.start(content, (sessions, opening), plugin, settings)?;
+    let generation = loader.start(content, (sessions, opening), plugin, settings, Haste::Now)?;
     generation.free();
     Ok(warnings)
 }

@@ -20,6 +20,7 @@ pub use child::{ChildArgs, run_child};
 use super::content::Content;
 use super::load::LoaderOptions;
 use crate::config::ModelConfig;
+use crate::haste::Haste;
 use crate::model::Runtime;
 use verdicts::Verdicts;
 use wire::Job;
@@ -36,7 +37,7 @@ pub struct ValidationOptions {
 }
 
 /// Tries the version out, unless one of the same content is remembered as good. It blocks for as long as
-/// a validation may take.
+/// a validation may take. The child has a priority of its own, whatever the haste: its time is limited.
 ///
 /// # Errors
 /// The reason, for the operator.
@@ -45,6 +46,7 @@ pub(super) fn validate(
     settings: &ModelConfig,
     runtime: &Runtime,
     options: &LoaderOptions,
+    haste: Haste,
 ) -> Result<(), String> {
     let Some(validation) = &options.validation else {
         return Ok(());
@@ -52,7 +54,8 @@ pub(super) fn validate(
     let started = Instant::now();
     let job = Job::new(content, settings, runtime.options(), options)?;
     let verdicts = validation.verdicts.as_deref().and_then(Verdicts::open);
-    let known = verdicts.as_ref().map(|verdicts| (verdicts, verdicts::key(&job, runtime)));
+    let key = || haste.run(|| verdicts::key(&job, runtime));
+    let known = verdicts.as_ref().map(|verdicts| (verdicts, key()));
     let remembered = known.as_ref().and_then(|(verdicts, key)| verdicts.find(key));
     let is_remembered = remembered.is_some();
     let warnings = match remembered {
