@@ -10,6 +10,7 @@
 //! - [`repository`]: folders of bundles, and the index of what is being served
 //! - [`traffic`]: which version of a model answers which request
 //! - [`telemetry`]: metrics and logs
+//! - [`tls`]: certificates and keys, and their change while the server runs
 //! - [`client`]: `nuke predict` and `nuke bench`, which talk to a running host
 //! - [`error`]: the one enum of error codes
 //! - [`paths`]: where this machine keeps what can be made again
@@ -26,4 +27,5 @@ pub mod plugin;
 pub mod repository;
 pub mod scheduler;
 pub mod telemetry;
+pub mod tls;
 pub mod traffic;

@@ -6,8 +6,13 @@
 use std::sync::Arc;
 
 use super::Failure;
-use crate::config::{LogFormat, Pooling, ServerConfig, ValidationSettings};
-use crate::http::{AdminAccess, AppParts, AppState, Control, Lifecycle, ListenerOptions};
+use crate::config::{
+    ClientAuth, ListenAddress, LogFormat, Pooling, ServerConfig, TlsVersion, ValidationSettings,
+};
+use crate::http::{
+    AdminAccess, AppParts, AppState, BodyBounds, Control, Lifecycle, ListenerOptions, MemoryBudget,
+    RequestLimits, TlsOptions,
+};
 use crate::model::{Runtime, RuntimeOptions};
 use crate::plugin::{EngineOptions, PluginEngine, PluginLimits};
 use crate::repository::{
@@ -15,6 +20,7 @@ use crate::repository::{
 };
 use crate::scheduler::Budget;
 use crate::telemetry::{LogOptions, Metrics};
+use crate::tls::{Certificates, ServerOptions};
 
 /// What loads and runs versions.
 pub(super) fn loader(config: &ServerConfig) -> Result<Loader, Failure> {
@@ -102,13 +108,52 @@ pub(super) fn log_options(config: &ServerConfig) -> LogOptions {
     }
 }
 
-pub(super) fn listener_options(config: &ServerConfig) -> ListenerOptions {
+/// What requests may hold in memory, over all listeners.
+pub(super) fn memory(config: &ServerConfig) -> MemoryBudget {
+    MemoryBudget::new(config.server.max_memory.as_usize())
+}
+
+/// The bounds of a listener, without TLS.
+pub(super) fn listener_options(config: &ServerConfig, memory: &MemoryBudget) -> ListenerOptions {
+    let server = &config.server;
     ListenerOptions {
-        max_connections: config.server.max_connections,
-        header_timeout: config.server.header_timeout,
-        idle_timeout: config.server.idle_timeout,
-        drain_timeout: config.server.drain_timeout,
+        max_connections: server.max_connections,
+        max_connections_per_address: server.max_connections_per_address,
+        max_streams: server.max_streams,
+        header_timeout: server.header_timeout,
+        idle_timeout: server.idle_timeout,
+        write_timeout: server.write_timeout,
+        drain_timeout: server.drain_timeout,
+        requests: RequestLimits {
+            max_header_size: server.max_header_size.as_usize(),
+            max_headers: server.max_headers,
+            memory: memory.clone(),
+        },
+        tls: None,
     }
+}
+
+/// How listeners speak TLS; `None` if none does.
+pub(super) fn tls_options(config: &ServerConfig, metrics: &Metrics) -> Result<Option<TlsOptions>, Failure> {
+    let tls = &config.tls;
+    if config.server.https.is_none() && !tls.admin {
+        return Ok(None);
+    }
+    let (Some(cert), Some(key)) = (tls.cert.clone(), tls.key.clone()) else {
+        return Err(Failure::config("tls.cert and tls.key are missing"));
+    };
+    let options = ServerOptions {
+        cert,
+        key,
+        client_ca: tls.client_ca.clone(),
+        client_required: tls.client_auth == ClientAuth::Required,
+        client_crl: tls.client_crl.clone(),
+        only_tls13: tls.min_version == TlsVersion::V13,
+    };
+    let certificates = Certificates::open(options, Arc::clone(metrics.front()) as _);
+    let certificates = certificates.map_err(|error| Failure::config(format!("tls: {error}")))?;
+    let (handshake_timeout, max_handshakes) = (tls.handshake_timeout, tls.max_handshakes);
+    Ok(Some(TlsOptions { certificates, handshake_timeout, max_handshakes }))
 }
 
 pub(super) fn app_state(
@@ -117,6 +162,7 @@ pub(super) fn app_state(
     metrics: Arc<Metrics>,
     lifecycle: Arc<Lifecycle>,
     control: Control,
+    memory: MemoryBudget,
 ) -> Result<AppState, Failure> {
     let header = |name: &String| {
         http::HeaderName::try_from(name.as_str())
@@ -126,7 +172,7 @@ pub(super) fn app_state(
         Some(address) => {
             AdminAccess::Own { address: address.to_string(), is_loopback: address.is_loopback() }
         }
-        None if config.server.http.is_loopback() => AdminAccess::Shared,
+        None if is_near(config) => AdminAccess::Shared,
         None => AdminAccess::Off,
     };
     Ok(AppState::new(AppParts {
@@ -136,8 +182,16 @@ pub(super) fn app_state(
         control,
         admin,
         max_body: config.server.max_body.as_usize(),
+        bodies: BodyBounds { memory, pace: config.server.body_timeout },
+        error_details: config.server.error_details,
         request_timeout: config.server.request_timeout,
         forwarded_headers: config.predict.headers.iter().map(header).collect::<Result<_, _>>()?,
         access_log: config.log.access,
     }))
+}
+
+/// Whether only this machine can reach the listeners of all requests.
+fn is_near(config: &ServerConfig) -> bool {
+    let server = &config.server;
+    server.http.is_loopback() && server.https.as_ref().is_none_or(ListenAddress::is_loopback)
 }

@@ -5,11 +5,13 @@
 //! was told twice to stop, or for a publish that was told to. It never does the work itself.
 
 mod check;
+mod doors;
 mod flags;
 mod host;
 mod publish;
 mod serve;
 mod signing;
+mod tls;
 mod validate;
 mod versions;
 
@@ -23,6 +25,7 @@ use crate::client::{
 use crate::repository::ChildArgs;
 use flags::HostFlags;
 use publish::{PublishArgs, UnpublishArgs};
+use tls::TlsArgs;
 use versions::VersionsArgs;
 
 /// Bad usage or configuration, as `sysexits.h` numbers it.
@@ -61,6 +64,8 @@ enum Command {
     Rollout(RolloutArgs),
     /// Put a running host under load and measure it.
     Bench(Box<BenchArgs>),
+    /// Make a certificate for trying TLS.
+    Tls(TlsArgs),
     /// Validate the version on standard input: the host starts this itself.
     #[command(hide = true)]
     ValidateVersion(ChildArgs),
@@ -86,6 +91,7 @@ pub fn run() -> ExitCode {
         Command::Traffic(args) => run_traffic(args),
         Command::Rollout(args) => run_rollout(args),
         Command::Bench(args) => run_bench(*args),
+        Command::Tls(args) => tls::run(&args),
         Command::ValidateVersion(args) => validate::run(args),
     }
 }

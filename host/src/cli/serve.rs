@@ -10,10 +10,11 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use super::doors::Doors;
 use super::flags::HostFlags;
 use super::{EXIT_INTERRUPTED, Failure, host};
-use crate::config::{ListenAddress, ServerConfig};
-use crate::http::{self, Control, Lifecycle, Listener};
+use crate::config::ServerConfig;
+use crate::http::{Control, Lifecycle};
 use crate::repository::{Keeper, KeeperError, Loader, ModelIndex, Steering};
 use crate::telemetry::start_logging;
 
@@ -55,13 +56,7 @@ async fn serve(config: &ServerConfig, loader: Arc<Loader>) -> Result<(), Failure
     let decisions = host::decisions(config);
     let (index, lifecycle) =
         (Arc::new(ModelIndex::new(Arc::clone(&decisions))), Arc::new(Lifecycle::default()));
-    let listener = bind(config, &config.server.http, &loader).await?;
-    let address = listener.address().map_err(Failure::unavailable)?;
-    let admin = match &config.server.admin {
-        Some(address) => Some(bind(config, address, &loader).await?),
-        None => None,
-    };
-    let admin_address = admin.as_ref().map(Listener::address).transpose().map_err(Failure::unavailable)?;
+    let doors = Doors::open(config, &loader).await?;
     let keeper = Keeper::open(
         Arc::clone(&loader),
         Arc::clone(&index),
@@ -74,10 +69,12 @@ async fn serve(config: &ServerConfig, loader: Arc<Loader>) -> Result<(), Failure
     let metrics = Arc::clone(&loader.metrics);
     let steering = Steering::new(Arc::clone(&index), decisions, Arc::clone(&metrics));
     let control = Control { keeper: keeper.handle(), steering: steering.clone() };
-    let state = host::app_state(config, index, metrics, Arc::clone(&lifecycle), control)?;
+    let state =
+        host::app_state(config, index, metrics, Arc::clone(&lifecycle), control, doors.memory.clone())?;
     tracing::info!(
-        %address,
-        admin = admin_address.map(tracing::field::display),
+        address = %doors.address,
+        https = doors.https_address.map(tracing::field::display),
+        admin = doors.admin_address.map(tracing::field::display),
         models = %config.repository.models.display(),
         onnxruntime = %loader.runtime.library().display(),
         pooled = loader.engine.pooled(),
@@ -92,14 +89,7 @@ async fn serve(config: &ServerConfig, loader: Arc<Loader>) -> Result<(), Failure
         tracing::info!(ready, failed, "all versions have been loaded or have failed");
     }));
     let stop = stop_signal(lifecycle, config.server.drain_delay)?;
-    let serving = listener.serve(http::router(state.clone()), stopped(stop.clone()));
-    let administering = async {
-        match admin {
-            Some(admin) => admin.serve(http::admin_router(state), stopped(stop)).await,
-            None => true,
-        }
-    };
-    let drained = tokio::join!(serving, administering) == (true, true);
+    let drained = doors.serve(config, state, stop).await;
     if let Err(reason) = tokio::task::block_in_place(|| steering.save()) {
         tracing::warn!(%reason, "what traffic must remember is not kept");
     }
@@ -109,18 +99,6 @@ async fn serve(config: &ServerConfig, loader: Arc<Loader>) -> Result<(), Failure
         tracing::warn!("stopped: requests were still in flight after server.drain_timeout");
     }
     Ok(())
-}
-
-async fn bind(config: &ServerConfig, address: &ListenAddress, loader: &Loader) -> Result<Listener, Failure> {
-    let (options, metrics) = (host::listener_options(config), Arc::clone(&loader.metrics));
-    let listener = Listener::bind((&address.host(), address.port()), options, metrics).await;
-    listener.map_err(|error| Failure::unavailable(format!("cannot listen on {address}: {error}")))
-}
-
-/// Completes when the server is to stop.
-async fn stopped(mut stop: watch::Receiver<bool>) {
-    // The sender lives until it has sent.
-    let _told = stop.wait_for(|stop| *stop).await;
 }
 
 /// Becomes true `delay` after the first SIGTERM or SIGINT, at which readiness goes; a second one ends the process.

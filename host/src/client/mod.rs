@@ -5,6 +5,7 @@
 //! process: all it knows of a host is what comes over the wire, and it trusts none of that.
 //!
 //! - `values`, `host`: what the arguments mean: durations, headers, the host's URL.
+//! - `tls`: whom to trust at an https:// URL, and the stream that is plain or not.
 //! - `exchange`: one request, one answer, a deadline.
 //! - `predict`, `media`, `answer`, `table`, `text`: a file to the host, the answer to a person.
 //! - `operate`, `traffic`: what operators ask of the admin interface.
@@ -25,6 +26,7 @@ pub(crate) mod table;
 #[cfg(test)]
 mod testing;
 pub(crate) mod text;
+mod tls;
 mod traffic;
 mod values;
 

@@ -5,10 +5,11 @@ use super::load::Loaded;
 use super::problem::Problem;
 use super::report::Source;
 use super::server::ServerConfig;
+use super::tls::ClientAuth;
 
 impl Loaded<ServerConfig> {
-    /// Refuses an address that others can reach, unless `insecure` says that this is meant: this
-    /// version has no authentication.
+    /// Refuses an address that others can reach, unless `insecure` says that this is meant, or every client
+    /// there has to show a certificate: this version has no other authentication.
     ///
     /// # Errors
     /// The problem, at the place that gave the address.
@@ -18,7 +19,14 @@ impl Loaded<ServerConfig> {
         }
         let server = &self.value.server;
         self.check_address("server.http", &server.http)?;
-        server.admin.as_ref().map_or(Ok(()), |admin| self.check_address("server.admin", admin))
+        let tls = &self.value.tls;
+        let asks_for_certificates = tls.client_ca.is_some() && tls.client_auth == ClientAuth::Required;
+        let admin = server.admin.as_ref().filter(|_| !(asks_for_certificates && tls.admin));
+        let https = server.https.as_ref().filter(|_| !asks_for_certificates);
+        for (key, address) in [("server.https", https), ("server.admin", admin)] {
+            address.map_or(Ok(()), |address| self.check_address(key, address))?;
+        }
+        Ok(())
     }
 
     fn check_address(&self, key: &str, address: &ListenAddress) -> Result<(), Problem> {
@@ -27,7 +35,8 @@ impl Loaded<ServerConfig> {
         }
         let message = format!(
             "{address} can be reached by others, and authentication is not in this version; listen on \
-             127.0.0.1, or give --insecure to serve everyone who can reach it"
+             127.0.0.1, ask for certificates at server.https (tls.client_ca), or give --insecure to serve \
+             everyone who can reach it"
         );
         let (file, line) = match self.report.source(key) {
             Some(Source::File { path, line }) => (path.as_str(), *line),

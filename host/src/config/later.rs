@@ -25,7 +25,6 @@ impl Later {
 
 /// In `config.yaml`.
 pub(super) const SERVER: &[Later] = &[
-    Later::new("tls", "TLS"),
     Later::new("auth", "authentication"),
     Later::new("cache", "an answer cache"),
     Later::new("server.grpc", "gRPC"),

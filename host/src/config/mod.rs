@@ -31,6 +31,7 @@ mod section;
 mod server;
 mod server_decode;
 mod setting;
+mod tls;
 mod traffic;
 mod traffic_decode;
 mod tree;
@@ -45,7 +46,7 @@ pub use bundle::{BundleConfig, BundlePath, PluginRef};
 pub use file::MAX_FILE as MAX_CONFIG;
 pub use load::{Loaded, environment};
 pub use model::{ModelConfig, QueueSettings, VersionPolicy, WarmupSettings, WorkerSettings};
-pub use names::{Capability, LogFormat, Pooling, Watch};
+pub use names::{Capability, ErrorDetails, LogFormat, Pooling, Watch};
 pub use overlay::Override;
 pub use path::{KeyPath, PathPart};
 pub use problem::{Problem, Problems};
@@ -55,6 +56,7 @@ pub use server::{
     ListenSettings, LogSettings, ModelEntry, PluginSettings, PredictSettings, RepositorySettings,
     RuntimeSettings, ServerConfig, ValidationSettings,
 };
+pub use tls::{ClientAuth, TlsSettings, TlsVersion};
 pub use traffic::{
     AlsoWanted, BanditPolicy, Colour, Gates, Labels, Number, Quantile, Reward, RolloutPolicy, ShadowPolicy,
     Share, Sticky, TrafficPolicy, WeightedArm,

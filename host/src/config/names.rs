@@ -83,6 +83,22 @@ impl Choice for LogFormat {
         &[("auto", Self::Auto), ("pretty", Self::Pretty), ("json", Self::Json)];
 }
 
+/// Who is told what a plugin that broke down left behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ErrorDetails {
+    /// Who asks from this machine, and not by way of a proxy that says so.
+    Local,
+    /// Everyone.
+    Always,
+    /// Nobody; the log has it.
+    Never,
+}
+
+impl Choice for ErrorDetails {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("local", Self::Local), ("always", Self::Always), ("never", Self::Never)];
+}
+
 /// Makes a choice a value.
 macro_rules! choice_text {
     ($($choice:ty),+) => {$(
@@ -102,7 +118,7 @@ macro_rules! choice_text {
     )+};
 }
 
-choice_text!(Capability, Pooling, Watch, LogFormat, Colour, Oversize, Reward, Strategy);
+choice_text!(Capability, ErrorDetails, Pooling, Watch, LogFormat, Colour, Oversize, Reward, Strategy);
 
 /// The longest name of a model or version, in bytes: it is a folder's name.
 const MAX_NAME: usize = 128;

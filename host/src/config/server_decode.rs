@@ -5,7 +5,9 @@ use std::thread;
 use std::time::Duration;
 
 use super::address::ListenAddress;
-use super::names::{Capability, HeaderName, LogFilter, LogFormat, Name, Pooling, TrustedKey, Watch};
+use super::names::{
+    Capability, ErrorDetails, HeaderName, LogFilter, LogFormat, Name, Pooling, TrustedKey, Watch,
+};
 use super::quantity::ByteSize;
 use super::section::Section;
 use super::server::{
@@ -13,6 +15,7 @@ use super::server::{
     RuntimeSettings, ServerConfig, ValidationSettings,
 };
 use super::setting::{At, Setting};
+use super::tls;
 use super::tree::{Node, Value};
 
 const SHORTEST: Duration = Duration::from_millis(1);
@@ -44,8 +47,11 @@ impl Machine {
 
 /// Decodes the whole file.
 pub(super) fn decode(section: &mut Section<'_>, machine: &Machine) -> ServerConfig {
+    let server = section.section("server", listen);
+    let (https, admin) = (server.https.is_some(), server.admin.is_some());
     ServerConfig {
-        server: section.section("server", listen),
+        server,
+        tls: section.section("tls", |section| tls::decode(section, https, admin)),
         repository: section.section("repository", |section| RepositorySettings {
             models: section.take("models", "./models".into()),
             plugins: section.take("plugins", "./plugins".into()),
@@ -90,15 +96,39 @@ fn validation(section: &mut Section<'_>, machine: &Machine) -> ValidationSetting
 
 fn listen(section: &mut Section<'_>) -> ListenSettings {
     let seconds = Duration::from_secs;
+    let max_body = section.take_in("max_body", ByteSize::mib(64), ByteSize::bytes(1)..=GIB4);
+    let https = section.take("https", None);
     ListenSettings {
         http: section.take("http", ListenAddress::loopback(8080)),
+        redirect: section.take_if("redirect", false, |redirect| match (redirect, &https) {
+            (true, None::<ListenAddress>) => Err("needs server.https, which is not set".to_owned()),
+            _ => Ok(()),
+        }),
+        https,
         admin: section.take("admin", None),
         max_connections: section.take_in("max_connections", 4096, 1..=1_000_000),
+        max_connections_per_address: section.take_in("max_connections_per_address", 0, 0..=1_000_000),
+        max_streams: section.take_in("max_streams", 256, 1..=100_000),
+        max_header_size: section.take_in(
+            "max_header_size",
+            ByteSize::kib(64),
+            ByteSize::kib(4)..=ByteSize::kib(256),
+        ),
+        max_headers: section.take_in("max_headers", 100, 10..=1000),
         header_timeout: section.take_in("header_timeout", seconds(10), SHORTEST..=HOUR),
         idle_timeout: section.take_in("idle_timeout", seconds(75), SHORTEST..=DAY),
+        body_timeout: section.take_in("body_timeout", seconds(10), SHORTEST..=HOUR),
+        write_timeout: section.take_in("write_timeout", seconds(30), SHORTEST..=HOUR),
         drain_delay: section.take_in("drain_delay", Duration::ZERO, Duration::ZERO..=HOUR),
         drain_timeout: section.take_in("drain_timeout", seconds(30), Duration::ZERO..=DAY),
-        max_body: section.take_in("max_body", ByteSize::mib(64), ByteSize::bytes(1)..=GIB4),
+        max_memory: section.take_if("max_memory", ByteSize::mib(1024).max(max_body), |memory| {
+            if *memory >= max_body && *memory >= ByteSize::mib(1) {
+                return Ok(());
+            }
+            Err("expected at least 1MiB, and at least server.max_body".to_owned())
+        }),
+        max_body,
+        error_details: section.take("error_details", ErrorDetails::Local),
         request_timeout: section.take_in("request_timeout", seconds(60), SHORTEST..=DAY),
     }
 }

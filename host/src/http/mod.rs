@@ -6,11 +6,10 @@
 mod access;
 mod admin;
 mod body;
-mod connection;
-mod listener;
+mod details;
+mod door;
 mod predict;
 pub mod reply;
-mod request_body;
 mod router;
 mod serving;
 mod state;
@@ -21,6 +20,9 @@ mod timestamp;
 pub mod v2;
 
 pub use admin::AdminAccess;
-pub use listener::{Listener, ListenerOptions};
+pub use body::BodyBounds;
+pub use door::{
+    Listener, ListenerOptions, MemoryBudget, Peer, Redirect, RequestLimits, Reservation, TlsOptions,
+};
 pub use router::{admin_router, router};
 pub use state::{AppParts, AppState, Control, Lifecycle};

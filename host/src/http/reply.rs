@@ -36,24 +36,52 @@ struct ErrorBody<'a> {
     details: serde_json::Map<String, serde_json::Value>,
 }
 
-/// The code of an answer that is an error, for the access log.
+/// What an answer that is an error came from: for the access log, and for who may see all of it.
 #[derive(Clone, Debug)]
 pub(super) struct Failed {
     pub(super) code: ErrorCode,
     pub(super) message: String,
+    details: Vec<(String, String)>,
+}
+
+/// Details that tell of a plugin's inside: see `details`.
+const PRIVATE: [&str; 3] = ["backtrace", "log", "output"];
+
+/// Whether a detail of an error is only for who may see a plugin's inside.
+pub fn is_private(code: ErrorCode, name: &str) -> bool {
+    code == ErrorCode::PluginFault && PRIVATE.contains(&name)
 }
 
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
-        let details = self.details.iter().map(|(name, value)| (name.clone(), value.clone().into())).collect();
+        let shown = self.details.iter().filter(|(name, _)| !is_private(self.code, name));
+        let details = shown.map(|(name, value)| (name.clone(), value.clone().into())).collect();
         let body = ErrorBody { error: &self.message, code: self.code.as_str(), details };
         let mut response = json(status_of(self.code), &body);
         if matches!(self.code, ErrorCode::ResourceExhausted | ErrorCode::Unavailable) {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
-        response.extensions_mut().insert(Failed { code: self.code, message: self.message.into_owned() });
+        let (message, details) = (self.message.into_owned(), self.details);
+        response.extensions_mut().insert(Failed { code: self.code, message, details });
         response
     }
+}
+
+/// The same answer with all of its error's details.
+pub(super) fn with_all_details(mut response: Response) -> Response {
+    let Some(failed) = response.extensions().get::<Failed>() else {
+        return response;
+    };
+    if !failed.details.iter().any(|(name, _)| is_private(failed.code, name)) {
+        return response;
+    }
+    let details = failed.details.iter().map(|(name, value)| (name.clone(), value.clone().into())).collect();
+    let body = ErrorBody { error: &failed.message, code: failed.code.as_str(), details };
+    if let Ok(body) = serde_json::to_vec(&body) {
+        response.headers_mut().remove(header::CONTENT_LENGTH);
+        *response.body_mut() = body.into();
+    }
+    response
 }
 
 /// An answer of JSON.
@@ -75,5 +103,22 @@ mod tests {
         assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
         assert_eq!(response.headers()[header::RETRY_AFTER], "1");
         assert_eq!(response.headers()[header::CONTENT_TYPE], "application/json");
+    }
+
+    #[tokio::test]
+    async fn what_a_plugin_left_behind_is_shown_on_demand_only() {
+        use http_body_util::BodyExt as _;
+        let error = Error::new(ErrorCode::PluginFault, "broken")
+            .with_detail("output", "secret")
+            .with_detail("a", "b");
+        let text = async |response: Response| response.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(
+            text(error.clone().into_response()).await,
+            r#"{"error":"broken","code":"plugin_fault","details":{"a":"b"}}"#
+        );
+        let shown = text(with_all_details(error.into_response())).await;
+        assert!(shown.windows(6).any(|window| window == b"secret"));
+        let own = Error::invalid("x").with_detail("output", "own");
+        assert!(text(own.into_response()).await.windows(3).any(|window| window == b"own"));
     }
 }

@@ -89,7 +89,7 @@ impl Serving {
         body: Body,
     ) -> Result<Bytes, Error> {
         let deadline = self.deadline(state.request_timeout());
-        let body = body::read(headers, body, state.max_body(), deadline).await;
+        let body = body::read(headers, body, state.max_body(), deadline, state.bodies()).await;
         self.read = Instant::now();
         body
     }
@@ -161,7 +161,8 @@ async fn route(
     let traffic = state.index().traffic(&target.model)?;
     if traffic.needs_body() {
         let deadline = started + state.request_timeout();
-        let whole = body::read(headers, std::mem::take(body), state.max_body(), deadline).await?;
+        let whole =
+            body::read(headers, std::mem::take(body), state.max_body(), deadline, state.bodies()).await?;
         *body = Body::from(whole.clone());
         return state.index().route(&target.model, Some(&whole));
     }

@@ -9,6 +9,8 @@ use std::time::Duration;
 use http::HeaderName;
 
 use super::admin::AdminAccess;
+use super::body::BodyBounds;
+use crate::config::ErrorDetails;
 use crate::repository::{KeeperHandle, ModelIndex, Steering};
 use crate::telemetry::Metrics;
 
@@ -60,6 +62,10 @@ pub struct AppParts {
     pub admin: AdminAccess,
     /// Bytes of a request's body.
     pub max_body: usize,
+    /// How bodies are read.
+    pub bodies: BodyBounds,
+    /// Who sees what a plugin that broke down left behind.
+    pub error_details: ErrorDetails,
     /// From a request's head to its answer.
     pub request_timeout: Duration,
     /// The request headers that plugins see.
@@ -104,6 +110,14 @@ impl AppState {
 
     pub(super) fn max_body(&self) -> usize {
         self.0.max_body
+    }
+
+    pub(super) fn bodies(&self) -> &BodyBounds {
+        &self.0.bodies
+    }
+
+    pub(super) fn error_details(&self) -> ErrorDetails {
+        self.0.error_details
     }
 
     pub(super) fn request_timeout(&self) -> Duration {

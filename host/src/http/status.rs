@@ -17,6 +17,7 @@ pub(super) async fn metrics(State(state): State<AppState>) -> Response {
         for generation in state.index().generations() {
             generation.observe();
         }
+        state.metrics().front().memory(state.bodies().memory.used());
         Steering::observe(state.index(), state.metrics());
     };
     match state.metrics().encode(observe) {

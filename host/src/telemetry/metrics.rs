@@ -17,6 +17,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::compute::ComputeMetrics;
+use super::front::FrontMetrics;
 use super::traffic::TrafficMetrics;
 use crate::error::ErrorCode;
 use crate::pipeline::{Stage, StageTimes};
@@ -131,6 +132,7 @@ pub struct Metrics {
     instances: Family<ModelLabels, Gauge>,
     pub(super) instances_created: Family<ModelLabels, Counter>,
     pub(super) instances_broken: Family<ModelLabels, Counter>,
+    front: Arc<FrontMetrics>,
     traffic: TrafficMetrics,
     pub(super) compute: ComputeMetrics,
     /// Plugins that each version has counted for.
@@ -164,6 +166,7 @@ impl Metrics {
             instances: Family::default(),
             instances_created: Family::default(),
             instances_broken: Family::default(),
+            front: Arc::default(),
             traffic: TrafficMetrics::default(),
             compute: ComputeMetrics::default(),
             registry: Mutex::new(registry),
@@ -176,6 +179,7 @@ impl Metrics {
     fn register(&self) {
         let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         let seconds = Unit::Seconds;
+        self.front.register(&mut registry);
         self.traffic.register(&mut registry);
         self.compute.register(&mut registry);
         registry.register(
@@ -267,6 +271,11 @@ impl Metrics {
             all: Arc::clone(self),
             labels,
         }
+    }
+
+    /// The series of the door.
+    pub fn front(&self) -> &Arc<FrontMetrics> {
+        &self.front
     }
 
     /// The series of batches and workers.

@@ -4,12 +4,14 @@
 
 mod compute;
 mod forget;
+mod front;
 mod logging;
 mod metrics;
 mod traffic;
 mod writer;
 
 pub use compute::{ComputeMetrics, ComputeSeries};
+pub use front::FrontMetrics;
 pub use logging::{LogGuard, LogOptions, start_logging};
 pub use metrics::{Endpoint, GenerationMetrics, InFlight, Metrics};
 pub use traffic::{ArmCount, MirrorOutcome, ShadowMetrics, TrafficMetrics};

@@ -10,6 +10,7 @@ use clap::ValueEnum;
 use http::{HeaderValue, Method};
 
 use super::super::host::Host;
+use super::super::tls::TlsArgs;
 use super::super::values::{Header, parse_duration, parse_header, parse_pair, parse_positive_duration};
 
 /// Arguments of `nuke bench`.
@@ -18,6 +19,8 @@ pub struct BenchArgs {
     /// The running host
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080", env = "NUKE_URL")]
     pub(super) url: Host,
+    #[command(flatten)]
+    pub(super) tls: TlsArgs,
     #[command(flatten)]
     pub(super) target: TargetArgs,
     #[command(flatten)]

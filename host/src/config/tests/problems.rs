@@ -100,13 +100,16 @@ fn a_model_is_listed_once() {
 
 #[test]
 fn what_comes_later_is_not_called_unknown() {
-    let text = "tls: {cert: a}\nauth: {}\ncache: {}\nserver: {grpc: a}\n\
+    let text = "auth: {}\ncache: {}\nserver: {grpc: a}\n\
                 models: [{name: a, path: b, gpu_id: 0}]\n";
     let found = server(text);
-    assert_eq!(found[0], "config.yaml:1:1: tls: this version does not serve TLS yet; remove 'tls'");
-    assert_eq!(found.len(), 5);
+    assert_eq!(
+        found[0],
+        "config.yaml:1:1: auth: this version does not serve authentication yet; remove 'auth'"
+    );
+    assert_eq!(found.len(), 4);
     assert!(found.iter().all(|line| line.contains("this version does not serve")), "{found:?}");
-    assert!(found[4].contains("models[0].gpu_id: this version does not serve models on a GPU yet"));
+    assert!(found[3].contains("models[0].gpu_id: this version does not serve models on a GPU yet"));
     let model = "cache: {}\nworkers: {min: 1, device: auto, isolation: thread}\n";
     let found = lines(ModelConfig::from_text("model.yaml", model));
     assert_eq!(found.iter().filter(|line| line.contains("this version does not serve")).count(), 3);
@@ -126,7 +129,7 @@ fn variables_and_flags_are_named_as_the_place() {
         ("NUKE_SERVER_HTTP", "127.0.0.1:1"),
         ("NUKE_SERVER__HTP", "127.0.0.1:1"),
         ("NUKE_PLUGINS__TIME", "soon"),
-        ("NUKE_TLS__CERT", "a.pem"),
+        ("NUKE_TLS__MIN_VERSION", "1.1"),
         ("NUKE_CONFIGURATION", "x"),
         ("NUKE_TEST_ANYTHING", "x"),
         ("NUKE_CACHE_DIR", "x"),
@@ -146,7 +149,7 @@ fn variables_and_flags_are_named_as_the_place() {
         "NUKE_PLUGINS__TIME: plugins.time: expected a duration like 500ms, 2s or 1m, got 'soon'",
         "NUKE_SERVER_HTTP: server_http: unknown variable; did you mean NUKE_SERVER__HTTP?",
         "NUKE_SERVER__HTP: server.htp: unknown variable; did you mean NUKE_SERVER__HTTP?",
-        "NUKE_TLS__CERT: tls: this version does not serve TLS yet; remove 'tls'",
+        "NUKE_TLS__MIN_VERSION: tls.min_version: expected one of 1.2, 1.3, got '1.1'; did you mean '1.2'?",
     ];
     assert_eq!(found, expected);
 }

@@ -163,5 +163,5 @@ pub(super) async fn feedback(
 
 async fn read(state: &AppState, request: Request) -> Result<Bytes, Error> {
     let (head, body) = request.into_parts();
-    body::read(&head.headers, body, BODY, Instant::now() + state.request_timeout()).await
+    body::read(&head.headers, body, BODY, Instant::now() + state.request_timeout(), state.bodies()).await
 }
