@@ -96,10 +96,11 @@ fn validation(section: &mut Section<'_>, machine: &Machine) -> ValidationSetting
 
 fn listen(section: &mut Section<'_>) -> ListenSettings {
     let seconds = Duration::from_secs;
-    let max_body = section.take_in("max_body", ByteSize::mib(64), ByteSize::bytes(1)..=GIB4);
+    let http = section.take("http", ListenAddress::loopback(8080));
     let https = section.take("https", None);
+    let max_body = section.take_in("max_body", ByteSize::mib(64), ByteSize::bytes(1)..=GIB4);
     ListenSettings {
-        http: section.take("http", ListenAddress::loopback(8080)),
+        http,
         redirect: section.take_if("redirect", false, |redirect| match (redirect, &https) {
             (true, None::<ListenAddress>) => Err("needs server.https, which is not set".to_owned()),
             _ => Ok(()),

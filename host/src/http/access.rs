@@ -10,6 +10,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
 
+use super::door::Peer;
 use super::reply::Failed;
 use super::state::AppState;
 use crate::error::Error;
@@ -33,6 +34,7 @@ pub(super) async fn record(State(state): State<AppState>, request: Request, next
     }
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let http_version = request.version();
+    let certificate = request.extensions().get::<Peer>().and_then(|peer| peer.certificate.clone());
     let response = run(next, request).await;
     state.metrics().responded(response.status().as_u16());
     let took_us = micros(started.elapsed());
@@ -55,6 +57,7 @@ pub(super) async fn record(State(state): State<AppState>, request: Request, next
         infer_us = stage(Stage::Infer),
         postprocess_us = stage(Stage::Postprocess),
         plugin_cpu_us = Some(micros(times.plugin_cpu())).filter(|&us| us > 0),
+        client = certificate.as_ref().map(|certificate| cut(&certificate.subject)),
         code = failed.map(|failed| failed.code.as_str()),
         error = failed.map(|failed| cut(&failed.message)),
         "request"

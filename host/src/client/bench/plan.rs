@@ -266,6 +266,7 @@ mod tests {
         assert!(bare.body_length() == 0 && !bare.headers().contains_key(CONTENT_TYPE));
         let other = baseline(&["http://127.0.0.1:9/echo"]);
         assert_eq!((other.host().port(), other.path()), (9, "/echo"));
-        assert!(plan(&[&line[..], &["https://x/"]].concat()).is_err());
+        assert!(baseline(&["https://x/"]).host().is_secure());
+        assert!(plan(&[&line[..], &["ftp://x/"]].concat()).is_err());
     }
 }

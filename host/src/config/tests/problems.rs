@@ -28,9 +28,10 @@ models:
     let expected = [
         "config.yaml:2:9: server.http: expected an address like 127.0.0.1:8080, [::1]:8080 or localhost:8080, \
          got '127.0.0.1'; the port is missing; 0 lets the system choose one",
-        "config.yaml:3:3: server.htp: unknown key; did you mean 'server.http'? known keys here: http, admin, \
-         max_connections, header_timeout, idle_timeout, drain_delay, drain_timeout, max_body, \
-         request_timeout",
+        "config.yaml:3:3: server.htp: unknown key; did you mean 'server.http'? known keys here: http, https, \
+         max_body, redirect, admin, max_connections, max_connections_per_address, max_streams, max_header_size, \
+         max_headers, header_timeout, idle_timeout, body_timeout, write_timeout, drain_delay, drain_timeout, \
+         max_memory, error_details, request_timeout",
         "config.yaml:4:17: server.idle_timeout: expected a duration like 500ms, 2s or 1m, got '5 parsecs'",
         "config.yaml:5:20: server.max_connections: expected 1 to 1000000, got 0",
         "config.yaml:7:20: plugins.allow[1]: expected one of logging, bundle, image, got 'imge'; did you mean 'image'?",
@@ -68,8 +69,9 @@ fn other_forms_are_named() {
 fn keys_in_the_wrong_section_are_led_home() {
     let found = server("http: 127.0.0.1:80\nport: 80\n");
     assert!(
-        found[0]
-            .contains("http: unknown key; did you mean 'server.http'? known keys here: server, repository")
+        found[0].contains(
+            "http: unknown key; did you mean 'server.http'? known keys here: server, tls, repository"
+        )
     );
     assert!(
         found[1].starts_with("config.yaml:2:1: port: unknown key; known keys here: server"),
