@@ -236,9 +236,9 @@ ATTACKS = {
 
 
 class Honest(threading.Thread):
-    """A client that asks for inference, every other time on a connection of its own."""
+    """A client that asks for inference, each time on a connection of its own: nobody keeps a place for it."""
 
-    BODY = json.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [1, 2, 3, 4]}]})
+    BODY = json.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 16], "data": [0.5] * 16}]})
 
     def __init__(self, port):
         super().__init__()

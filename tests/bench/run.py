@@ -3,10 +3,10 @@
 
     python3 tests/bench/run.py                 everything, some fifty minutes
     python3 tests/bench/run.py --quick         everything, short: to see that it works, not for figures
-    python3 tests/bench/run.py --only calls    some parts: overhead, photos, calls, start, swaps, traffic
+    python3 tests/bench/run.py --only calls    some parts: overhead, tls, photos, calls, start, swaps, traffic
 
 Needs Python alone. The sample plugins and ONNX Runtime must be there (`cargo xtask setup`, `cargo xtask
-plugins`); the host, the in-process program (which swaps and traffic do not need) and the maker of components
+plugins`); the host, the in-process program (which tls, swaps and traffic do not need) and the maker of components
 (which traffic alone needs) are built if no --nuke, --compare and --component are given. Everything is started on
 the loopback and ended by its process id.
 """
@@ -26,6 +26,7 @@ import overhead
 import photos
 import starts
 import swaps
+import tls
 import traffic
 from processes import CORES, ROOT, Failure, compare, output
 from tables import by_name
@@ -47,6 +48,7 @@ class Calls:
 
 PARTS = {
     "overhead": ("Host overhead, tiny model", overhead),
+    "tls": ("TLS", tls),
     "photos": ("Photo to labels", photos),
     "calls": ("Plugin calls and preprocessing", Calls),
     "start": ("Start and memory", starts),
@@ -54,7 +56,7 @@ PARTS = {
     "traffic": ("Traffic", traffic),
 }
 # What is measured from outside alone.
-WITHOUT_COMPARE = {"swaps", "traffic"}
+WITHOUT_COMPARE = {"swaps", "tls", "traffic"}
 
 
 def arguments(words):

@@ -207,6 +207,7 @@ fn a_connection_of_pings_alone_is_asked_to_go_and_then_ended() {
     stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
     let (mut all, mut chunk) = (Vec::new(), [0; 4096]);
     let closed = (0..400).any(|_| {
+        std::thread::sleep(Duration::from_millis(20));
         let _ = stream.write_all(&frame(PING, 0, 0, &[1; 8]));
         match stream.read(&mut chunk) {
             Ok(0) => true,

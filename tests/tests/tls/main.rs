@@ -76,10 +76,9 @@ fn curl(arguments: &[&str]) -> Curled {
 
 /// curl's exit code for a handshake that fails.
 const HANDSHAKE: i32 = 35;
-/// For an answer that breaks off: with TLS 1.3 a refusal comes after the client thinks that it is done.
-const RECEIVE: i32 = 56;
-/// For a client's certificate that the host wants.
-const CERTIFICATE: i32 = 98;
+/// For a host that cannot be reached, and for time that ran out.
+const UNREACHABLE: i32 = 7;
+const LATE: i32 = 28;
 /// For a certificate that it does not trust.
 const UNTRUSTED: i32 = 60;
 
