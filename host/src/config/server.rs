@@ -86,7 +86,7 @@ pub struct ListenSettings {
     /// of this size for each request that is being read.
     pub max_body: ByteSize,
     /// `max_memory`, default 1 GiB: bytes of all requests together, bodies above all, that are in memory at a
-    /// time. What goes over it is refused at once, with 503. At least `max_body`.
+    /// time. What goes over it is refused at once, with 503. At least `max_body` and 1 MiB.
     pub max_memory: ByteSize,
     /// `error_details`, default local: who gets the backtrace and the output of a plugin that broke down.
     pub error_details: ErrorDetails,

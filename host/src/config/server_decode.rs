@@ -122,16 +122,21 @@ fn listen(section: &mut Section<'_>) -> ListenSettings {
         write_timeout: section.take_in("write_timeout", seconds(30), SHORTEST..=HOUR),
         drain_delay: section.take_in("drain_delay", Duration::ZERO, Duration::ZERO..=HOUR),
         drain_timeout: section.take_in("drain_timeout", seconds(30), Duration::ZERO..=DAY),
-        max_memory: section.take_if("max_memory", ByteSize::mib(1024).max(max_body), |memory| {
-            if *memory >= max_body && *memory >= ByteSize::mib(1) {
+        max_memory: section.take_if("max_memory", ByteSize::mib(1024).max(with_room(max_body)), |memory| {
+            if *memory >= with_room(max_body) {
                 return Ok(());
             }
-            Err("expected at least 1MiB, and at least server.max_body".to_owned())
+            Err("expected at least 1MiB more than server.max_body".to_owned())
         }),
         max_body,
         error_details: section.take("error_details", ErrorDetails::Local),
         request_timeout: section.take_in("request_timeout", seconds(60), SHORTEST..=DAY),
     }
+}
+
+/// A body, and the rest of its request.
+fn with_room(body: ByteSize) -> ByteSize {
+    ByteSize::bytes(body.as_u64() + ByteSize::mib(1).as_u64())
 }
 
 fn plugins(section: &mut Section<'_>, machine: &Machine) -> PluginSettings {

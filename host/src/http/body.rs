@@ -7,15 +7,16 @@
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderMap, header};
 use http_body_util::BodyExt as _;
 
 use super::door::MemoryBudget;
 use crate::error::{Error, ErrorCode};
 
-/// Memory that is set aside on the word of a `Content-Length` alone.
-const TRUSTED_LENGTH: usize = 1 << 20;
+/// Memory is set aside for so many times what has arrived, if the body may have as much: little enough that
+/// nobody fills the memory of all with what is only announced.
+const AHEAD: usize = 4;
 /// What has to arrive within each [`BodyBounds::pace`].
 const PORTION: usize = 16 << 10;
 
@@ -46,16 +47,17 @@ pub(super) async fn read(
         return Err(too_large(limit));
     }
     bounds.memory.check(declared.unwrap_or(0))?;
-    let reading = collect(body, limit, declared.unwrap_or(0).min(TRUSTED_LENGTH), bounds);
+    let reading = collect(body, limit, declared.unwrap_or(limit), bounds);
     match tokio::time::timeout_at(deadline.into(), reading).await {
         Ok(outcome) => outcome,
         Err(_) => Err(too_slow("the body did not arrive in time (server.request_timeout)")),
     }
 }
 
-async fn collect(mut body: Body, limit: usize, capacity: usize, bounds: &BodyBounds) -> Result<Bytes, Error> {
-    let mut first: Option<Bytes> = None;
-    let mut rest = BytesMut::new();
+/// `most`: bytes that there can be, as the client says or as the limit is.
+async fn collect(mut body: Body, limit: usize, most: usize, bounds: &BodyBounds) -> Result<Bytes, Error> {
+    let mut first = Bytes::new();
+    let mut all = Vec::new();
     let mut memory = bounds.memory.reserve(0)?;
     let mut pace = Pace::new(bounds.pace);
     while let Some(frame) = pace.next(&mut body).await? {
@@ -63,24 +65,26 @@ async fn collect(mut body: Body, limit: usize, capacity: usize, bounds: &BodyBou
         let Ok(data) = frame.into_data() else {
             continue;
         };
-        let length = first.as_ref().map_or(rest.len(), Bytes::len);
-        if data.len() > limit - length {
+        let length = first.len() + all.len() + data.len();
+        if length > limit {
             return Err(too_large(limit));
         }
         pace.arrived(data.len());
-        memory.grow(data.len())?;
         // Most bodies are one frame, which is taken as it is, without a copy.
-        if first.is_none() && rest.is_empty() {
-            first = Some(data);
+        if length == data.len() {
+            memory.grow_to(length)?;
+            first = data;
             continue;
         }
-        if let Some(first) = first.take() {
-            rest.reserve(capacity.max(first.len() + data.len()));
-            rest.extend_from_slice(&first);
+        if length > all.capacity() {
+            let capacity = (AHEAD * length).min(most).max(length);
+            memory.grow_to(capacity)?;
+            all.reserve_exact(capacity - all.len());
         }
-        rest.extend_from_slice(&data);
+        all.extend_from_slice(&std::mem::take(&mut first));
+        all.extend_from_slice(&data);
     }
-    Ok(memory.hold(first.unwrap_or_else(|| rest.freeze())))
+    Ok(memory.hold(if all.is_empty() { first } else { all.into() }))
 }
 
 /// The clock of a body that is being read.

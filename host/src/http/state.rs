@@ -10,6 +10,7 @@ use http::HeaderName;
 
 use super::admin::AdminAccess;
 use super::body::BodyBounds;
+use super::status::Turns;
 use crate::config::ErrorDetails;
 use crate::repository::{KeeperHandle, ModelIndex, Steering};
 use crate::telemetry::Metrics;
@@ -76,59 +77,70 @@ pub struct AppParts {
 
 /// See the module.
 #[derive(Clone, Debug)]
-pub struct AppState(Arc<AppParts>);
+pub struct AppState(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    parts: AppParts,
+    turns: Turns,
+}
 
 impl AppState {
     /// One state for all listeners.
     pub fn new(parts: AppParts) -> Self {
-        Self(Arc::new(parts))
+        Self(Arc::new(Shared { parts, turns: Turns::default() }))
+    }
+
+    /// Who may ask for the metrics.
+    pub(super) fn turns(&self) -> &Turns {
+        &self.0.turns
     }
 
     pub(super) fn index(&self) -> &ModelIndex {
-        &self.0.index
+        &self.0.parts.index
     }
 
     pub(super) fn metrics(&self) -> &Metrics {
-        &self.0.metrics
+        &self.0.parts.metrics
     }
 
     pub(super) fn lifecycle(&self) -> &Lifecycle {
-        &self.0.lifecycle
+        &self.0.parts.lifecycle
     }
 
     pub(super) fn keeper(&self) -> &KeeperHandle {
-        &self.0.control.keeper
+        &self.0.parts.control.keeper
     }
 
     pub(super) fn steering(&self) -> &Steering {
-        &self.0.control.steering
+        &self.0.parts.control.steering
     }
 
     pub(super) fn admin(&self) -> &AdminAccess {
-        &self.0.admin
+        &self.0.parts.admin
     }
 
     pub(super) fn max_body(&self) -> usize {
-        self.0.max_body
+        self.0.parts.max_body
     }
 
     pub(super) fn bodies(&self) -> &BodyBounds {
-        &self.0.bodies
+        &self.0.parts.bodies
     }
 
     pub(super) fn error_details(&self) -> ErrorDetails {
-        self.0.error_details
+        self.0.parts.error_details
     }
 
     pub(super) fn request_timeout(&self) -> Duration {
-        self.0.request_timeout
+        self.0.parts.request_timeout
     }
 
     pub(super) fn forwarded_headers(&self) -> &[HeaderName] {
-        &self.0.forwarded_headers
+        &self.0.parts.forwarded_headers
     }
 
     pub(super) fn access_log(&self) -> bool {
-        self.0.access_log
+        self.0.parts.access_log
     }
 }

@@ -65,9 +65,11 @@ impl FrontMetrics {
         self.refused.get_or_create(&ReasonLabels { reason }).inc();
     }
 
-    /// Notes how many bytes requests hold.
-    pub fn memory(&self, bytes: usize) {
+    /// Notes how many bytes requests hold, and how often since the start some were refused.
+    pub fn memory(&self, bytes: usize, refused: u64) {
         self.memory.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        let counter = self.refused.get_or_create_owned(&ReasonLabels { reason: "memory" });
+        counter.inc_by(refused.saturating_sub(counter.get()));
     }
 }
 

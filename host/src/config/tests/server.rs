@@ -154,7 +154,7 @@ fn tls_needs_its_files_and_a_client_certificate_is_consent() {
     assert!(problems("server: {redirect: true}").contains("server.redirect: needs server.https"));
     assert!(problems("tls: {cert: a, key: b, admin: true}").contains("tls.admin: server.admin is not set"));
     assert!(problems("tls: {client_crl: a}").contains("tls.client_crl: counts only with tls.client_ca"));
-    assert!(problems("server: {max_body: 2GiB, max_memory: 1GiB}").contains("at least server.max_body"));
+    assert!(problems("server: {max_body: 2GiB, max_memory: 1GiB}").contains("more than server.max_body"));
     assert!(problems("tls: {min_version: 1.1}").contains("one of 1.2, 1.3"));
     let check = |tls: &str| {
         let text = format!("{https}tls: {{cert: a, key: b{tls}}}");

@@ -23,7 +23,7 @@ use super::peer::Peer;
 use super::request::RequestLimits;
 use super::request_body;
 use super::seats::Seats;
-use super::stream::{Clocks, TimedStream};
+use super::stream::{Clocks, FLOOD, TimedStream};
 use crate::telemetry::Metrics;
 use crate::tls::{Certificates, PeerCertificate};
 
@@ -173,6 +173,10 @@ where
         }
     };
     if let Err(error) = ended {
+        // The library's own bounds: resets before a request was looked at, heads without an end.
+        if format!("{error:?}").contains("ENHANCE_YOUR_CALM") {
+            in_flight.note(FLOOD);
+        }
         tracing::debug!(%address, %error, "a connection broke off");
     }
 }

@@ -4,7 +4,7 @@
 //! that requests which hold a part of it can never wait for each other.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use bytes::Bytes;
 
@@ -18,17 +18,23 @@ pub struct MemoryBudget(Arc<Inner>);
 struct Inner {
     most: usize,
     used: AtomicUsize,
+    refused: AtomicU64,
 }
 
 impl MemoryBudget {
     /// A budget of which nothing is used.
     pub fn new(most: usize) -> Self {
-        Self(Arc::new(Inner { most, used: AtomicUsize::new(0) }))
+        Self(Arc::new(Inner { most, used: AtomicUsize::new(0), refused: AtomicU64::new(0) }))
     }
 
     /// Bytes in use.
     pub fn used(&self) -> usize {
         self.0.used.load(Relaxed)
+    }
+
+    /// How often bytes were refused.
+    pub fn refused(&self) -> u64 {
+        self.0.refused.load(Relaxed)
     }
 
     /// Takes so many bytes until the reservation is dropped.
@@ -50,6 +56,7 @@ impl MemoryBudget {
     }
 
     fn refusal(&self) -> Error {
+        self.0.refused.fetch_add(1, Relaxed);
         let message = format!(
             "the requests that are being served fill the memory that they may use, {} MiB (server.max_memory); \
              try again",
@@ -67,6 +74,14 @@ pub struct Reservation {
 }
 
 impl Reservation {
+    /// Takes more bytes, until there are so many in all.
+    ///
+    /// # Errors
+    /// As [`Reservation::grow`].
+    pub fn grow_to(&mut self, bytes: usize) -> Result<(), Error> {
+        self.grow(bytes.saturating_sub(self.bytes))
+    }
+
     /// Takes more bytes.
     ///
     /// # Errors

@@ -30,7 +30,8 @@ pub struct RequestLimits {
 #[derive(Debug)]
 pub(super) struct Refusal {
     error: Error,
-    reason: &'static str,
+    /// As it is counted; the memory counts its refusals itself.
+    reason: Option<&'static str>,
 }
 
 impl RequestLimits {
@@ -41,13 +42,13 @@ impl RequestLimits {
             return Ok(None);
         }
         let taken = self.memory.reserve(COST + size);
-        taken.map(Some).map_err(|error| Refusal { error, reason: "memory" })
+        taken.map(Some).map_err(|error| Refusal { error, reason: None })
     }
 
     fn size(&self, head: &Parts) -> Result<usize, Refusal> {
         let too_much = |message: String| Refusal {
             error: Error::new(ErrorCode::PayloadTooLarge, message),
-            reason: "headers",
+            reason: Some("headers"),
         };
         if head.headers.len() > self.max_headers {
             let (count, most) = (head.headers.len(), self.max_headers);
@@ -71,7 +72,9 @@ impl RequestLimits {
 impl Refusal {
     /// What the client gets; it is counted.
     pub(super) fn answer(self, metrics: &Metrics) -> Response {
-        metrics.front().refused(self.reason);
+        if let Some(reason) = self.reason {
+            metrics.front().refused(reason);
+        }
         let response = self.error.into_response();
         metrics.responded(response.status().as_u16());
         response
@@ -98,11 +101,11 @@ mod tests {
         assert!(refused(&head("/v2", 11, 1)).error.message.contains("server.max_headers"));
         assert!(refused(&head("/v2", 10, 100)).error.message.contains("server.max_header_size"));
         let long = format!("/v2?{}", "x".repeat(1000));
-        assert_eq!(refused(&head(&long, 0, 0)).reason, "headers");
+        assert_eq!(refused(&head(&long, 0, 0)).reason, Some("headers"));
         let first = limits.admit(&head("/v2", 2, 10)).unwrap();
         assert!(memory.used() > COST);
         let second = refused(&head("/v2", 2, 10));
-        assert_eq!((second.reason, second.error.code), ("memory", ErrorCode::Unavailable));
+        assert_eq!((memory.refused(), second.error.code), (1, ErrorCode::Unavailable));
         assert!(limits.admit(&head("/v2/health/live", 2, 10)).unwrap().is_none());
         assert!(limits.admit(&head("/metrics", 2, 10)).unwrap().is_none());
         drop(first);

@@ -25,7 +25,7 @@ const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0";
 const IDLE_REASON: &str = "idle";
 const SLOW_HEAD: &str = "slow_head";
 const UNREAD: &str = "unread_answer";
-const FLOOD: &str = "flood";
+pub(super) const FLOOD: &str = "flood";
 
 /// How long a client may take.
 #[derive(Clone, Copy, Debug)]
