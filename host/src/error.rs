@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::time::Duration;
 
 /// Whose fault a failure is. Each code has one HTTP status and one gRPC status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -13,6 +14,8 @@ pub enum ErrorCode {
     InvalidArgument,
     /// No model, version, route or file of that name.
     NotFound,
+    /// It is not known who asks, or what was shown is not valid.
+    Unauthenticated,
     /// Who asks may not do this, or not at this address.
     PermissionDenied,
     /// What is asked for does not go with how things stand.
@@ -41,9 +44,10 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::InvalidArgument,
         Self::NotFound,
+        Self::Unauthenticated,
         Self::PermissionDenied,
         Self::Conflict,
         Self::MethodNotAllowed,
@@ -63,6 +67,7 @@ impl ErrorCode {
         match self {
             Self::InvalidArgument => "invalid_argument",
             Self::NotFound => "not_found",
+            Self::Unauthenticated => "unauthenticated",
             Self::PermissionDenied => "permission_denied",
             Self::Conflict => "conflict",
             Self::MethodNotAllowed => "method_not_allowed",
@@ -91,12 +96,14 @@ pub struct Error {
     pub message: Cow<'static, str>,
     /// More, by name: a plugin's backtrace, its captured output.
     pub details: Vec<(String, String)>,
+    /// After which time the same request may be answered, where that is known.
+    pub retry_after: Option<Duration>,
 }
 
 impl Error {
     /// A failure without details.
     pub fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, message: message.into(), details: Vec::new() }
+        Self { code, message: message.into(), details: Vec::new(), retry_after: None }
     }
 
     /// The request is malformed, or does not fit the model.
@@ -107,6 +114,13 @@ impl Error {
     /// A fault of the server or of the model's runtime.
     pub fn internal(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(ErrorCode::Internal, message)
+    }
+
+    /// Says when to try again.
+    #[must_use]
+    pub fn retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
     }
 
     /// Adds one named detail.

@@ -3,10 +3,12 @@
 //! # Layout, in a request's order
 //! - [`cli`] and [`config`]: what the operator asks for
 //! - [`http`]: the front door, and the only place where an error becomes a status
+//! - [`auth`]: who asks, whether they may, and how much
 //! - [`pipeline`]: the one function that a request goes through, stage by stage
 //! - [`plugin`]: sandboxed WebAssembly around the model; the only place that names wasmtime
 //! - [`scheduler`]: a bounded queue and the workers that pull from it
 //! - [`model`]: ONNX Runtime and tensors; the only place that names ort
+//! - [`isolation`]: a worker's model in a process of its own
 //! - [`repository`]: folders of bundles, and the index of what is being served
 //! - [`traffic`]: which version of a model answers which request
 //! - [`telemetry`]: metrics and logs
@@ -15,11 +17,14 @@
 //! - [`error`]: the one enum of error codes
 //! - [`paths`]: where this machine keeps what can be made again
 
+pub mod auth;
+mod child;
 pub mod cli;
 pub mod client;
 pub mod config;
 pub mod error;
 pub mod http;
+pub mod isolation;
 pub mod model;
 pub mod paths;
 pub mod pipeline;
@@ -27,5 +32,6 @@ pub mod plugin;
 pub mod repository;
 pub mod scheduler;
 pub mod telemetry;
+mod timestamp;
 pub mod tls;
 pub mod traffic;

@@ -96,9 +96,9 @@ class Host(Child):
 
     PATIENCE = 120
 
-    def __init__(self, setup, models, log, cache, settings=()):
+    def __init__(self, setup, models, log, cache, settings=(), nuke=None):
         self.port = free_port()
-        command = [setup.nuke, "serve", "--http", f"127.0.0.1:{self.port}", "--models", models]
+        command = [nuke or setup.nuke, "serve", "--http", f"127.0.0.1:{self.port}", "--models", models]
         command += ["--plugins", setup.plugins, "--log-format", "json"]
         caches = (f"plugins.compile_cache={cache}", f"repository.validation.verdicts={verdicts_of(cache)}")
         for setting in (*caches, *settings):

@@ -3,10 +3,11 @@
 
     python3 tests/bench/run.py                 everything, some fifty minutes
     python3 tests/bench/run.py --quick         everything, short: to see that it works, not for figures
-    python3 tests/bench/run.py --only calls    some parts: overhead, tls, photos, calls, start, swaps, traffic
+    python3 tests/bench/run.py --only calls    some parts: overhead, tls, tiny, auth, photos, calls, start, swaps, traffic,
+                                               isolation
 
 Needs Python alone. The sample plugins and ONNX Runtime must be there (`cargo xtask setup`, `cargo xtask
-plugins`); the host, the in-process program (which tls, swaps and traffic do not need) and the maker of components
+plugins`); the host, the in-process program (which auth, tls, swaps and traffic do not need) and the maker of components
 (which traffic alone needs) are built if no --nuke, --compare and --component are given. Everything is started on
 the loopback and ended by its process id.
 """
@@ -22,10 +23,13 @@ import subprocess
 import sys
 import tempfile
 
+import auth
+import isolation
 import overhead
 import photos
 import starts
 import swaps
+import tiny
 import tls
 import traffic
 from processes import CORES, ROOT, Failure, compare, output
@@ -49,14 +53,17 @@ class Calls:
 PARTS = {
     "overhead": ("Host overhead, tiny model", overhead),
     "tls": ("TLS", tls),
+    "tiny": ("Tiny model, as published", tiny),
+    "auth": ("Authentication", auth),
     "photos": ("Photo to labels", photos),
     "calls": ("Plugin calls and preprocessing", Calls),
     "start": ("Start and memory", starts),
     "swaps": ("Swaps under load", swaps),
     "traffic": ("Traffic", traffic),
+    "isolation": ("Processes of their own", isolation),
 }
 # What is measured from outside alone.
-WITHOUT_COMPARE = {"swaps", "tls", "traffic"}
+WITHOUT_COMPARE = {"auth", "swaps", "tls", "traffic", "isolation"}
 
 
 def arguments(words):
@@ -68,6 +75,7 @@ def arguments(words):
     parser.add_argument("--compare", type=pathlib.Path, help="the in-process program, host/benches/compare")
     parser.add_argument("--component", type=pathlib.Path, help="the example `component` of nuke-tests")
     parser.add_argument("--plugins", type=pathlib.Path, default=ROOT / "target/plugins", help="built plugins")
+    parser.add_argument("--against", type=pathlib.Path, help="another `nuke`, for the part tiny: held against --nuke")
     parser.add_argument("--json", type=pathlib.Path, help="also write all figures to this file")
     setup = parser.parse_args(words)
     unknown = set(setup.only.split(",")) - set(PARTS)

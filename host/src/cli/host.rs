@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use super::Failure;
+use crate::auth::{Authority, Gate, Limits};
 use crate::config::{
     ClientAuth, ListenAddress, LogFormat, Pooling, ServerConfig, TlsVersion, ValidationSettings,
 };
@@ -19,7 +20,7 @@ use crate::repository::{
     Decisions, KeeperOptions, Loader, LoaderOptions, ModelIndex, TrustedKeys, ValidationOptions,
 };
 use crate::scheduler::Budget;
-use crate::telemetry::{LogOptions, Metrics};
+use crate::telemetry::{Audit, LogOptions, Metrics};
 use crate::tls::{Certificates, ServerOptions};
 
 /// What loads and runs versions.
@@ -47,6 +48,7 @@ pub(super) fn loader(config: &ServerConfig) -> Result<Loader, Failure> {
         engine: Arc::new(engine.map_err(Failure::unavailable)?),
         metrics: Metrics::new(Runtime::build_info()),
         budget: Budget::of_this_machine(config.runtime.intra_threads),
+        given_up: Arc::default(),
         options: LoaderOptions {
             plugins: config.repository.plugins.clone(),
             limits: plugin_limits(config),
@@ -163,6 +165,7 @@ pub(super) fn app_state(
     lifecycle: Arc<Lifecycle>,
     control: Control,
     memory: MemoryBudget,
+    authority: Arc<Authority>,
 ) -> Result<AppState, Failure> {
     let header = |name: &String| {
         http::HeaderName::try_from(name.as_str())
@@ -172,7 +175,8 @@ pub(super) fn app_state(
         Some(address) => {
             AdminAccess::Own { address: address.to_string(), is_loopback: address.is_loopback() }
         }
-        None if is_near(config) => AdminAccess::Shared,
+        None if is_near(config) => AdminAccess::Shared { is_loopback: true },
+        None if config.auth.is_configured() => AdminAccess::Shared { is_loopback: false },
         None => AdminAccess::Off,
     };
     Ok(AppState::new(AppParts {
@@ -181,6 +185,12 @@ pub(super) fn app_state(
         lifecycle,
         control,
         admin,
+        gate: Gate::new(
+            authority,
+            Limits::new(&config.limits, config.server.max_body.as_usize()),
+            config.limits.trusted_proxies.clone(),
+        ),
+        audit: Audit::new(config.log.audit.clone()),
         max_body: config.server.max_body.as_usize(),
         bodies: BodyBounds { memory, pace: config.server.body_timeout },
         error_details: config.server.error_details,

@@ -8,12 +8,14 @@ mod check;
 mod doors;
 mod flags;
 mod host;
+mod keys;
 mod publish;
 mod serve;
 mod signing;
 mod tls;
 mod validate;
 mod versions;
+mod worker;
 
 use std::process::ExitCode;
 
@@ -22,8 +24,10 @@ use clap::{Parser, Subcommand};
 use crate::client::{
     BenchArgs, PredictArgs, RolloutArgs, TrafficArgs, run_bench, run_predict, run_rollout, run_traffic,
 };
+use crate::isolation::WorkerArgs;
 use crate::repository::ChildArgs;
 use flags::HostFlags;
+use keys::KeysArgs;
 use publish::{PublishArgs, UnpublishArgs};
 use tls::TlsArgs;
 use versions::VersionsArgs;
@@ -56,6 +60,8 @@ enum Command {
     Unpublish(UnpublishArgs),
     /// List the versions in a folder of models, and whether they are as they were published.
     Versions(VersionsArgs),
+    /// Make, list, rotate and revoke API keys.
+    Keys(KeysArgs),
     /// Send a file to a running host and show the answer.
     Predict(Box<PredictArgs>),
     /// Show or set which version of a model answers, on a running host.
@@ -69,6 +75,9 @@ enum Command {
     /// Validate the version on standard input: the host starts this itself.
     #[command(hide = true)]
     ValidateVersion(ChildArgs),
+    /// Run a model for a host, on standard input: the host starts this itself.
+    #[command(hide = true)]
+    Worker(WorkerArgs),
 }
 
 /// Runs the command that the process was started with.
@@ -87,12 +96,14 @@ pub fn run() -> ExitCode {
         Command::Publish(args) => publish::run(&args),
         Command::Unpublish(args) => publish::remove(&args),
         Command::Versions(args) => versions::run(&args),
+        Command::Keys(args) => keys::run(&args),
         Command::Predict(args) => run_predict(*args),
         Command::Traffic(args) => run_traffic(args),
         Command::Rollout(args) => run_rollout(args),
         Command::Bench(args) => run_bench(*args),
         Command::Tls(args) => tls::run(&args),
         Command::ValidateVersion(args) => validate::run(args),
+        Command::Worker(args) => worker::run(args),
     }
 }
 

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use super::doors::Doors;
 use super::flags::HostFlags;
 use super::{EXIT_INTERRUPTED, Failure, host};
+use crate::auth::Authority;
 use crate::config::ServerConfig;
 use crate::http::{Control, Lifecycle};
 use crate::repository::{Keeper, KeeperError, Loader, ModelIndex, Steering};
@@ -53,6 +54,7 @@ fn serve_blocking(config: &ServerConfig) -> Result<ExitCode, Failure> {
 }
 
 async fn serve(config: &ServerConfig, loader: Arc<Loader>) -> Result<(), Failure> {
+    let authority = Arc::new(Authority::open(&config.auth).map_err(Failure::config)?);
     let decisions = host::decisions(config);
     let (index, lifecycle) =
         (Arc::new(ModelIndex::new(Arc::clone(&decisions))), Arc::new(Lifecycle::default()));
@@ -69,8 +71,9 @@ async fn serve(config: &ServerConfig, loader: Arc<Loader>) -> Result<(), Failure
     let metrics = Arc::clone(&loader.metrics);
     let steering = Steering::new(Arc::clone(&index), decisions, Arc::clone(&metrics));
     let control = Control { keeper: keeper.handle(), steering: steering.clone() };
-    let state =
-        host::app_state(config, index, metrics, Arc::clone(&lifecycle), control, doors.memory.clone())?;
+    authority.follow().map_err(Failure::unavailable)?;
+    let (memory, authorised) = (doors.memory.clone(), Arc::clone(&authority));
+    let state = host::app_state(config, index, metrics, Arc::clone(&lifecycle), control, memory, authorised)?;
     tracing::info!(
         address = %doors.address,
         https = doors.https_address.map(tracing::field::display),
@@ -93,6 +96,7 @@ async fn serve(config: &ServerConfig, loader: Arc<Loader>) -> Result<(), Failure
     if let Err(reason) = tokio::task::block_in_place(|| steering.save()) {
         tracing::warn!(%reason, "what traffic must remember is not kept");
     }
+    tokio::task::block_in_place(|| authority.note_used());
     if drained {
         tracing::info!("stopped: all requests were answered");
     } else {

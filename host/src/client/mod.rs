@@ -5,6 +5,7 @@
 //! process: all it knows of a host is what comes over the wire, and it trusts none of that.
 //!
 //! - `values`, `host`: what the arguments mean: durations, headers, the host's URL.
+//! - `credentials`: what a command shows of who asks.
 //! - `tls`: whom to trust at an https:// URL, and the stream that is plain or not.
 //! - `exchange`: one request, one answer, a deadline.
 //! - `predict`, `media`, `answer`, `table`, `text`: a file to the host, the answer to a person.
@@ -16,6 +17,7 @@
 
 mod answer;
 mod bench;
+mod credentials;
 mod error;
 mod exchange;
 mod host;

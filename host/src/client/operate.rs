@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, header};
 use serde_json::Value;
 
+use super::credentials::CredentialArgs;
 use super::error::ClientError;
 use super::exchange::{Outgoing, fetch};
 use super::host::{Host, admin_path};
@@ -23,9 +24,11 @@ pub(super) struct HostArgs {
     url: Host,
     #[command(flatten)]
     tls: TlsArgs,
-    /// A request header, such as 'Authorization: Bearer …' (may be given again)
+    /// A request header (may be given again)
     #[arg(long = "header", value_name = "NAME: VALUE", value_parser = parse_header)]
     headers: Vec<Header>,
+    #[command(flatten)]
+    credentials: CredentialArgs,
     /// How long to wait for the answer
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = parse_positive_duration)]
     timeout: Duration,
@@ -60,6 +63,7 @@ impl HostArgs {
         for header in &self.headers {
             headers.append(header.name.clone(), header.value.clone());
         }
+        self.credentials.add_to(&mut headers)?;
         let path = admin_path(question.model, question.tail);
         let outgoing = Outgoing { method: question.method, path, headers, body: question.body };
         let host = self.tls.host(&self.url)?;

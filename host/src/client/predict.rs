@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method};
 
+use super::credentials::CredentialArgs;
 use super::error::ClientError;
 use super::exchange::{Incoming, Outgoing, fetch};
 use super::host::{Host, predict_path};
@@ -44,9 +45,11 @@ pub struct PredictArgs {
     /// The file's media type [default: by its first bytes and its name]
     #[arg(long, value_name = "TYPE")]
     content_type: Option<HeaderValue>,
-    /// A request header, such as 'Authorization: Bearer …' (may be given again)
+    /// A request header (may be given again)
     #[arg(long = "header", value_name = "NAME: VALUE", value_parser = parse_header)]
     headers: Vec<Header>,
+    #[command(flatten)]
+    credentials: CredentialArgs,
     /// Write the answer's body as it came
     #[arg(long)]
     json: bool,
@@ -99,6 +102,7 @@ fn request_of(args: &PredictArgs, body: Bytes) -> Result<Outgoing, ClientError> 
         }
         headers.append(header.name.clone(), header.value.clone());
     }
+    args.credentials.add_to(&mut headers)?;
     let path = predict_path(&args.model, args.version.as_deref(), &args.parameters);
     Ok(Outgoing { method: Method::POST, path, headers, body })
 }

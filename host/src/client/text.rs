@@ -11,7 +11,7 @@ pub(super) fn printable(text: &str) -> String {
 }
 
 /// As [`printable`], with line breaks and tabs escaped too.
-pub(super) fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     escape(text, |_| false)
 }
 

@@ -13,6 +13,10 @@ pub struct BatchingSettings {
     /// when it is loaded and takes the smallest size that costs nearly as little for each item as any up
     /// to 32, or 1 if batches gain less than 15 %.
     pub max_batch_size: Option<NonZeroUsize>,
+    /// `max_batch_elements`, default null: elements of all inputs of a run together, at most. Where requests
+    /// differ in size, such as texts in length, what a run costs follows these rather than its items. An item
+    /// that has more by itself runs by itself.
+    pub max_batch_elements: Option<NonZeroUsize>,
     /// `max_queue_delay`, default 0 ms: how long a request is held back for others to join it. A free
     /// worker takes what there is: batches fill by themselves when there is more to do than workers, so
     /// waiting pays only where a run costs the same whatever its size.
@@ -51,6 +55,7 @@ impl Default for BatchingSettings {
     fn default() -> Self {
         Self {
             max_batch_size: None,
+            max_batch_elements: None,
             max_queue_delay: Duration::ZERO,
             preferred: Vec::new(),
             oversize: Oversize::Run,
@@ -68,8 +73,15 @@ pub(super) fn decode(section: &mut Section<'_>) -> BatchingSettings {
             .then_some(())
             .ok_or_else(|| "expected sizes from 1 on, each larger than the one before".to_owned())
     };
+    let at_least_one = |most: &Option<usize>| match most {
+        Some(0) => Err("expected null or a number from 1 on, got 0".to_owned()),
+        _ => Ok(()),
+    };
     BatchingSettings {
         max_batch_size: section.take_if("max_batch_size", BatchSize(default.max_batch_size), |_| Ok(())).0,
+        max_batch_elements: section
+            .take_if("max_batch_elements", default.max_batch_elements.map(NonZeroUsize::get), at_least_one)
+            .and_then(NonZeroUsize::new),
         max_queue_delay: section.take_in(
             "max_queue_delay",
             default.max_queue_delay,

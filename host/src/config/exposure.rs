@@ -8,13 +8,13 @@ use super::server::ServerConfig;
 use super::tls::ClientAuth;
 
 impl Loaded<ServerConfig> {
-    /// Refuses an address that others can reach, unless `insecure` says that this is meant, or every client
-    /// there has to show a certificate: this version has no other authentication.
+    /// Refuses an address that others can reach, unless callers have to say who they are, by `auth` or by a
+    /// certificate that is required of them, or `insecure` says that this is meant.
     ///
     /// # Errors
     /// The problem, at the place that gave the address.
     pub fn check_exposure(&self) -> Result<(), Problem> {
-        if self.value.insecure {
+        if self.value.insecure || self.value.auth.is_configured() {
             return Ok(());
         }
         let server = &self.value.server;
@@ -34,7 +34,7 @@ impl Loaded<ServerConfig> {
             return Ok(());
         }
         let message = format!(
-            "{address} can be reached by others, and authentication is not in this version; listen on \
+            "{address} can be reached by others, and nobody has to say who they are; set up 'auth', listen on \
              127.0.0.1, ask for certificates at server.https (tls.client_ca), or give --insecure to serve \
              everyone who can reach it"
         );

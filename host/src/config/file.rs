@@ -10,6 +10,9 @@ use super::tree::{self, Node};
 /// The largest file that is read, in bytes.
 pub const MAX_FILE: u64 = 1 << 20;
 
+/// The largest file of API keys that is read, in bytes: some 50000 keys.
+pub const MAX_KEY_FILE: u64 = 16 << 20;
+
 /// Reads a file. What is wrong with it is added to `problems`; `None` if it cannot be used at all.
 pub(super) fn read(path: &Path, problems: &mut Vec<Problem>) -> Option<Node> {
     let name = path.display().to_string();
@@ -28,8 +31,29 @@ pub(super) fn decode(bytes: &[u8], name: &str, problems: &mut Vec<Problem>) -> O
         problems.push(Problem::whole(name, too_large()));
         return None;
     }
+    decode_within(tree::Limits::CONFIG, bytes, name, problems)
+}
+
+/// The bytes of a file of API keys as a tree.
+pub(super) fn decode_keys(bytes: &[u8], name: &str, problems: &mut Vec<Problem>) -> Option<Node> {
+    if bytes.len() as u64 > MAX_KEY_FILE {
+        problems.push(Problem::whole(
+            name,
+            format!("larger than {MAX_KEY_FILE} bytes; remove keys that are revoked"),
+        ));
+        return None;
+    }
+    decode_within(tree::Limits::KEYS, bytes, name, problems)
+}
+
+fn decode_within(
+    limits: tree::Limits,
+    bytes: &[u8],
+    name: &str,
+    problems: &mut Vec<Problem>,
+) -> Option<Node> {
     match std::str::from_utf8(bytes) {
-        Ok(text) => tree::parse(text, name, problems),
+        Ok(text) => tree::parse_within(limits, text, name, problems),
         Err(error) => {
             let before = bytes.get(..error.valid_up_to()).unwrap_or_default();
             let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;

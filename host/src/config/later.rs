@@ -25,18 +25,14 @@ impl Later {
 
 /// In `config.yaml`.
 pub(super) const SERVER: &[Later] = &[
-    Later::new("auth", "authentication"),
     Later::new("cache", "an answer cache"),
     Later::new("server.grpc", "gRPC"),
     Later::new("models[].gpu_id", "models on a GPU"),
 ];
 
 /// In `model.yaml`.
-pub(super) const MODEL: &[Later] = &[
-    Later::new("cache", "an answer cache"),
-    Later::new("workers.device", "the choice of a device"),
-    Later::new("workers.isolation", "workers in processes of their own"),
-];
+pub(super) const MODEL: &[Later] =
+    &[Later::new("cache", "an answer cache"), Later::new("workers.device", "the choice of a device")];
 
 /// In `bundle.yaml`.
 pub(super) const BUNDLE: &[Later] = &[

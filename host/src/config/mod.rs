@@ -11,15 +11,20 @@
 //! are in `docs/configuration.md`, held complete by a test.
 
 mod address;
+mod auth;
+mod auth_decode;
 mod batching;
 mod bundle;
 mod exposure;
 mod file;
 mod json_text;
+mod key_file;
 mod later;
+mod limits;
 mod load;
 mod model;
 mod names;
+mod names_auth;
 mod nearest;
 mod overlay;
 mod path;
@@ -41,12 +46,16 @@ mod yaml_text;
 mod tests;
 
 pub use address::ListenAddress;
+pub use auth::{AuthSettings, CertificateEntry, JwtKeyEntry, JwtSettings};
 pub use batching::{BatchingSettings, Oversize};
 pub use bundle::{BundleConfig, BundlePath, PluginRef};
-pub use file::MAX_FILE as MAX_CONFIG;
+pub use file::{MAX_FILE as MAX_CONFIG, MAX_KEY_FILE};
+pub use key_file::{ApiKeyEntry, ApiKeyFile, KEY_ID_DIGITS, hex};
+pub use limits::{LimitEntry, LimitSettings};
 pub use load::{Loaded, environment};
-pub use model::{ModelConfig, QueueSettings, VersionPolicy, WarmupSettings, WorkerSettings};
+pub use model::{Isolation, ModelConfig, QueueSettings, VersionPolicy, WarmupSettings, WorkerSettings};
 pub use names::{Capability, ErrorDetails, LogFormat, Pooling, Watch};
+pub use names_auth::{ByteRate, JwksSource, Network, Rate, ScopeWord};
 pub use overlay::Override;
 pub use path::{KeyPath, PathPart};
 pub use problem::{Problem, Problems};

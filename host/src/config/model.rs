@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use super::batching::{self, BatchingSettings};
 use super::names::Name;
+use super::quantity::ByteSize;
 use super::section::Section;
+use super::setting::Choice;
 use super::traffic::{AlsoWanted, Labels, TrafficPolicy};
 use super::traffic_decode;
 use super::tree::Value;
@@ -14,6 +16,8 @@ use super::yaml_text;
 const MOST_BATCH_SIZES: usize = 64;
 /// The largest size that is warmed up.
 const LARGEST_BATCH: usize = 65_536;
+/// The least that a process may be limited to.
+const LEAST_MEMORY: ByteSize = ByteSize::mib(64);
 
 /// How a model is served, whatever its versions are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +44,9 @@ impl ModelConfig {
     pub fn needs_reload(&self, before: &Self) -> bool {
         // Each session was warmed up, and none is taken from its worker to be warmed up again.
         // What a model makes of batches is found out before it serves.
-        self.warmup != before.warmup || self.batching.tolerance != before.batching.tolerance
+        self.warmup != before.warmup
+            || self.batching.tolerance != before.batching.tolerance
+            || self.workers.where_it_runs() != before.workers.where_it_runs()
     }
 
     /// What has to be loaded for labels and traffic, whatever `versions` says.
@@ -76,6 +82,46 @@ pub struct WorkerSettings {
     pub queue_wait: Duration,
     /// `idle`, default 60 s: how long a worker must not have been needed before it ends.
     pub idle: Duration,
+    /// `isolation`, default `thread`: where a worker runs the model. In a process of its own, a model that
+    /// crashes takes nothing with it but its own run, at the price of some memory for each worker and some
+    /// microseconds for each run.
+    pub isolation: Isolation,
+    /// `memory`, default none: private memory that a worker in a process of its own may use. What a run takes
+    /// beyond it fails that run.
+    pub memory: Option<ByteSize>,
+    /// `health`, default 5 s: how long a worker in a process of its own may stay silent before it is ended and
+    /// replaced. A run that takes long is not silent.
+    pub health: Duration,
+}
+
+impl WorkerSettings {
+    /// What a worker is started with: other values are for other workers.
+    fn where_it_runs(&self) -> (Isolation, Option<ByteSize>, Duration) {
+        (self.isolation, self.memory, self.health)
+    }
+}
+
+/// `workers.isolation`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolation {
+    /// In the host itself.
+    Thread,
+    /// In a process of its own.
+    Process,
+}
+
+impl Isolation {
+    /// Its word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Thread => "thread",
+            Self::Process => "process",
+        }
+    }
+}
+
+impl Choice for Isolation {
+    const WORDS: &'static [(&'static str, Self)] = &[("thread", Self::Thread), ("process", Self::Process)];
 }
 
 /// `queue`: who waits for a worker.
@@ -113,6 +159,9 @@ impl Default for ModelConfig {
                 min: 1,
                 queue_wait: Duration::from_millis(10),
                 idle: Duration::from_secs(60),
+                isolation: Isolation::Thread,
+                memory: None,
+                health: Duration::from_secs(5),
             },
             queue: QueueSettings { size: 1024, timeout: Duration::from_secs(2), priorities: 1 },
             batching: BatchingSettings::default(),
@@ -169,6 +218,18 @@ fn workers(section: &mut Section<'_>, default: WorkerSettings) -> WorkerSettings
         min: section.take_if("min", default.min, within),
         queue_wait: section.take_in("queue_wait", default.queue_wait, milli..=Duration::from_secs(60)),
         idle: section.take_in("idle", default.idle, Duration::from_secs(1)..=day),
+        isolation: section.take("isolation", default.isolation),
+        memory: section.take_if("memory", default.memory, |memory: &Option<ByteSize>| match memory {
+            Some(memory) if *memory < LEAST_MEMORY => Err(format!(
+                "expected at least {LEAST_MEMORY}, which ONNX Runtime takes itself, got {memory}"
+            )),
+            _ => Ok(()),
+        }),
+        health: section.take_in(
+            "health",
+            default.health,
+            Duration::from_millis(100)..=Duration::from_secs(3600),
+        ),
     }
 }
 

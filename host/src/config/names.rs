@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::batching::Oversize;
+use super::model::Isolation;
 use super::setting::{Choice, Text, Wrong, expected_choice, parse_choice, show_choice};
 use super::traffic::{Colour, Reward, Strategy};
 use super::yaml_text;
@@ -118,7 +119,18 @@ macro_rules! choice_text {
     )+};
 }
 
-choice_text!(Capability, ErrorDetails, Pooling, Watch, LogFormat, Colour, Oversize, Reward, Strategy);
+choice_text!(
+    Capability,
+    ErrorDetails,
+    Pooling,
+    Watch,
+    LogFormat,
+    Colour,
+    Isolation,
+    Oversize,
+    Reward,
+    Strategy
+);
 
 /// The longest name of a model or version, in bytes: it is a folder's name.
 const MAX_NAME: usize = 128;

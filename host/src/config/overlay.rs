@@ -39,11 +39,15 @@ const ALIASES: &[(&str, &str)] = &[
     ("NUKE_LOG", "log.filter"),
 ];
 
+/// Names that belong to the client and the set-up.
+const FOREIGN: [&str; 5] =
+    ["NUKE_URL", "NUKE_ADMIN_URL", "NUKE_TOKEN", "NUKE_API_KEY", "NUKE_WASM_TOOLCHAIN"];
+
 /// Whether a variable is one that sets a key. Empty ones count as not set, as those of a template
 /// that was not filled in; the other names belong to the tests, the set-up and the
 /// client.
 pub(super) fn is_setting((name, value): &(String, String)) -> bool {
-    let foreign = matches!(name.as_str(), "NUKE_URL" | "NUKE_ADMIN_URL" | "NUKE_WASM_TOOLCHAIN")
+    let foreign = FOREIGN.contains(&name.as_str())
         || name.starts_with("NUKE_TEST_")
         || (name.starts_with("NUKE_CACHE") && !name.starts_with("NUKE_CACHE__"));
     name.starts_with(PREFIX) && name != CONFIG_VARIABLE && !value.is_empty() && !foreign

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::address::ListenAddress;
+use super::auth::AuthSettings;
+use super::limits::LimitSettings;
 use super::names::{Capability, ErrorDetails, LogFilter, LogFormat, Pooling, Watch};
 use super::quantity::ByteSize;
 use super::tls::TlsSettings;
@@ -18,6 +20,10 @@ pub struct ServerConfig {
     pub server: ListenSettings,
     /// `tls`: the certificate of the server, and whose certificates it asks for.
     pub tls: TlsSettings,
+    /// `auth`: who is believed to be who.
+    pub auth: AuthSettings,
+    /// `limits`: how much each caller and each model may be asked for.
+    pub limits: LimitSettings,
     /// `repository`: where models and plugins lie.
     pub repository: RepositorySettings,
     /// `plugins`: what a plugin may use.
@@ -220,6 +226,9 @@ pub struct LogSettings {
     pub filter: LogFilter,
     /// `access`, default true: one line for each request. Costs some microseconds each.
     pub access: bool,
+    /// `audit`, default none: a file to which each admin action is appended, beside its line in the log. It is
+    /// opened anew for each, so that it can be renamed at any time.
+    pub audit: Option<PathBuf>,
 }
 
 /// One of `models`: a model outside of the models folder, or settings for one inside.

@@ -5,6 +5,8 @@ use std::thread;
 use std::time::Duration;
 
 use super::address::ListenAddress;
+use super::auth_decode;
+use super::limits;
 use super::names::{
     Capability, ErrorDetails, HeaderName, LogFilter, LogFormat, Name, Pooling, TrustedKey, Watch,
 };
@@ -78,7 +80,10 @@ pub(super) fn decode(section: &mut Section<'_>, machine: &Machine) -> ServerConf
             format: section.take("format", LogFormat::Auto),
             filter: section.take("filter", LogFilter::info()),
             access: section.take("access", true),
+            audit: section.take("audit", None),
         }),
+        auth: section.section("auth", auth_decode::auth),
+        limits: section.section("limits", limits::limits),
         insecure: section.take("insecure", false),
         models: models(section),
     }

@@ -17,6 +17,20 @@ pub(super) const MAX_NODES: usize = 20_000;
 /// The most bytes of text in them, counted likewise.
 pub(super) const MAX_TEXT: usize = 4 << 20;
 
+/// How much of a text is kept, whatever it says.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    nodes: usize,
+    text: usize,
+}
+
+impl Limits {
+    /// Of a configuration.
+    pub(super) const CONFIG: Self = Self { nodes: MAX_NODES, text: MAX_TEXT };
+    /// Of a file of API keys.
+    pub(super) const KEYS: Self = Self { nodes: 1_000_000, text: 16 << 20 };
+}
+
 /// The longest key, in bytes. YAML itself has a limit of this kind, in another unit.
 const MAX_KEY: usize = 256;
 
@@ -116,11 +130,22 @@ fn add(sum: (usize, usize, usize), child: (usize, usize, usize)) -> (usize, usiz
     (sum.0 + child.0, sum.1 + child.1, sum.2.max(child.2 + 1))
 }
 
-/// Reads a text. What is wrong with it is added to `problems` under the name `file`; `None` if
+/// Reads a configuration. What is wrong with it is added to `problems` under the name `file`; `None` if
 /// nothing after the first fault makes sense.
+#[cfg(test)]
 pub(super) fn parse(text: &str, file: &str, problems: &mut Vec<Problem>) -> Option<Node> {
+    parse_within(Limits::CONFIG, text, file, problems)
+}
+
+/// As [`parse`], within other limits.
+pub(super) fn parse_within(
+    limits: Limits,
+    text: &str,
+    file: &str,
+    problems: &mut Vec<Problem>,
+) -> Option<Node> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut builder = Builder::new(file, problems);
+    let mut builder = Builder::new(limits, file, problems);
     for event in Parser::new_from_str(text) {
         let (event, span) = match event {
             Ok(event) => event,
@@ -162,6 +187,7 @@ enum Next {
 }
 
 struct Builder<'p> {
+    limits: Limits,
     file: &'p str,
     problems: &'p mut Vec<Problem>,
     open: Vec<Open>,
@@ -173,9 +199,9 @@ struct Builder<'p> {
 }
 
 impl<'p> Builder<'p> {
-    fn new(file: &'p str, problems: &'p mut Vec<Problem>) -> Self {
+    fn new(limits: Limits, file: &'p str, problems: &'p mut Vec<Problem>) -> Self {
         let (open, anchors) = (Vec::new(), HashMap::new());
-        Self { file, problems, open, anchors, root: None, documents: 0, nodes: 0, text: 0 }
+        Self { limits, file, problems, open, anchors, root: None, documents: 0, nodes: 0, text: 0 }
     }
 
     fn problem(&mut self, place: Place, message: impl Into<String>) {
@@ -229,9 +255,10 @@ impl<'p> Builder<'p> {
     fn spend(&mut self, nodes: usize, text: usize, place: &Place) -> Result<(), Stop> {
         self.nodes = self.nodes.saturating_add(nodes);
         self.text = self.text.saturating_add(text);
-        if self.nodes > MAX_NODES || self.text > MAX_TEXT {
+        let Limits { nodes: most, text: longest } = self.limits;
+        if self.nodes > most || self.text > longest {
             let message = format!(
-                "over the limit of {MAX_NODES} values and {MAX_TEXT} bytes of text, aliases expanded; \
+                "over the limit of {most} values and {longest} bytes of text, aliases expanded; \
                  make the file smaller"
             );
             self.problem(place.clone(), message);

@@ -10,9 +10,9 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
 
-use super::door::Peer;
 use super::reply::Failed;
 use super::state::AppState;
+use crate::auth::{Caller, Origin};
 use crate::error::Error;
 use crate::pipeline::{Stage, StageTimes};
 
@@ -34,13 +34,14 @@ pub(super) async fn record(State(state): State<AppState>, request: Request, next
     }
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let http_version = request.version();
-    let certificate = request.extensions().get::<Peer>().and_then(|peer| peer.certificate.clone());
+    let certificate = request.extensions().get::<Origin>().and_then(|origin| origin.certificate.clone());
     let response = run(next, request).await;
     state.metrics().responded(response.status().as_u16());
     let took_us = micros(started.elapsed());
     let (status, path) = (response.status().as_u16(), cut(uri.path()));
     let served = response.extensions().get::<Served>();
     let failed = response.extensions().get::<Failed>();
+    let caller = response.extensions().get::<Caller>();
     let times = served.map(|served| served.times).unwrap_or_default();
     let stage = |stage| times.get(stage).map(micros);
     tracing::info!(
@@ -52,12 +53,13 @@ pub(super) async fn record(State(state): State<AppState>, request: Request, next
         http = ?http_version,
         model = served.map(|served| served.model.as_str()),
         version = served.map(|served| served.version.as_str()),
+        subject = caller.and_then(Caller::subject).map(cut),
         preprocess_us = stage(Stage::Preprocess),
         queue_us = stage(Stage::Queue),
         infer_us = stage(Stage::Infer),
         postprocess_us = stage(Stage::Postprocess),
         plugin_cpu_us = Some(micros(times.plugin_cpu())).filter(|&us| us > 0),
-        client = certificate.as_ref().map(|certificate| cut(&certificate.subject)),
+        client = certificate.as_deref().map(cut),
         code = failed.map(|failed| failed.code.as_str()),
         error = failed.map(|failed| cut(&failed.message)),
         "request"

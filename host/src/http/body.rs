@@ -119,7 +119,8 @@ impl Pace {
 fn too_slow(message: &'static str) -> Error {
     Error::new(ErrorCode::DeadlineExceeded, message)
 }
-fn declared_length(headers: &HeaderMap) -> Option<usize> {
+
+pub(super) fn declared_length(headers: &HeaderMap) -> Option<usize> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 

@@ -8,9 +8,9 @@ use axum::middleware::Next;
 use axum::response::Response;
 use http::{Extensions, HeaderMap};
 
-use super::door::Peer;
 use super::reply;
 use super::state::AppState;
+use crate::auth::Origin;
 use crate::config::ErrorDetails;
 
 /// Headers by which a proxy says for whom it asks.
@@ -29,8 +29,8 @@ pub(super) fn may_see(rule: ErrorDetails, headers: &HeaderMap, extensions: &Exte
         ErrorDetails::Always => true,
         ErrorDetails::Never => false,
         ErrorDetails::Local => {
-            let peer = extensions.get::<Peer>();
-            let is_near = peer.is_some_and(|peer| peer.address.ip().to_canonical().is_loopback());
+            let origin = extensions.get::<Origin>();
+            let is_near = origin.is_some_and(|origin| origin.address.to_canonical().is_loopback());
             is_near && !BY_PROXY.iter().any(|name| headers.contains_key(*name))
         }
     }
@@ -45,7 +45,7 @@ mod tests {
         let asks = |rule, address: &str, header: Option<&'static str>| {
             let mut extensions = Extensions::new();
             let address = address.parse().unwrap();
-            extensions.insert(Peer { address, is_tls: false, certificate: None });
+            extensions.insert(Origin { address, certificate: None });
             let mut headers = HeaderMap::new();
             if let Some(name) = header {
                 headers.insert(name, "1.2.3.4".parse().unwrap());
@@ -53,12 +53,12 @@ mod tests {
             may_see(rule, &headers, &extensions)
         };
         let local = ErrorDetails::Local;
-        assert!(asks(local, "127.0.0.1:1", None) && asks(local, "[::1]:1", None));
-        assert!(asks(local, "[::ffff:127.0.0.1]:1", None));
-        assert!(!asks(local, "10.0.0.1:1", None) && !asks(local, "[2001:db8::1]:1", None));
-        assert!(BY_PROXY.iter().all(|name| !asks(local, "127.0.0.1:1", Some(name))));
-        assert!(asks(ErrorDetails::Always, "10.0.0.1:1", None));
-        assert!(!asks(ErrorDetails::Never, "127.0.0.1:1", None));
+        assert!(asks(local, "127.0.0.1", None) && asks(local, "::1", None));
+        assert!(asks(local, "::ffff:127.0.0.1", None));
+        assert!(!asks(local, "10.0.0.1", None) && !asks(local, "2001:db8::1", None));
+        assert!(BY_PROXY.iter().all(|name| !asks(local, "127.0.0.1", Some(name))));
+        assert!(asks(ErrorDetails::Always, "10.0.0.1", None));
+        assert!(!asks(ErrorDetails::Never, "127.0.0.1", None));
         assert!(!may_see(local, &HeaderMap::new(), &Extensions::new()), "nobody knows who asks");
     }
 }

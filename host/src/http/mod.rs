@@ -5,6 +5,7 @@
 
 mod access;
 mod admin;
+mod authorise;
 mod body;
 mod details;
 mod door;
@@ -16,13 +17,10 @@ mod state;
 mod status;
 mod sticky;
 mod target;
-mod timestamp;
 pub mod v2;
 
 pub use admin::AdminAccess;
 pub use body::BodyBounds;
-pub use door::{
-    Listener, ListenerOptions, MemoryBudget, Peer, Redirect, RequestLimits, Reservation, TlsOptions,
-};
+pub use door::{Listener, ListenerOptions, MemoryBudget, Redirect, RequestLimits, Reservation, TlsOptions};
 pub use router::{admin_router, router};
 pub use state::{AppParts, AppState, Control, Lifecycle};

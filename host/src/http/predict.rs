@@ -26,7 +26,7 @@ pub(super) async fn predict(
     request: Request,
 ) -> Result<Response, Error> {
     let (head, mut body) = request.into_parts();
-    let mut serving = Serving::begin(&state, &target, Endpoint::Predict, &head.headers, &mut body).await?;
+    let mut serving = Serving::begin(&state, &target, Endpoint::Predict, (&head, &mut body)).await?;
     let answer = answer(&state, &mut serving, &head, body).await;
     Ok(serving.finish(answer))
 }

@@ -2,6 +2,8 @@
 //!
 //! Owns the mapping and the body's form, `{"error": …, "code": …, "details": {…}}`.
 
+use std::time::Duration;
+
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
@@ -13,6 +15,7 @@ pub fn status_of(code: ErrorCode) -> StatusCode {
     match code {
         ErrorCode::InvalidArgument => StatusCode::BAD_REQUEST,
         ErrorCode::NotFound => StatusCode::NOT_FOUND,
+        ErrorCode::Unauthenticated => StatusCode::UNAUTHORIZED,
         ErrorCode::PermissionDenied => StatusCode::FORBIDDEN,
         ErrorCode::Conflict => StatusCode::CONFLICT,
         ErrorCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
@@ -59,8 +62,10 @@ impl IntoResponse for Error {
         let body = ErrorBody { error: &self.message, code: self.code.as_str(), details };
         let mut response = json(status_of(self.code), &body);
         if matches!(self.code, ErrorCode::ResourceExhausted | ErrorCode::Unavailable) {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            let wait = self.retry_after.map_or(1, whole_seconds);
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait));
         }
+        response.headers_mut().extend(self.challenge().map(|value| (header::WWW_AUTHENTICATE, value)));
         let (message, details) = (self.message.into_owned(), self.details);
         response.extensions_mut().insert(Failed { code: self.code, message, details });
         response
@@ -82,6 +87,29 @@ pub(super) fn with_all_details(mut response: Response) -> Response {
         *response.body_mut() = body.into();
     }
     response
+}
+
+/// Seconds after which it is late enough: rounded up, at least one.
+pub(super) fn whole_seconds(wait: Duration) -> u64 {
+    wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)).max(1)
+}
+
+impl Error {
+    /// What a client has to show (RFC 6750). Always the same where it is not known who asks.
+    fn challenge(&self) -> Option<HeaderValue> {
+        match self.code {
+            ErrorCode::Unauthenticated => Some(HeaderValue::from_static("Bearer realm=\"nuke\"")),
+            ErrorCode::PermissionDenied => {
+                let (_, scope) = self.details.iter().find(|(name, _)| name == "scope")?;
+                let harmless =
+                    scope.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\');
+                let scope = if harmless { format!(", scope=\"{scope}\"") } else { String::new() };
+                HeaderValue::from_str(&format!("Bearer realm=\"nuke\", error=\"insufficient_scope\"{scope}"))
+                    .ok()
+            }
+            _ => None,
+        }
+    }
 }
 
 /// An answer of JSON.
@@ -120,5 +148,32 @@ mod tests {
         assert!(shown.windows(6).any(|window| window == b"secret"));
         let own = Error::invalid("x").with_detail("output", "own");
         assert!(text(own.into_response()).await.windows(3).any(|window| window == b"own"));
+    }
+
+    #[test]
+    fn a_wait_is_rounded_up() {
+        let error =
+            Error::new(ErrorCode::ResourceExhausted, "often").retry_after(Duration::from_millis(2001));
+        assert_eq!(error.into_response().headers()[header::RETRY_AFTER], "3");
+        assert_eq!(whole_seconds(Duration::ZERO), 1);
+        assert_eq!(whole_seconds(Duration::from_secs(2)), 2);
+    }
+
+    #[test]
+    fn who_is_not_known_or_may_not_is_told_what_to_show() {
+        let response = Error::new(ErrorCode::Unauthenticated, "who").into_response();
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+        assert_eq!(response.headers()[header::WWW_AUTHENTICATE], "Bearer realm=\"nuke\"");
+        let refused = |scope: &str| {
+            let error = Error::new(ErrorCode::PermissionDenied, "no").with_detail("scope", scope);
+            error.into_response().headers()[header::WWW_AUTHENTICATE].to_str().unwrap().to_owned()
+        };
+        let expected = "Bearer realm=\"nuke\", error=\"insufficient_scope\", scope=\"predict:a\"";
+        assert_eq!(refused("predict:a"), expected);
+        for odd in ["predict:a\"b", "predict:a\\", "predict:a b", "predict:\u{e9}"] {
+            assert_eq!(refused(odd), "Bearer realm=\"nuke\", error=\"insufficient_scope\"", "{odd}");
+        }
+        let elsewhere = Error::new(ErrorCode::PermissionDenied, "not here").into_response();
+        assert!(elsewhere.headers().get(header::WWW_AUTHENTICATE).is_none());
     }
 }

@@ -9,7 +9,7 @@ use axum::routing::{get, post};
 
 use super::admin::access::{at_own_listener, at_shared_listener};
 use super::state::AppState;
-use super::{access, admin, details, predict, status, v2};
+use super::{access, admin, authorise, details, predict, status, v2};
 use crate::error::{Error, ErrorCode};
 
 /// The routes of the listener for all.
@@ -37,6 +37,7 @@ fn finish(routes: Router<AppState>, state: AppState) -> Router {
     routes
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn_with_state(state.clone(), authorise::authorise))
         .layer(from_fn_with_state(state.clone(), details::disclose))
         .layer(from_fn_with_state(state.clone(), access::record))
         .with_state(state)

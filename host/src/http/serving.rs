@@ -10,12 +10,15 @@ use std::time::{Duration, Instant};
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
+use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::access::Served;
+use super::authorise::Asker;
 use super::state::AppState;
 use super::target::Target;
 use super::{body, sticky};
+use crate::auth::{Admitted, Caller};
 use crate::error::{Error, ErrorCode};
 use crate::pipeline::{Asked, Generation, PredictOutput, StageTimes, mirror};
 use crate::repository::Route;
@@ -44,6 +47,8 @@ pub(super) struct Serving {
     outcome: Result<(), ErrorCode>,
     /// The request itself asks for less time than the server would give.
     pub(super) hurried: bool,
+    /// The caller's place among requests at a time, and what its bytes count against.
+    admitted: Admitted,
     _in_flight: InFlight,
 }
 
@@ -51,22 +56,23 @@ impl Serving {
     /// Pins the generation that answers: the one that the path names, or as the model's traffic has it.
     ///
     /// # Errors
-    /// Those of the index, and of reading the body where that decides.
+    /// Those of the index, of the limits of caller and model, and of reading the body where that decides.
     pub(super) async fn begin(
         state: &AppState,
         target: &Target,
         endpoint: Endpoint,
-        headers: &HeaderMap,
-        body: &mut Body,
+        (head, body): (&Parts, &mut Body),
     ) -> Result<Self, Error> {
+        let Asker(caller) = Asker::of(head)?;
         let started = Instant::now();
         let route = match &target.version {
             Some(version) => {
                 let generation = state.index().find(&target.model, Some(version))?;
                 Route { generation, arm: None, mirror: None }
             }
-            None => route(state, target, headers, body, started).await?,
+            None => route(state, target, &caller, (&head.headers, body), started).await?,
         };
+        let admitted = caller.admit(&target.model)?;
         Ok(Self {
             times: StageTimes::default(),
             mirror: route.mirror,
@@ -76,6 +82,7 @@ impl Serving {
             read: started,
             outcome: Err(ErrorCode::Cancelled),
             hurried: false,
+            admitted,
             _in_flight: route.generation.metrics().enter(),
             generation: route.generation,
         })
@@ -89,9 +96,16 @@ impl Serving {
         body: Body,
     ) -> Result<Bytes, Error> {
         let deadline = self.deadline(state.request_timeout());
+        // A body that says how long it is is counted before a byte of it is read.
+        let declared = body::declared_length(headers).filter(|&length| length <= state.max_body());
+        declared.map_or(Ok(()), |length| self.admitted.charge(length))?;
         let body = body::read(headers, body, state.max_body(), deadline, state.bodies()).await;
         self.read = Instant::now();
-        body
+        let body = body?;
+        if declared.is_none() {
+            self.admitted.charge(body.len())?;
+        }
+        Ok(body)
     }
 
     /// What is to be asked the same as this request, if anything is; `asked` keeps it.
@@ -154,8 +168,8 @@ impl Drop for Serving {
 async fn route(
     state: &AppState,
     target: &Target,
-    headers: &HeaderMap,
-    body: &mut Body,
+    caller: &Caller,
+    (headers, body): (&HeaderMap, &mut Body),
     started: Instant,
 ) -> Result<Route, Error> {
     let traffic = state.index().traffic(&target.model)?;
@@ -167,7 +181,7 @@ async fn route(
         return state.index().route(&target.model, Some(&whole));
     }
     let sticky = traffic.sticky();
-    state.index().route(&target.model, sticky::key(&sticky, headers))
+    state.index().route(&target.model, sticky::key(&sticky, headers, caller.subject()))
 }
 
 /// Who is to blame for an outcome.

@@ -11,9 +11,10 @@ use http::HeaderName;
 use super::admin::AdminAccess;
 use super::body::BodyBounds;
 use super::status::Turns;
+use crate::auth::Gate;
 use crate::config::ErrorDetails;
 use crate::repository::{KeeperHandle, ModelIndex, Steering};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Audit, Metrics};
 
 /// Whether the server wants requests. A load balancer reads it as readiness.
 #[derive(Debug, Default)]
@@ -61,6 +62,10 @@ pub struct AppParts {
     pub control: Control,
     /// Where operators may ask.
     pub admin: AdminAccess,
+    /// Who may ask at all, and how much.
+    pub gate: Gate,
+    /// Where it is kept what operators did.
+    pub audit: Audit,
     /// Bytes of a request's body.
     pub max_body: usize,
     /// How bodies are read.
@@ -118,6 +123,14 @@ impl AppState {
 
     pub(super) fn admin(&self) -> &AdminAccess {
         &self.0.parts.admin
+    }
+
+    pub(crate) fn gate(&self) -> &Gate {
+        &self.0.parts.gate
+    }
+
+    pub(crate) fn audit(&self) -> &Audit {
+        &self.0.parts.audit
     }
 
     pub(super) fn max_body(&self) -> usize {

@@ -9,7 +9,9 @@ use axum::response::{IntoResponse as _, Response};
 use http::header;
 use tokio::sync::Semaphore;
 
+use super::authorise::Asker;
 use super::state::AppState;
+use crate::auth::Need;
 use crate::error::{Error, ErrorCode};
 use crate::repository::Steering;
 
@@ -37,13 +39,14 @@ impl Drop for Waits<'_> {
     }
 }
 
-pub(super) async fn metrics(State(state): State<AppState>) -> Response {
+pub(super) async fn metrics(State(state): State<AppState>, Asker(caller): Asker) -> Result<Response, Error> {
+    caller.require(Need::Metrics)?;
     let Turns(turn, waiting) = state.turns();
     let before = waiting.fetch_add(1, Relaxed);
     let _waits = Waits(waiting);
     if before >= WAITING {
         let message = "too many ask for the metrics at the same time; try again";
-        return Error::new(ErrorCode::Unavailable, message).into_response();
+        return Err(Error::new(ErrorCode::Unavailable, message));
     }
     let _turn = turn.acquire().await;
     let observe = || {
@@ -55,7 +58,7 @@ pub(super) async fn metrics(State(state): State<AppState>) -> Response {
         Steering::observe(state.index(), state.metrics());
     };
     match state.metrics().encode(observe) {
-        Ok(text) => ([(header::CONTENT_TYPE, TEXT_FORMAT)], text).into_response(),
-        Err(_) => Error::internal("the metrics cannot be written").into_response(),
+        Ok(text) => Ok(([(header::CONTENT_TYPE, TEXT_FORMAT)], text).into_response()),
+        Err(_) => Err(Error::internal("the metrics cannot be written")),
     }
 }

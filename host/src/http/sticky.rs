@@ -6,16 +6,18 @@ use http::{HeaderMap, HeaderName, header};
 
 use crate::config::Sticky;
 
-/// The key of a request, as far as its headers have it; `None` if they do not, or if the key is elsewhere.
-pub(super) fn key<'a>(sticky: &Sticky, headers: &'a HeaderMap) -> Option<&'a [u8]> {
+/// The key of a request, as far as its headers and its caller's verified name have it; `None` if they do not, or if
+/// the key is elsewhere.
+pub(super) fn key<'a>(sticky: &Sticky, headers: &'a HeaderMap, subject: Option<&'a str>) -> Option<&'a [u8]> {
     match sticky {
         Sticky::Header(name) => {
             let name = HeaderName::try_from(name.as_str()).ok()?;
             headers.get(name).map(http::HeaderValue::as_bytes).filter(|value| !value.is_empty())
         }
         Sticky::Cookie(name) => cookie(headers, name),
-        // Without authentication no token is verified, so that none can be trusted.
-        Sticky::JwtSubject | Sticky::Body | Sticky::None => None,
+        // Only who has shown who it is has one.
+        Sticky::JwtSubject => subject.map(str::as_bytes),
+        Sticky::Body | Sticky::None => None,
     }
 }
 
@@ -39,12 +41,14 @@ mod tests {
         headers.append(header::COOKIE, "late=x".parse().unwrap());
         let header = |name: &str| Sticky::Header(name.to_owned());
         let cookie = |name: &str| Sticky::Cookie(name.to_owned());
-        assert_eq!(key(&header("x-user"), &headers), Some(b"ann".as_slice()));
-        assert_eq!(key(&header("x-other"), &headers), None);
-        assert_eq!(key(&cookie("sid"), &headers), Some(b"one".as_slice()));
-        assert_eq!(key(&cookie("late"), &headers), Some(b"x".as_slice()));
-        assert_eq!(key(&cookie("si"), &headers), None);
-        assert_eq!(key(&cookie("dark"), &headers), None);
+        assert_eq!(key(&header("x-user"), &headers, None), Some(b"ann".as_slice()));
+        assert_eq!(key(&header("x-other"), &headers, None), None);
+        assert_eq!(key(&cookie("sid"), &headers, None), Some(b"one".as_slice()));
+        assert_eq!(key(&cookie("late"), &headers, None), Some(b"x".as_slice()));
+        assert_eq!(key(&cookie("si"), &headers, None), None);
+        assert_eq!(key(&cookie("dark"), &headers, None), None);
+        assert_eq!(key(&Sticky::JwtSubject, &headers, Some("ann")), Some(b"ann".as_slice()));
+        assert_eq!(key(&Sticky::JwtSubject, &headers, None), None);
     }
 
     #[test]
@@ -52,7 +56,7 @@ mod tests {
         for line in ["", "=", "sid", "sid=", ";;;", "xsid=1", "sid ;= x"] {
             let mut headers = HeaderMap::new();
             headers.insert(header::COOKIE, line.parse().unwrap());
-            assert_eq!(key(&Sticky::Cookie("sid".to_owned()), &headers), None, "{line}");
+            assert_eq!(key(&Sticky::Cookie("sid".to_owned()), &headers, None), None, "{line}");
         }
     }
 }

@@ -1,11 +1,13 @@
 //! Which model, and which version of it, a path names.
 //!
-//! Owns the reading of `{model}`, `{model}@{version}` and `{version}` in a route, so that a path that cannot be read is
+//! Owns, besides the question whether the caller may ask for that model, the reading of `{model}`, `{model}@{version}` and `{version}` in a route, so that a path that cannot be read is
 //! answered in the same form as every other error.
 
 use axum::extract::{FromRequestParts, Path};
 use http::request::Parts;
 
+use super::authorise::Asker;
+use crate::auth::Need;
 use crate::error::Error;
 
 /// The model, and the version, label or arm if the path names one.
@@ -15,7 +17,7 @@ pub(super) struct Target {
     pub(super) version: Option<String>,
 }
 
-/// A model as a whole, for requests that are about no single version of it.
+/// A model as a whole, for requests of operators that are about no single version of it. Their routes ask who asks.
 #[derive(Debug)]
 pub(super) struct WholeModel {
     pub(super) model: String,
@@ -25,7 +27,7 @@ impl<S: Send + Sync> FromRequestParts<S> for WholeModel {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
-        let Target { model, version } = Target::from_request_parts(parts, state).await?;
+        let Target { model, version } = read(parts, state).await?;
         match version {
             None => Ok(Self { model }),
             Some(_) => Err(Error::invalid("this is about a whole model; name it without '@' and version")),
@@ -36,25 +38,33 @@ impl<S: Send + Sync> FromRequestParts<S> for WholeModel {
 impl<S: Send + Sync> FromRequestParts<S> for Target {
     type Rejection = Error;
 
+    /// The caller has to be one that may ask for the model. That is judged by the name alone, so that who may not does
+    /// not learn whether there is such a model.
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
-        let pairs = Path::<Vec<(String, String)>>::from_request_parts(parts, state).await;
-        let Path(pairs) =
-            pairs.map_err(|error| Error::invalid(format!("the path cannot be read: {error}")))?;
-        let mut target = Self { model: String::new(), version: None };
-        for (name, value) in pairs {
-            match name.as_str() {
-                "model" => target.model = value,
-                "version" => target.version = Some(value),
-                _ => {}
-            }
-        }
-        // No model's name has an '@': what follows it is a version or a label.
-        if let Some((model, version)) = target.model.split_once('@') {
-            if target.version.is_some() {
-                return Err(Error::invalid("the path names a version twice: behind '@' and on its own"));
-            }
-            target = Self { version: Some(version.to_owned()), model: model.to_owned() };
-        }
+        let target = read(parts, state).await?;
+        let Asker(caller) = Asker::of(parts)?;
+        caller.require(Need::Predict(&target.model))?;
         Ok(target)
     }
+}
+
+async fn read<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<Target, Error> {
+    let pairs = Path::<Vec<(String, String)>>::from_request_parts(parts, state).await;
+    let Path(pairs) = pairs.map_err(|error| Error::invalid(format!("the path cannot be read: {error}")))?;
+    let mut target = Target { model: String::new(), version: None };
+    for (name, value) in pairs {
+        match name.as_str() {
+            "model" => target.model = value,
+            "version" => target.version = Some(value),
+            _ => {}
+        }
+    }
+    // No model's name has an '@': what follows it is a version or a label.
+    if let Some((model, version)) = target.model.split_once('@') {
+        if target.version.is_some() {
+            return Err(Error::invalid("the path names a version twice: behind '@' and on its own"));
+        }
+        target = Target { version: Some(version.to_owned()), model: model.to_owned() };
+    }
+    Ok(target)
 }

@@ -98,7 +98,7 @@ fn walk(
     if depth > DEPTH {
         return Err(WalkError::TooDeep);
     }
-    let mut fields = Fields { bytes, at: 0 };
+    let mut fields = Fields::of(bytes);
     let (mut key, mut value) = (None, None);
     while let Some((field, content)) = fields.next()? {
         let Some(content) = content else {
@@ -128,15 +128,29 @@ fn walk(
 }
 
 /// A field's number, with its content if it has a length.
-type Field<'a> = (u64, Option<&'a [u8]>);
+pub(super) type Field<'a> = (u64, Option<&'a [u8]>);
 
 /// The fields of one message, in the order of its bytes.
-struct Fields<'a> {
+pub(super) struct Fields<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
 impl<'a> Fields<'a> {
+    /// Those of these bytes.
+    pub(super) const fn of(bytes: &'a [u8]) -> Self {
+        Self { bytes, at: 0 }
+    }
+
+    /// The next field, and all its bytes: tag, length and content.
+    pub(super) fn next_whole(&mut self) -> Result<Option<(Field<'a>, &'a [u8])>, WalkError> {
+        let start = self.at;
+        let Some(field) = self.next()? else {
+            return Ok(None);
+        };
+        Ok(Some((field, self.bytes.get(start..self.at).unwrap_or_default())))
+    }
+
     /// The next field.
     fn next(&mut self) -> Result<Option<Field<'a>>, WalkError> {
         if self.at >= self.bytes.len() {

@@ -7,6 +7,7 @@
 
 mod batch;
 mod external;
+mod inline;
 mod runtime;
 mod session;
 mod signature;
@@ -14,9 +15,11 @@ mod stop;
 mod strings;
 pub mod tensor;
 mod values;
+mod weights;
 
 pub use batch::{DoesNotFollow, split};
 pub use external::external_files;
+pub use inline::{Apart, take_weights_apart};
 pub use runtime::{Runtime, RuntimeError, RuntimeOptions};
 pub use session::{ModelError, ModelSession, ModelSource};
 pub use signature::{Signature, TensorSpec};

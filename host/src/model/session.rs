@@ -3,7 +3,6 @@
 //! Owns opening a model from bytes that were read once, and running it. It never reads a file.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -17,7 +16,7 @@ use super::external;
 use super::runtime::Runtime;
 use super::signature::{Signature, TensorSpec};
 use super::stop::RunStop;
-use super::values;
+use super::{values, weights};
 use crate::error::{Error, ErrorCode};
 use crate::model::tensor::Tensor;
 
@@ -74,7 +73,7 @@ pub enum ModelError {
 #[derive(Clone, Debug, Default)]
 pub struct ModelSource {
     model: Bytes,
-    external: BTreeMap<String, Arc<[u8]>>,
+    external: BTreeMap<String, Bytes>,
 }
 
 impl ModelSource {
@@ -90,7 +89,7 @@ impl ModelSource {
         for location in locations {
             let bytes = read(&location)
                 .map_err(|reason| ModelError::External { location: location.clone(), reason })?;
-            external.insert(location, Arc::from(bytes.as_ref()));
+            external.insert(location, bytes);
         }
         Ok(Self { model, external })
     }
@@ -101,7 +100,7 @@ impl ModelSource {
     }
 
     /// The files that it keeps weights in, by the path that the model writes.
-    pub fn external(&self) -> &BTreeMap<String, Arc<[u8]>> {
+    pub fn external(&self) -> &BTreeMap<String, Bytes> {
         &self.external
     }
 }
@@ -114,6 +113,8 @@ pub struct ModelSession {
     /// One for each input.
     gather: Vec<GatherBuffer>,
     threads: usize,
+    /// ONNX Runtime uses them where they lie; freed after the session.
+    _weights: BTreeMap<String, Bytes>,
 }
 
 impl ModelSession {
@@ -124,11 +125,7 @@ impl ModelSession {
     pub fn open(runtime: &Runtime, source: &ModelSource) -> Result<Self, ModelError> {
         let refused = |error: ort::Error| refusal(&one_line(error.message()));
         let mut builder = builder(runtime).map_err(refused)?;
-        for (location, bytes) in &source.external {
-            let given =
-                builder.with_external_initializer_file_in_memory(PathBuf::from(location), Arc::clone(bytes));
-            builder = given.map_err(|error| refused(error.into()))?;
-        }
+        weights::give(&mut builder, &source.external).map_err(refused)?;
         let session = builder.commit_from_memory(&source.model).map_err(refused)?;
         let signature = Signature {
             inputs: specs("input", session.inputs())?,
@@ -140,6 +137,7 @@ impl ModelSession {
             signature: Arc::new(signature),
             gather,
             threads: runtime.options.intra_threads.max(1),
+            _weights: source.external.clone(),
         })
     }
 

@@ -3,7 +3,7 @@
 //! Owns the one handle that may be used from another thread than the session's. ONNX Runtime looks at it
 //! between two operators: a single long one goes on to its end.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ort::session::RunOptions;
 
@@ -11,7 +11,19 @@ use crate::error::Error;
 
 /// Ends the one run that it was made for. Cloning it gives another handle for the same run.
 #[derive(Clone)]
-pub struct RunStop(Arc<RunOptions>);
+pub struct RunStop(Arc<Shared>);
+
+struct Shared {
+    options: RunOptions,
+    listener: Mutex<Listener>,
+}
+
+/// Who else is to be told: the run may take place in another process.
+enum Listener {
+    Nobody,
+    Waiting(Box<dyn FnOnce() + Send>),
+    Stopped,
+}
 
 impl std::fmt::Debug for RunStop {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -28,18 +40,45 @@ impl RunStop {
         let options = RunOptions::new();
         let options = options
             .map_err(|error| Error::internal(format!("a run cannot be prepared: {}", error.message())))?;
-        Ok(Self(Arc::new(options)))
+        Ok(Self(Arc::new(Shared { options, listener: Mutex::new(Listener::Nobody) })))
     }
 
     /// Ends the run as soon as its present operator has ended; before or after the run, nothing happens to
     /// any other.
     pub fn stop(&self) {
-        if let Err(error) = self.0.terminate() {
+        if let Err(error) = self.0.options.terminate() {
             tracing::warn!(%error, "a run that nobody waits for cannot be ended");
+        }
+        let listener = std::mem::replace(&mut *self.listener(), Listener::Stopped);
+        if let Listener::Waiting(tell) = listener {
+            tell();
         }
     }
 
+    /// Calls `tell` once the run is to end, on the thread that ends it; at once if it is to end already.
+    pub fn on_stop(&self, tell: impl FnOnce() + Send + 'static) {
+        let mut listener = self.listener();
+        if matches!(*listener, Listener::Stopped) {
+            drop(listener);
+            tell();
+        } else {
+            *listener = Listener::Waiting(Box::new(tell));
+        }
+    }
+
+    /// The run has ended: nobody is to be told any more.
+    pub fn forget(&self) {
+        let mut listener = self.listener();
+        if matches!(*listener, Listener::Waiting(_)) {
+            *listener = Listener::Nobody;
+        }
+    }
+
+    fn listener(&self) -> MutexGuard<'_, Listener> {
+        self.0.listener.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn options(&self) -> &RunOptions {
-        &self.0
+        &self.0.options
     }
 }

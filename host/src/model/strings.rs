@@ -1,8 +1,8 @@
 //! BYTES tensors in ONNX Runtime.
 //!
 //! Owns the two conversions, over the C interface: the wrapper's own take and give UTF-8 without NUL
-//! bytes only, while the protocol's BYTES are any bytes. All `unsafe` code of the host is in here, but for
-//! one call in `repository/memory.rs`.
+//! bytes only, while the protocol's BYTES are any bytes. ARCHITECTURE.md lists all `unsafe` code of the
+//! host.
 #![allow(unsafe_code)]
 
 use std::ffi::{c_char, c_void};

@@ -7,9 +7,11 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use tokio::sync::Notify;
 
 use crate::config::{self, ModelConfig};
-use crate::model::{ModelSession, Signature};
+use crate::isolation::Executor;
+use crate::model::Signature;
 use crate::plugin::Plugin;
 use crate::scheduler::{
     BatchLimits, Budget, Oversize, Scheduler, SchedulerLimits, SchedulerOptions, SessionOpener, WorkerRange,
@@ -28,7 +30,7 @@ pub struct GenerationParts {
     /// What the model takes and gives.
     pub signature: Arc<Signature>,
     /// One for each worker.
-    pub sessions: Vec<ModelSession>,
+    pub sessions: Vec<Executor>,
     /// How it is served.
     pub settings: ModelConfig,
     /// Its plugin, if it has one.
@@ -41,6 +43,8 @@ pub struct GenerationParts {
     pub opener: Option<SessionOpener>,
     /// The cores, shared with the other models.
     pub budget: Arc<Budget>,
+    /// Who is told when it is given up because its workers die again and again.
+    pub on_given_up: Arc<Notify>,
 }
 
 /// See the module.
@@ -72,6 +76,7 @@ fn scheduler_limits(settings: &ModelConfig) -> SchedulerLimits {
         priorities: queue.priorities,
         batching: BatchLimits {
             max_size: batching.max_batch_size,
+            max_elements: batching.max_batch_elements,
             max_delay: batching.max_queue_delay,
             preferred: batching.preferred.clone(),
             oversize: match batching.oversize {
@@ -97,6 +102,7 @@ impl Generation {
             workers: worker_range(&parts.settings),
             opener: parts.opener,
             budget: parts.budget,
+            on_given_up: parts.on_given_up,
         };
         Ok(Self {
             scheduler: Scheduler::start(parts.sessions, options)?,
@@ -129,7 +135,7 @@ impl Generation {
     pub fn apply(
         &self,
         settings: ModelConfig,
-        more: Vec<ModelSession>,
+        more: Vec<Executor>,
         opener: Option<SessionOpener>,
     ) -> std::io::Result<()> {
         self.scheduler.apply(scheduler_limits(&settings));

@@ -37,7 +37,7 @@ pub(super) fn error_from_guest(reported: PluginError) -> Error {
     };
     let details = reported.details.into_iter().take(MOST_DETAILS);
     let details = details.map(|(name, value)| (cut(name, MESSAGE), cut(value, DETAIL))).collect();
-    Error { code, message: cut(reported.message, MESSAGE).into(), details }
+    Error { details, ..Error::new(code, cut(reported.message, MESSAGE)) }
 }
 
 /// Bytes of a plugin's message that clients and logs see.

@@ -36,6 +36,8 @@ struct Decided {
     /// That the text does not fit the model any more has been told.
     told: bool,
     remembered: Option<Remembered>,
+    /// Serves in the place of a version that was given up; on no disk, since the next start tries that one anew.
+    stand_in: Option<String>,
 }
 
 impl Decisions {
@@ -101,6 +103,16 @@ impl Decisions {
     /// The version that a model's last rollout has promoted.
     pub(super) fn promoted(&self, model: &str) -> Option<String> {
         self.lock().get(model)?.remembered.as_ref()?.promoted().map(str::to_owned)
+    }
+
+    /// The version that serves in the place of one that was given up.
+    pub(super) fn stand_in(&self, model: &str) -> Option<String> {
+        self.lock().get(model)?.stand_in.clone()
+    }
+
+    /// Has a version served in the place of one that was given up, or none any more.
+    pub(super) fn set_stand_in(&self, model: &str, version: Option<String>) {
+        self.lock().entry(model.to_owned()).or_default().stand_in = version;
     }
 
     /// What is remembered of a model's traffic.

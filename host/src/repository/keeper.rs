@@ -21,6 +21,7 @@ use super::index::ModelIndex;
 use super::load::{Loader, More};
 use super::memory::Trim;
 use super::reconcile::{Outcome, Reconciler, Work};
+use super::rollback::Rollbacks;
 use super::scan::{Key, Scan, Scanner};
 use super::status::{Draining, LoadStage};
 use crate::config::{ModelConfig, ModelEntry, Watch};
@@ -86,7 +87,8 @@ pub struct Keeper {
     /// The state and reason that were last told of each version.
     pub(super) told: BTreeMap<Key, (&'static str, String)>,
     pub(super) options: KeeperOptions,
-    due: Arc<Notify>,
+    pub(super) rollbacks: Rollbacks,
+    pub(super) due: Arc<Notify>,
     eyes: Arc<Mutex<Eyes>>,
     passed_over: BTreeMap<PathBuf, &'static str>,
     works: JoinSet<Done>,
@@ -171,6 +173,7 @@ impl Keeper {
             held_back: BTreeMap::new(),
             gone: Vec::new(),
             told: BTreeMap::new(),
+            rollbacks: Rollbacks::default(),
             passed_over: BTreeMap::new(),
             works: JoinSet::new(),
             slots: Arc::new(Semaphore::new(at_once)),
@@ -198,7 +201,7 @@ impl Keeper {
     /// Loads, swaps and lets go, for as long as the process lives. `on_loaded` is told, once, when all that
     /// was there at the start is ready or has failed, and how many of each.
     pub async fn run(mut self, on_loaded: impl FnOnce(usize, usize)) {
-        let due = Arc::clone(&self.due);
+        let (due, given_up) = (Arc::clone(&self.due), Arc::clone(&self.loader.given_up));
         let mut on_loaded = Some(on_loaded);
         loop {
             self.answer_waiting();
@@ -218,6 +221,7 @@ impl Keeper {
                 Some(progress) = self.progress.1.recv() => self.note_stage(progress),
                 () = Trim::due(self.trim.at()) => self.trim.start(),
                 Some(command) = self.commands.1.recv() => self.obey_all(command).await,
+                () = given_up.notified() => self.roll_back(),
                 () = due.notified() => {
                     tokio::time::sleep(BURST.max(self.scan_took)).await;
                     self.look().await;
@@ -275,8 +279,10 @@ impl Keeper {
         }
         self.forget_gone(now);
         self.ask_for_traffic(&scan);
+        self.rollbacks.observe(&scan);
         let works = self.reconciler.observe(now, &scan);
         self.passed_over = scan.passed_over;
+        self.end_rollbacks();
         self.start(works);
         self.settle_traffic();
         self.show_changes();
@@ -343,7 +349,7 @@ impl Keeper {
         }
     }
 
-    fn start(&mut self, works: Vec<Work>) {
+    pub(super) fn start(&mut self, works: Vec<Work>) {
         for work in works {
             self.work_count += 1;
             let (key, number) = (work.candidate.key(), self.work_count);

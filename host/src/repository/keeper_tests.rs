@@ -26,6 +26,7 @@ fn loader() -> Arc<Loader> {
         engine: Arc::new(PluginEngine::new(&engine).unwrap()),
         metrics: Metrics::new("test"),
         budget: Budget::new(2),
+        given_up: Arc::default(),
         options: LoaderOptions {
             plugins: PathBuf::from("no-such-folder"),
             limits: PluginLimits::default(),

@@ -150,7 +150,8 @@ fn model_folder(name: &str, path: &Path, decisions: &Decisions, listing: &mut Li
     let there: Vec<String> = versions.iter().map(|(version, _)| version.clone()).collect();
     let mut also_wanted = settings.as_ref().map(ModelConfig::also_wanted).unwrap_or_default();
     let is_there = |name: &String| versions.iter().any(|(version, _)| version == name);
-    also_wanted.names.extend(decisions.promoted(name).filter(is_there));
+    let decided = decisions.promoted(name).into_iter().chain(decisions.stand_in(name));
+    also_wanted.names.extend(decided.filter(is_there));
     let selected = select(versions, &policy, &also_wanted);
     let is_selected = |version: &String| selected.iter().any(|(name, _)| name == version);
     let superseded = there.into_iter().filter(|version| !is_selected(version));

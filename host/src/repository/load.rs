@@ -7,14 +7,17 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tokio::sync::Notify;
+
 use super::content::Content;
 use super::layout::VersionSource;
 use super::signature::TrustedKeys;
 use super::status::LoadStage;
 use super::validation::{self, ValidationOptions};
 use super::warmup;
-use crate::config::{Capability, ModelConfig};
-use crate::model::{ModelError, ModelSession, Runtime};
+use crate::config::{ByteSize, Capability, Isolation, ModelConfig};
+use crate::isolation::{Executor, Isolated, IsolationOptions};
+use crate::model::{ModelSession, Runtime};
 use crate::pipeline::{Generation, GenerationParts, worker_range};
 use crate::plugin::{BundleContext, Plugin, PluginEngine, PluginLimits, PluginSource};
 use crate::scheduler::{Budget, SessionOpener};
@@ -48,6 +51,8 @@ pub struct Loader {
     pub metrics: Arc<Metrics>,
     /// The cores, shared between all models.
     pub budget: Arc<Budget>,
+    /// Told when a generation is given up.
+    pub given_up: Arc<Notify>,
     /// What holds for every version.
     pub options: LoaderOptions,
 }
@@ -63,9 +68,10 @@ impl Loader {
         progress(LoadStage::Validating);
         let content = self.read_validated(source, &settings)?;
         progress(LoadStage::Loading);
-        let (sessions, plugin) = self.open(&content, worker_range(&settings).min)?;
+        let opener = self.opener(&content, &settings)?;
+        let (sessions, plugin) = self.open(&content, &opener, worker_range(&settings).min)?;
         progress(LoadStage::Warming);
-        self.start(&content, sessions, plugin, settings)
+        self.start(&content, (sessions, opener), plugin, settings)
     }
 
     fn read_validated(&self, source: &VersionSource, settings: &ModelConfig) -> Result<Content, String> {
@@ -78,9 +84,10 @@ impl Loader {
     pub(super) fn open(
         &self,
         content: &Content,
+        opener: &SessionOpener,
         workers: usize,
-    ) -> Result<(Vec<ModelSession>, Option<Plugin>), String> {
-        match (self.open_sessions(content, workers), self.load_plugin(content)) {
+    ) -> Result<(Vec<Executor>, Option<Plugin>), String> {
+        match (open_sessions(opener, workers), self.load_plugin(content)) {
             (Ok(sessions), Ok(plugin)) => Ok((sessions, plugin)),
             (Err(model), Err(plugin)) => Err(format!("{model}\n{plugin}")),
             (Err(reason), Ok(_)) | (Ok(_), Err(reason)) => Err(reason),
@@ -91,7 +98,7 @@ impl Loader {
     pub(super) fn start(
         &self,
         content: &Content,
-        mut sessions: Vec<ModelSession>,
+        (mut sessions, opener): (Vec<Executor>, SessionOpener),
         plugin: Option<Plugin>,
         settings: ModelConfig,
     ) -> Result<Generation, String> {
@@ -101,7 +108,7 @@ impl Loader {
         warmup::warm_up_sessions(&mut sessions, &settings.warmup.batch_sizes, &samples)?;
         let metrics =
             self.metrics.generation(&content.model, &content.version, plugin.as_ref().map(Plugin::name));
-        let opener = self.opener(content, &settings);
+        let opener = needs_opener(&settings).then_some(opener);
         let generation = Generation::start(GenerationParts {
             model: content.model.clone(),
             version: content.version.clone(),
@@ -114,6 +121,7 @@ impl Loader {
             compute: self.metrics.compute().generation(&content.model, &content.version),
             opener,
             budget: Arc::clone(&self.budget),
+            on_given_up: Arc::clone(&self.given_up),
         });
         let generation = generation.map_err(cannot_start)?;
         match warmup::warm_up(&generation, &samples) {
@@ -139,29 +147,41 @@ impl Loader {
             return Ok(More::default());
         }
         let content = self.read_validated(source, settings)?;
-        let mut sessions = self.open_sessions(&content, count)?;
+        let opener = self.opener(&content, settings)?;
+        let mut sessions = open_sessions(&opener, count)?;
         let samples =
             warmup::read_samples(&content.samples, serving.plugin(), serving.signature(), &source.model)?;
         warmup::warm_up_sessions(&mut sessions, &settings.warmup.batch_sizes, &samples)?;
-        Ok(More { sessions, opener: self.opener(&content, settings) })
+        Ok(More { sessions, opener: needs_opener(settings).then_some(opener) })
     }
 
-    /// What opens further sessions, if there may be any. It keeps the model's bytes in memory, once.
-    fn opener(&self, content: &Content, settings: &ModelConfig) -> Option<SessionOpener> {
-        let range = worker_range(settings);
-        if range.max <= range.min {
-            return None;
+    /// What opens a content's sessions, as its settings say. It keeps the model's bytes in memory, once.
+    pub(super) fn opener(&self, content: &Content, settings: &ModelConfig) -> Result<SessionOpener, String> {
+        let path = content.model_path.clone();
+        if settings.workers.isolation == Isolation::Process {
+            let options = self.isolation(settings);
+            let isolated = Isolated::new(&content.source, options);
+            let isolated = isolated.map_err(|reason| format!("{path}: {reason}"))?;
+            return Ok(SessionOpener::new(move || {
+                isolated.open().map(Executor::from).map_err(|error| error.about(&path))
+            }));
         }
         let (runtime, source) = (Arc::clone(&self.runtime), content.source.clone());
-        let path = content.model_path.clone();
-        Some(SessionOpener::new(move || {
-            ModelSession::open(&runtime, &source).map_err(|error| format!("{path}: {error}"))
+        Ok(SessionOpener::new(move || {
+            let session = ModelSession::open(&runtime, &source);
+            session.map(Executor::from).map_err(|error| format!("{path}: {error}").into())
         }))
     }
 
-    fn open_sessions(&self, content: &Content, count: usize) -> Result<Vec<ModelSession>, String> {
-        let refused = |error: ModelError| format!("{}: {error}", content.model_path);
-        (0..count).map(|_| ModelSession::open(&self.runtime, &content.source).map_err(refused)).collect()
+    fn isolation(&self, settings: &ModelConfig) -> IsolationOptions {
+        let runtime = self.runtime.options();
+        IsolationOptions {
+            library: self.runtime.library().to_owned(),
+            intra_threads: runtime.intra_threads,
+            arena: runtime.arena,
+            memory: settings.workers.memory.map(ByteSize::as_u64),
+            health: settings.workers.health,
+        }
     }
 
     fn load_plugin(&self, content: &Content) -> Result<Option<Plugin>, String> {
@@ -189,9 +209,20 @@ impl Loader {
 #[derive(Debug, Default)]
 pub struct More {
     /// For workers that are to be added at once.
-    pub sessions: Vec<ModelSession>,
+    pub sessions: Vec<Executor>,
     /// Opens those that may be needed later.
     pub opener: Option<SessionOpener>,
+}
+
+/// Whether sessions may be opened while a generation serves: when there may be more of them, and when one may
+/// die.
+fn needs_opener(settings: &ModelConfig) -> bool {
+    let range = worker_range(settings);
+    range.max > range.min || settings.workers.isolation == Isolation::Process
+}
+
+fn open_sessions(opener: &SessionOpener, count: usize) -> Result<Vec<Executor>, String> {
+    (0..count).map(|_| opener.open().map_err(|error| error.reason)).collect()
 }
 
 pub(super) fn cannot_start(error: std::io::Error) -> String {

@@ -42,7 +42,7 @@ impl Trim {
 }
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-fn trim() {
+pub(crate) fn trim() {
     let began = Instant::now();
     // SAFETY: malloc_trim takes no pointer, may be called from any thread at any time, and changes nothing that
     // is allocated.
@@ -53,4 +53,4 @@ fn trim() {
 
 /// Other allocators give back by themselves.
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-const fn trim() {}
+pub(crate) const fn trim() {}

@@ -28,6 +28,8 @@ pub(super) struct Reconciler {
     held: BTreeMap<String, Instant>,
     /// Models that somebody waits for: the files' own times count for them.
     asked: BTreeSet<String>,
+    /// Versions that are to serve in the place of others: the files' own times count for them.
+    stand_ins: BTreeSet<Key>,
     has_scanned: bool,
     gone: Vec<Key>,
 }
@@ -39,6 +41,7 @@ impl Reconciler {
             tracked: BTreeMap::new(),
             held: BTreeMap::new(),
             asked: BTreeSet::new(),
+            stand_ins: BTreeSet::new(),
             has_scanned: false,
             gone: Vec::new(),
         }
@@ -55,7 +58,8 @@ impl Reconciler {
         for (key, sighting) in wanted.chain(missing).filter(|((model, _), _)| !is_blind(model)) {
             let tracked = self.tracked.entry(key.clone()).or_insert_with(|| Tracked::new(now));
             let spared = Spared {
-                old: (first || self.asked.contains(&key.0)) && scan.old.contains(key),
+                old: (first || self.asked.contains(&key.0) || self.stand_ins.contains(key))
+                    && scan.old.contains(key),
                 complete: scan.complete.contains(key),
             };
             tracked.see(sighting, (now, now + scan.took), self.quiet, spared);
@@ -97,6 +101,33 @@ impl Reconciler {
         }
         let publish = fits && tracked.serving.as_ref() == Some(candidate);
         (publish, self.decide(&key.0, now))
+    }
+
+    /// What serves of a version turned out to be no good: it is let go. It is tried again `after` so long, or when
+    /// somebody asks for it, or with new content.
+    pub(super) fn give_up(
+        &mut self,
+        key: &Key,
+        reason: String,
+        now: Instant,
+        after: Option<Duration>,
+    ) -> Vec<Work> {
+        let Some(tracked) = self.tracked.get_mut(key) else {
+            return Vec::new();
+        };
+        tracked.give_up(reason, now, after);
+        self.decide(&key.0, now)
+    }
+
+    /// Whether the content that a version's folder has now has failed.
+    pub(super) fn is_failed(&self, key: &Key) -> bool {
+        self.tracked.get(key).is_some_and(|tracked| tracked.present_failure().is_some())
+    }
+
+    /// The versions of a model that are to serve in the place of others.
+    pub(super) fn set_stand_in(&mut self, model: &str, version: Option<&str>) {
+        self.stand_ins.retain(|(name, _)| name != model);
+        self.stand_ins.extend(version.map(|version| (model.to_owned(), version.to_owned())));
     }
 
     /// Takes a model out until it is asked for again. Returns whether there is such a model.

@@ -18,6 +18,7 @@ impl Keeper {
     /// One pointer in the index: requests that come from now on get the new one.
     pub(super) fn publish(&mut self, key: &Key, generation: Generation, took: Duration) {
         let generation = Arc::new(generation);
+        self.rollbacks.served(key);
         let before = self.generations.insert(key.clone(), Arc::clone(&generation));
         self.show_published(key, &generation, before.is_some(), took);
         if let Some(before) = before {

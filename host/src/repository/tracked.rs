@@ -197,7 +197,8 @@ impl Tracked {
         if !self.settled || self.loading.is_some() || self.is_current() {
             return None;
         }
-        let waits = self.present_failure().and_then(|failed| failed.failure.retry).is_some_and(|at| at > now);
+        let retry = self.present_failure().map(|failed| failed.failure.retry);
+        let waits = retry.is_some_and(|retry| retry.is_none_or(|at| at > now));
         let candidate = self.wanted().filter(|_| !waits)?;
         let apply = self.serving.as_ref().is_some_and(|serving| candidate.has_content_of(serving));
         Some(Work { candidate: Arc::clone(candidate), apply })
@@ -230,6 +231,20 @@ impl Tracked {
         let wait = wait.max(cost.saturating_mul(9).min(LONGEST_PAUSE));
         let failure = Failure { reason, since, retry: Some(now + wait) };
         self.failed = Some(Failed { content, failure, tries, asked: false });
+    }
+
+    /// What serves turned out to be no good. It is tried again `after` so long, or when somebody asks for it.
+    pub(super) fn give_up(&mut self, reason: String, now: Instant, after: Option<Duration>) {
+        let content = self.serving.take();
+        let wanted = self.wanted().cloned();
+        let (Some(content), Some(wanted)) = (content, wanted) else {
+            return;
+        };
+        // Another content has not been tried yet.
+        if wanted.has_content_of(&content) {
+            let failure = Failure { reason, since: now, retry: after.map(|after| now + after) };
+            self.failed = Some(Failed { content: wanted, failure, tries: 1, asked: false });
+        }
     }
 
     /// What failed is tried again now, as if for the first time.

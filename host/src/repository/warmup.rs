@@ -12,8 +12,9 @@ use bytes::Bytes;
 
 use crate::client::media;
 use crate::http::v2::codec;
+use crate::isolation::Executor;
 use crate::model::tensor::{DataType, Tensor};
-use crate::model::{ModelSession, Signature, TensorSpec};
+use crate::model::{Signature, TensorSpec};
 use crate::pipeline::{self, Generation, PredictInput, StageTimes};
 use crate::plugin::{Plugin, PluginRequest};
 
@@ -71,7 +72,7 @@ fn read_tensors(bytes: &Bytes, signature: &Signature, model: &str) -> Result<Vec
 /// Runs each session, before it has a worker, with zeros and with the samples that are tensors, in each of
 /// these batch sizes that the model takes.
 pub(super) fn warm_up_sessions(
-    sessions: &mut [ModelSession],
+    sessions: &mut [Executor],
     batch_sizes: &[usize],
     samples: &[Sample],
 ) -> Result<(), String> {

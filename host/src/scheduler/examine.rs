@@ -11,8 +11,9 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::samples;
 use crate::error::Error;
+use crate::isolation::Executor;
+use crate::model::split;
 use crate::model::tensor::Tensor;
-use crate::model::{ModelSession, split};
 
 /// Sizes that are tried, in this order; what lies beyond gains little on a processor.
 const SIZES: [usize; 5] = [2, 4, 8, 16, 32];
@@ -61,7 +62,7 @@ impl fmt::Display for Verdict {
 
 /// Gets to know a model. `tolerance` is how far an answer in a batch may be from the one alone, relative to
 /// the largest number of the output. Takes up to a second or so.
-pub(super) fn examine(session: &mut ModelSession, tolerance: f64) -> Examined {
+pub(super) fn examine(session: &mut Executor, tolerance: f64) -> Examined {
     if let Some(reason) = session.signature().why_unbatchable() {
         return Examined { verdict: Verdict::Never(reason), best: 1 };
     }
@@ -86,7 +87,7 @@ pub(super) fn examine(session: &mut ModelSession, tolerance: f64) -> Examined {
 
 /// Runs a session once with a batch of `size`, so that its first request finds memory in place. A model that
 /// does not run with made-up inputs stays cold.
-pub(super) fn warm(session: &mut ModelSession, size: usize) {
+pub(super) fn warm(session: &mut Executor, size: usize) {
     for open in OPEN {
         let Some(item) = samples::item(session.signature(), open, 1) else {
             continue;
@@ -100,7 +101,7 @@ pub(super) fn warm(session: &mut ModelSession, size: usize) {
 
 /// Two items alone, then together.
 fn prove(
-    session: &mut ModelSession,
+    session: &mut Executor,
     first: &[Tensor],
     second: &[Tensor],
     tolerance: f64,
@@ -131,7 +132,7 @@ fn prove(
 }
 
 /// The smallest size that costs nearly as little for each item as the best.
-fn best_size(session: &mut ModelSession, first: &[Tensor], second: &[Tensor]) -> usize {
+fn best_size(session: &mut Executor, first: &[Tensor], second: &[Tensor]) -> usize {
     let began = Instant::now();
     let mut costs = Vec::new();
     for size in std::iter::once(1).chain(SIZES) {
@@ -171,13 +172,13 @@ fn choose(costs: &[(usize, f64)]) -> usize {
 }
 
 /// Seconds that the fastest of a few runs takes; `None` if it fails.
-fn cost(session: &mut ModelSession, items: &[&[Tensor]]) -> Option<f64> {
+fn cost(session: &mut Executor, items: &[&[Tensor]]) -> Option<f64> {
     let began = Instant::now();
     let mut least = f64::INFINITY;
     // The first run of a size grows the session's memory; it counts only if there is no time for another.
     for run in 0..RUNS {
-        // With one thread for each run, the thread's own time does not depend on who else computes.
-        let clock = if session.threads() == 1 { ClockId::ThreadCPUTime } else { ClockId::Monotonic };
+        // If the run computes on this thread, the thread's own time does not depend on who else computes.
+        let clock = if session.computes_here() { ClockId::ThreadCPUTime } else { ClockId::Monotonic };
         let start = seconds(clock);
         session.run_batch(items, &[], None).ok()?;
         least = least.min(seconds(clock) - start);

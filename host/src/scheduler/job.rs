@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use super::queue::Waiting;
 use super::ticket::{Asker, Ticket};
 use crate::error::Error;
+use crate::isolation::{Loss, LossKind};
 use crate::model::tensor::Tensor;
 
 /// The answer to one request, with where its time went.
@@ -21,6 +22,9 @@ pub struct InferOutcome {
     /// From being started to being answered.
     pub compute: Duration,
 }
+
+/// Of so much suspicion, a request is to blame.
+const BLAME: u32 = 6;
 
 pub(super) type Answer = oneshot::Receiver<Result<InferOutcome, Error>>;
 
@@ -35,6 +39,10 @@ pub(super) struct Job {
     level: u32,
     arrived: Instant,
     expires: Instant,
+    /// When its asker's time is over.
+    deadline: Instant,
+    /// How much it is suspected of ending workers.
+    suspicion: u32,
     pub(super) ticket: Ticket,
     answer: oneshot::Sender<Result<InferOutcome, Error>>,
 }
@@ -55,12 +63,38 @@ impl Job {
         wanted: Vec<usize>,
         level: u32,
         arrived: Instant,
-        expires: Instant,
+        (expires, deadline): (Instant, Instant),
     ) -> (Self, Asker, Answer) {
         let (ticket, asker) = Ticket::new();
         let (answer, answered) = oneshot::channel();
         let items = items_of(&inputs).unwrap_or(0);
-        (Self { inputs, wanted, items, level, arrived, expires, ticket, answer }, asker, answered)
+        let suspicion = 0;
+        let job =
+            Self { inputs, wanted, items, level, arrived, expires, deadline, suspicion, ticket, answer };
+        (job, asker, answered)
+    }
+
+    /// It was in a run that its worker did not survive. It runs once more, by itself, unless it is to blame; then
+    /// it is answered. Nothing is returned if that is all.
+    pub(super) fn survive(mut self, loss: &Loss, started: Instant) -> Option<Self> {
+        self.suspicion += match loss.kind {
+            // From outside: whoever was there.
+            LossKind::Killed => 1,
+            _ => BLAME / 2,
+        };
+        if self.suspicion >= BLAME {
+            let message = format!("each worker that ran this request died; the last one: {}", loss.reason);
+            self.answer(Err(Error::internal(message)), started);
+            return None;
+        }
+        self.items = 0;
+        self.wait_again()
+    }
+
+    /// It has had its turn in the queue, and waits for another worker now, for as long as its asker does.
+    pub(super) fn wait_again(mut self) -> Option<Self> {
+        self.expires = self.deadline;
+        self.ticket.wait_again().then_some(self)
     }
 
     /// Gives the asker its answer. It may have gone: that is its right.
@@ -78,6 +112,13 @@ pub(super) fn items_of(inputs: &[Tensor]) -> Option<usize> {
     inputs.iter().all(|tensor| tensor.shape.first() == Some(&first)).then_some(first)
 }
 
+/// Elements of one item of all inputs together.
+pub(super) fn elements_of_item(inputs: &[Tensor]) -> usize {
+    let of_one =
+        |tensor: &Tensor| tensor.shape.iter().skip(1).fold(1, |all: usize, &size| all.saturating_mul(size));
+    inputs.iter().map(of_one).fold(0, usize::saturating_add)
+}
+
 impl Waiting for Job {
     fn is_wanted(&self) -> bool {
         self.ticket.is_wanted()
@@ -85,6 +126,10 @@ impl Waiting for Job {
 
     fn items(&self) -> usize {
         self.items
+    }
+
+    fn elements_of_item(&self) -> usize {
+        elements_of_item(&self.inputs)
     }
 
     fn joins(&self, other: &Self) -> bool {

@@ -23,6 +23,9 @@ pub struct SchedulerLimits {
 pub struct BatchLimits {
     /// Items of a run, at most; 1 is no batching, `None` what was found best when the model was loaded.
     pub max_size: Option<NonZeroUsize>,
+    /// Elements of all inputs of a run, at most: where requests differ in size, what a run costs follows these
+    /// rather than its items. One item may have more, and runs by itself.
+    pub max_elements: Option<NonZeroUsize>,
     /// How long a request may be held back for others to join it.
     pub max_delay: Duration,
     /// Sizes to prefer, ascending: a batch is cut to the greatest one that is reached, and only while none is
@@ -35,7 +38,13 @@ pub struct BatchLimits {
 impl Default for BatchLimits {
     /// No timer; a larger request runs by itself.
     fn default() -> Self {
-        Self { max_size: None, max_delay: Duration::ZERO, preferred: Vec::new(), oversize: Oversize::Run }
+        Self {
+            max_size: None,
+            max_elements: None,
+            max_delay: Duration::ZERO,
+            preferred: Vec::new(),
+            oversize: Oversize::Run,
+        }
     }
 }
 
@@ -64,6 +73,7 @@ impl SchedulerLimits {
 pub(super) struct BatchRules {
     /// Items, at most; at least 1.
     pub(super) max_size: usize,
+    pub(super) max_elements: Option<NonZeroUsize>,
     pub(super) max_delay: Duration,
     pub(super) preferred: Vec<usize>,
 }
@@ -78,18 +88,34 @@ pub(super) enum Decision {
 }
 
 impl BatchRules {
-    /// Decides on `items` that wait, the oldest since `oldest`.
-    pub(super) fn decide(&self, items: usize, oldest: Instant, now: Instant) -> Decision {
-        if items >= self.max_size {
-            return Decision::Take(self.max_size);
+    /// Items that a run may have if each has so many elements; at least 1.
+    pub(super) fn most_items(&self, elements_of_item: usize) -> usize {
+        most_items(self.max_size, self.max_elements, elements_of_item)
+    }
+
+    /// Decides on `items` that wait, of which a run may have `most`; the oldest waits since `oldest`.
+    pub(super) fn decide(&self, items: usize, most: usize, oldest: Instant, now: Instant) -> Decision {
+        if items >= most {
+            return Decision::Take(most);
         }
-        let reached = self.preferred.iter().rev().find(|&&size| size <= items && size <= self.max_size);
+        let reached = self.preferred.iter().rev().find(|&&size| size <= items && size <= most);
         if let Some(&size) = reached {
             return Decision::Take(size);
         }
         let due = oldest + self.max_delay;
-        if due > now { Decision::WaitUntil(due) } else { Decision::Take(self.max_size) }
+        if due > now { Decision::WaitUntil(due) } else { Decision::Take(most) }
     }
+}
+
+/// Items that a run may have: `max_size`, or fewer if they are so large that they have more elements together
+/// than a run may have. At least 1.
+pub(super) fn most_items(
+    max_size: usize,
+    max_elements: Option<NonZeroUsize>,
+    elements_of_item: usize,
+) -> usize {
+    let fit = max_elements.map_or(usize::MAX, |most| most.get() / elements_of_item.max(1));
+    max_size.min(fit).max(1)
 }
 
 #[cfg(test)]
@@ -115,15 +141,25 @@ mod tests {
     #[test]
     fn a_batch_waits_only_if_told_and_only_while_no_preferred_size_is_reached() {
         let now = Instant::now();
-        let mut rules = BatchRules { max_size: 8, max_delay: Duration::ZERO, preferred: vec![] };
-        assert_eq!(rules.decide(1, now, now), Decision::Take(8));
+        let mut rules =
+            BatchRules { max_size: 8, max_elements: None, max_delay: Duration::ZERO, preferred: vec![] };
+        assert_eq!(rules.decide(1, 8, now, now), Decision::Take(8));
         rules.max_delay = Duration::from_secs(1);
-        assert_eq!(rules.decide(7, now, now), Decision::WaitUntil(now + rules.max_delay));
-        assert_eq!(rules.decide(7, now, now + rules.max_delay), Decision::Take(8));
-        assert_eq!(rules.decide(9, now, now), Decision::Take(8));
+        assert_eq!(rules.decide(7, 8, now, now), Decision::WaitUntil(now + rules.max_delay));
+        assert_eq!(rules.decide(7, 8, now, now + rules.max_delay), Decision::Take(8));
+        assert_eq!(rules.decide(9, 8, now, now), Decision::Take(8));
         rules.preferred = vec![2, 4, 64];
-        assert_eq!(rules.decide(7, now, now), Decision::Take(4));
-        assert_eq!(rules.decide(3, now, now), Decision::Take(2));
-        assert_eq!(rules.decide(1, now, now), Decision::WaitUntil(now + rules.max_delay));
+        assert_eq!(rules.decide(7, 8, now, now), Decision::Take(4));
+        assert_eq!(rules.decide(3, 8, now, now), Decision::Take(2));
+        assert_eq!(rules.decide(1, 8, now, now), Decision::WaitUntil(now + rules.max_delay));
+    }
+    #[test]
+    fn large_items_make_small_batches() {
+        let elements = NonZeroUsize::new(100);
+        for (of_item, most) in [(0, 8), (1, 8), (12, 8), (13, 7), (50, 2), (51, 1), (100, 1), (usize::MAX, 1)]
+        {
+            assert_eq!(most_items(8, elements, of_item), most, "{of_item}");
+            assert_eq!(most_items(8, None, of_item), 8);
+        }
     }
 }

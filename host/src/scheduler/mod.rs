@@ -6,18 +6,23 @@
 //! A request's way: [`Scheduler::infer`] makes a `job` with a `ticket` and pushes it into the `queue`; a free
 //! `worker` takes what may run together, at most what `limits` and what was `examine`d allow; `run` runs it
 //! and gives everybody their part. Before it runs it waits for a core, which the models of a host share
-//! (`budget`). Workers come and go with how long requests wait (`scale`, `workers`).
+//! (`budget`). Workers come and go with how long requests wait (`scale`, `workers`); one whose process dies is
+//! replaced (`crashes`, `replace`).
 //!
 //! Invariants: no model can starve another; a full queue answers at once; nobody waits without a deadline; what nobody waits for any more
 //! is dropped before it costs compute, or ended; a request gets its own answer, once, the same as it would
 //! get alone.
 
 mod budget;
+mod crashes;
+#[cfg(test)]
+mod death_tests;
 mod examine;
 mod job;
 mod limits;
 mod pieces;
 mod queue;
+mod replace;
 mod run;
 mod samples;
 mod scale;

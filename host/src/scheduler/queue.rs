@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::limits::{BatchRules, Decision};
 
@@ -15,6 +15,8 @@ pub(super) trait Waiting {
     fn is_wanted(&self) -> bool;
     /// How much of a batch it takes; 0 if it can share none.
     fn items(&self) -> usize;
+    /// Elements of one item of it: those that may share a batch have as many.
+    fn elements_of_item(&self) -> usize;
     /// Whether the two may share a batch.
     fn joins(&self, other: &Self) -> bool;
     /// Its priority, 1 the first.
@@ -60,6 +62,8 @@ pub(super) struct Taken<T> {
 pub(super) struct Queue<T> {
     state: Mutex<State<T>>,
     arrived: Condvar,
+    /// For those who wait for the end alone.
+    closing: Condvar,
 }
 
 #[derive(Debug)]
@@ -78,7 +82,7 @@ impl<T: Waiting> Queue<T> {
     /// A queue in which `size` items may wait, beside those that a waiting worker is about to take.
     pub(super) fn new(size: usize, rules: BatchRules) -> Self {
         let state = State { items: VecDeque::new(), size, rules, pullers: 0, retiring: 0, closed: false };
-        Self { state: Mutex::new(state), arrived: Condvar::new() }
+        Self { state: Mutex::new(state), arrived: Condvar::new(), closing: Condvar::new() }
     }
 
     fn state(&self) -> MutexGuard<'_, State<T>> {
@@ -199,6 +203,29 @@ impl<T: Waiting> Queue<T> {
     pub(super) fn close(&self) {
         self.state().closed = true;
         self.arrived.notify_all();
+        self.closing.notify_all();
+    }
+
+    /// Puts items first that were taken and could not be run. They have had a place.
+    pub(super) fn put_back(&self, items: Vec<T>) {
+        let mut state = self.state();
+        for item in items.into_iter().rev() {
+            state.items.push_front(item);
+        }
+        drop(state);
+        self.arrived.notify_all();
+    }
+
+    /// Waits for the queue to be closed, for a while; true if it is.
+    pub(super) fn is_closed_within(&self, time: Duration) -> bool {
+        let state = self.state();
+        let waited = self.closing.wait_timeout_while(state, time, |state| !state.closed);
+        waited.unwrap_or_else(PoisonError::into_inner).0.closed
+    }
+
+    /// Takes all that waits.
+    pub(super) fn take_all(&self) -> Vec<T> {
+        self.state().items.drain(..).collect()
     }
 }
 
@@ -207,14 +234,15 @@ impl<T: Waiting> State<T> {
         let Some(front) = self.items.front() else {
             return Decision::Take(self.rules.max_size);
         };
-        let alone = self.closed || front.items() == 0 || self.rules.max_size <= 1;
+        let most = self.rules.most_items(front.elements_of_item());
+        let alone = self.closed || front.items() == 0 || most <= 1;
         if alone || (self.rules.max_delay.is_zero() && self.rules.preferred.is_empty()) {
-            return Decision::Take(self.rules.max_size);
+            return Decision::Take(most);
         }
         let joining = self.items.iter().filter(|item| item.is_wanted() && item.joins(front));
         let items = joining.map(Waiting::items).fold(0, usize::saturating_add);
         let oldest = self.items.iter().map(Waiting::arrived).min().unwrap_or(now);
-        self.rules.decide(items, oldest, now)
+        self.rules.decide(items, most, oldest, now)
     }
 
     /// The front, and those behind it that may join it, up to `most` items.

@@ -1,5 +1,6 @@
 //! The queue alone, with items that are a few numbers: order, bounds, and that each item leaves once.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +29,9 @@ impl Waiting for Item {
     fn items(&self) -> usize {
         self.items
     }
+    fn elements_of_item(&self) -> usize {
+        10 * (1 + usize::from(self.kind))
+    }
     fn joins(&self, other: &Self) -> bool {
         self.kind == other.kind && self.items > 0 && other.items > 0
     }
@@ -43,7 +47,10 @@ impl Waiting for Item {
 }
 
 fn queue(size: usize, max_size: usize) -> Queue<Item> {
-    Queue::new(size, BatchRules { max_size, max_delay: Duration::ZERO, preferred: vec![] })
+    Queue::new(
+        size,
+        BatchRules { max_size, max_elements: None, max_delay: Duration::ZERO, preferred: vec![] },
+    )
 }
 
 fn push(queue: &Queue<Item>, item: Item) -> Result<(), PushError> {
@@ -126,8 +133,22 @@ fn a_batch_counts_items_and_takes_only_what_is_alike() {
 }
 
 #[test]
+fn a_batch_of_large_items_has_fewer() {
+    let max_elements = NonZeroUsize::new(40);
+    let rules = BatchRules { max_size: 8, max_elements, max_delay: Duration::ZERO, preferred: vec![] };
+    let queue = Queue::new(16, rules);
+    // Of 10, 20 and 50 elements each.
+    for (id, kind) in [0, 0, 0, 0, 0, 1, 1, 1, 4, 4].into_iter().enumerate() {
+        push(&queue, Item { kind, ..item(id) }).unwrap();
+    }
+    let batches: Vec<_> = (0..6).map(|_| ids(&queue.take().batch)).collect();
+    assert_eq!(batches, [vec![0, 1, 2, 3], vec![4], vec![5, 6], vec![7], vec![8], vec![9]]);
+}
+
+#[test]
 fn a_delay_holds_back_until_enough_have_come_or_the_queue_is_closed() {
-    let rules = |preferred| BatchRules { max_size: 3, max_delay: Duration::from_secs(60), preferred };
+    let max_delay = Duration::from_secs(60);
+    let rules = |preferred| BatchRules { max_size: 3, max_elements: None, max_delay, preferred };
     let queue = Arc::new(Queue::new(8, rules(vec![])));
     push(&queue, item(1)).unwrap();
     assert!(queue.take().batch.is_empty());
@@ -200,8 +221,9 @@ fn items() -> impl Strategy<Value = Vec<Item>> {
 
 proptest! {
     #[test]
-    fn each_item_that_is_wanted_leaves_once(all in items(), max_size in 1_usize..9) {
-        let queue = queue(100, max_size);
+    fn each_item_that_is_wanted_leaves_once(all in items(), max_size in 1_usize..9, most in 0_usize..100) {
+        let (max_elements, max_delay) = (NonZeroUsize::new(most), Duration::ZERO);
+        let queue = Queue::new(100, BatchRules { max_size, max_elements, max_delay, preferred: vec![] });
         queue.push(all.clone().into_iter()).unwrap();
         let (mut run, mut expired) = (Vec::new(), Vec::new());
         loop {
@@ -211,6 +233,8 @@ proptest! {
             }
             let items: usize = taken.batch.iter().map(|item| item.items).sum();
             prop_assert!(taken.batch.len() <= 1 || items <= max_size);
+            let elements = taken.batch.first().map_or(0, |item| items * item.elements_of_item());
+            prop_assert!(taken.batch.len() <= 1 || most == 0 || elements <= most);
             prop_assert!(taken.batch.iter().all(|item| item.kind == taken.batch[0].kind));
             run.extend(ids(&taken.batch));
             expired.extend(ids(&taken.expired));

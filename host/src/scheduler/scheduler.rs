@@ -8,10 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
+
 use super::budget::Budget;
 use super::examine::{Verdict, examine};
-use super::job::{Answer, InferOutcome, Job, items_of};
-use super::limits::{Oversize, SchedulerLimits};
+use super::job::{Answer, InferOutcome, Job, elements_of_item, items_of};
+use super::limits::{Oversize, SchedulerLimits, most_items};
 use super::pieces;
 use super::queue::PushError;
 use super::scale::WorkerRange;
@@ -19,7 +21,7 @@ use super::ticket::Asker;
 use super::worker::Shared;
 use super::workers::SessionOpener;
 use crate::error::{Error, ErrorCode};
-use crate::model::ModelSession;
+use crate::isolation::Executor;
 use crate::model::tensor::Tensor;
 use crate::telemetry::ComputeSeries;
 
@@ -40,6 +42,8 @@ pub struct SchedulerOptions {
     pub opener: Option<SessionOpener>,
     /// The cores, shared with the other models.
     pub budget: Arc<Budget>,
+    /// Who is told when a generation is given up because its workers die again and again.
+    pub on_given_up: Arc<Notify>,
 }
 
 /// Until when a request may take, and how urgent it is.
@@ -59,7 +63,7 @@ impl From<Instant> for Terms {
 
 /// See the module.
 #[derive(Debug)]
-pub struct Scheduler(Arc<Shared>);
+pub struct Scheduler(pub(super) Arc<Shared>);
 
 impl Scheduler {
     /// Finds out what the model makes of batches, and starts one worker for each session. Takes up to a
@@ -67,7 +71,7 @@ impl Scheduler {
     ///
     /// # Errors
     /// When a thread cannot be started.
-    pub fn start(mut sessions: Vec<ModelSession>, options: SchedulerOptions) -> std::io::Result<Self> {
+    pub fn start(mut sessions: Vec<Executor>, options: SchedulerOptions) -> std::io::Result<Self> {
         let examined = sessions.first_mut().map(|session| examine(session, options.tolerance));
         let examined = examined.ok_or_else(|| std::io::Error::other("a model without a session"))?;
         let (model, asked) = (options.model.as_str(), options.limits.batching.max_size);
@@ -90,6 +94,16 @@ impl Scheduler {
     /// Worker threads, and how many of them run a model now.
     pub fn workers(&self) -> (usize, usize) {
         (self.0.workers.load(Relaxed), self.0.busy.load(Relaxed))
+    }
+
+    /// The processes that its workers have of their own.
+    pub fn processes(&self) -> Vec<u32> {
+        self.0.processes.ids()
+    }
+
+    /// Why nothing is run any more, if its workers died again and again.
+    pub fn given_up(&self) -> Option<&str> {
+        self.0.given_up.get().map(String::as_str)
     }
 
     /// Requests that wait now.
@@ -116,7 +130,7 @@ impl Scheduler {
     ///
     /// # Errors
     /// When there can be no more threads.
-    pub fn add_worker(&self, session: ModelSession) -> std::io::Result<()> {
+    pub fn add_worker(&self, session: Executor) -> std::io::Result<()> {
         self.0.start_worker(session)
     }
 
@@ -157,8 +171,9 @@ impl Scheduler {
         terms: impl Into<Terms>,
     ) -> Result<InferOutcome, Error> {
         let (terms, limits) = (terms.into(), self.0.limits());
-        let max_size = self.0.batch_limit();
-        let items = items_of(&inputs).filter(|&items| max_size > 1 && items > max_size);
+        let limit = self.0.batch_limit();
+        let max_size = most_items(limit, limits.batching.max_elements, elements_of_item(&inputs));
+        let items = items_of(&inputs).filter(|&items| limit > 1 && items > max_size);
         match (items, limits.batching.oversize) {
             (Some(items), Oversize::Refuse) => Err(self.too_large(items, max_size)),
             (Some(items), Oversize::Split) => {
@@ -195,7 +210,8 @@ impl Scheduler {
         let (mut jobs, mut waits) = (Vec::with_capacity(requests.len()), Vec::with_capacity(requests.len()));
         for inputs in requests {
             let expires = queue_deadline.min(terms.deadline);
-            let (job, asker, answer) = Job::new(inputs, wanted.to_vec(), level, arrived, expires);
+            let (job, asker, answer) =
+                Job::new(inputs, wanted.to_vec(), level, arrived, (expires, terms.deadline));
             jobs.push(job);
             waits.push(Asking { asker, answer, arrived, queue_deadline, deadline: terms.deadline });
         }
@@ -215,7 +231,9 @@ impl Scheduler {
             Err(_) if asker.give_up() => {}
             Err(_) => {
                 return match tokio::time::timeout_at(deadline.into(), &mut answer).await {
-                    Ok(outcome) => outcome.unwrap_or_else(|_| Err(self.unanswered())),
+                    Ok(Ok(outcome)) => outcome,
+                    Ok(Err(_)) if Instant::now() >= deadline => Err(expired(&self.0.model)),
+                    Ok(Err(_)) => Err(self.unanswered()),
                     Err(_) => Err(expired(&self.0.model)),
                 };
             }
@@ -240,16 +258,14 @@ impl Scheduler {
                      try again later"
                 ),
             ),
-            PushError::Closed => {
-                Error::new(ErrorCode::Unavailable, format!("model '{model}' is being unloaded"))
-            }
+            PushError::Closed => self.0.unavailable(),
         }
     }
 
     fn too_large(&self, items: usize, most: usize) -> Error {
         Error::invalid(format!(
-            "the request has {items} items, and model '{}' takes {most} at most (batching.max_batch_size); send \
-             several requests",
+            "the request has {items} items, and model '{}' takes {most} of this size at most \
+             (batching.max_batch_size, batching.max_batch_elements); send several requests",
             self.0.model
         ))
     }

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
 use super::ticket::Running;
+use crate::isolation::Executor;
 use crate::model::{ModelSession, ModelSource, Runtime, RuntimeOptions};
 use crate::telemetry::{ComputeSeries, Metrics};
 
@@ -18,11 +19,11 @@ pub(crate) fn runtime() -> Arc<Runtime> {
 }
 
 /// A session of a model in `tests/fixtures/models`.
-pub(super) fn session(model: &str) -> ModelSession {
+pub(super) fn session(model: &str) -> Executor {
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/models");
     let bytes = std::fs::read(models.join(model).join("1/model.onnx")).unwrap();
     let source = ModelSource::new(bytes.into(), |_| Err("there are no other files".to_owned())).unwrap();
-    ModelSession::open(&runtime(), &source).unwrap()
+    ModelSession::open(&runtime(), &source).unwrap().into()
 }
 
 pub(super) fn series() -> Arc<ComputeSeries> {

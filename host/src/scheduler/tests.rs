@@ -34,6 +34,7 @@ fn options(workers: usize, limits: SchedulerLimits, budget: &Arc<Budget>) -> Sch
         workers: WorkerRange { min: workers, max: workers, wait: patience, idle: patience },
         opener: None,
         budget: Arc::clone(budget),
+        on_given_up: Arc::default(),
     }
 }
 
@@ -288,6 +289,14 @@ fn one_that_is_too_large_is_run_cut_or_refused() {
         } else {
             large.is_answered_by(ask()).unwrap();
         }
+        // So large that each item is a run of its own.
+        limits.batching.max_elements = NonZeroUsize::new(1);
+        scheduler.apply(limits.clone());
+        match oversize {
+            Oversize::Refuse => assert!(ask().unwrap_err().message.contains("takes 1 of this size")),
+            _ => large.is_answered_by(ask()).unwrap(),
+        }
+        limits.batching.max_elements = None;
         // Limits change while it serves.
         limits.batching.max_size = NonZeroUsize::new(16);
         limits.queue_size = 2;
@@ -367,7 +376,7 @@ fn a_worker_that_cannot_be_opened_changes_nothing() {
     let scaling = SchedulerOptions {
         workers: range(1),
         opener: Some(SessionOpener::new(move || match opener.fetch_add(1, SeqCst) {
-            0 => Err("no memory".to_owned()),
+            0 => Err("no memory".to_owned().into()),
             _ => panic!("a bug"),
         })),
         ..options(1, limits(None), &Budget::new(2))

@@ -50,6 +50,8 @@ impl Running {
 enum State {
     Queued,
     Started(Arc<Running>),
+    /// Its worker died while it ran: it waits once more, and its asker for its answer.
+    Again,
     /// The asker has its answer, or has given up.
     Settled,
 }
@@ -84,9 +86,19 @@ impl Ticket {
         true
     }
 
-    /// Whether somebody still waits for a request that has not been started.
+    /// Whether somebody still waits for a request that is to be started.
     pub(super) fn is_wanted(&self) -> bool {
-        matches!(*self.0.state(), State::Queued)
+        matches!(*self.0.state(), State::Queued | State::Again)
+    }
+
+    /// Has a request that was started wait once more; false if nobody waits for it any more.
+    pub(super) fn wait_again(&self) -> bool {
+        let mut state = self.0.state();
+        let is_wanted = !matches!(*state, State::Settled);
+        if is_wanted {
+            *state = State::Again;
+        }
+        is_wanted
     }
 
     /// Marks a request as answered: its asker ends no run any more.
@@ -152,6 +164,18 @@ mod tests {
         drop(second_asker);
         assert!(running.is_abandoned());
         assert_eq!(running.metrics.stopped.get(), 1);
+    }
+
+    #[test]
+    fn who_was_started_once_does_not_give_up_for_waiting_again() {
+        let running = testing::running();
+        let (ticket, asker) = Ticket::new();
+        assert!(ticket.start(&running) && ticket.wait_again() && ticket.is_wanted());
+        assert!(!asker.give_up());
+        assert!(ticket.start(&running) && ticket.wait_again());
+        drop(asker);
+        assert!(!ticket.is_wanted() && !ticket.wait_again());
+        assert_eq!(running.metrics.stopped.get(), 0);
     }
 
     #[test]

@@ -4,19 +4,23 @@
 //! Which workers there are is decided in `scale` and done in `workers`.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
 
 use super::budget::Member;
+use super::crashes::Crashes;
 use super::examine::{Examined, Verdict};
 use super::job::Job;
-use super::limits::{BatchRules, SchedulerLimits};
+use super::limits::{BatchLimits, BatchRules, SchedulerLimits};
 use super::queue::{Queue, Signal, Waiting as _};
+use super::replace::Processes;
 use super::run;
 use super::scheduler::SchedulerOptions;
 use super::workers::Scaling;
-use crate::model::ModelSession;
+use crate::isolation::Executor;
 use crate::telemetry::ComputeSeries;
 
 /// What the workers of a generation share.
@@ -39,11 +43,22 @@ pub(super) struct Shared {
     /// The model's part of the cores.
     member: Member,
     pub(super) scaling: Scaling,
+    pub(super) crashes: Crashes,
+    /// The processes that workers have of their own.
+    pub(super) processes: Processes,
+    /// Why the generation was given up.
+    pub(super) given_up: OnceLock<String>,
+    /// Who is told of that.
+    pub(super) on_given_up: Arc<Notify>,
 }
+
+/// How often at least a process is looked for while it has nothing to do.
+const LOOK: Duration = Duration::from_secs(1);
 
 impl Shared {
     pub(super) fn new(options: SchedulerOptions, examined: Examined) -> Arc<Self> {
-        let rules = BatchRules { max_size: 1, max_delay: Duration::ZERO, preferred: Vec::new() };
+        let rules =
+            BatchRules { max_size: 1, max_elements: None, max_delay: Duration::ZERO, preferred: Vec::new() };
         let shared = Self {
             model: options.model,
             queue: Queue::new(options.limits.queue_size, rules),
@@ -57,6 +72,10 @@ impl Shared {
             metrics: options.metrics,
             member: options.budget.member(),
             scaling: Scaling::new(options.workers, options.opener, &options.budget),
+            crashes: Crashes::default(),
+            processes: Processes::default(),
+            given_up: OnceLock::new(),
+            on_given_up: options.on_given_up,
         };
         shared.renew();
         Arc::new(shared)
@@ -92,15 +111,15 @@ impl Shared {
     fn renew(&self) {
         let (limits, max_size) = (self.limits(), self.batch_limit());
         self.metrics.limit.set(i64::try_from(max_size).unwrap_or(i64::MAX));
-        let (max_delay, preferred) = (limits.batching.max_delay, limits.batching.preferred.clone());
-        self.queue.set(limits.queue_size, BatchRules { max_size, max_delay, preferred });
+        let BatchLimits { max_elements, max_delay, preferred, .. } = limits.batching.clone();
+        self.queue.set(limits.queue_size, BatchRules { max_size, max_elements, max_delay, preferred });
     }
 
     /// Starts a worker.
     ///
     /// # Errors
     /// When there can be no more threads.
-    pub(super) fn start_worker(self: &Arc<Self>, session: ModelSession) -> std::io::Result<()> {
+    pub(super) fn start_worker(self: &Arc<Self>, session: Executor) -> std::io::Result<()> {
         // Linux cuts thread names at 15 bytes: the number goes first.
         let name = format!("w{}-{}", self.started.fetch_add(1, Relaxed), self.model);
         let shared = Arc::clone(self);
@@ -144,12 +163,19 @@ impl Shared {
         retires
     }
 
-    fn work(self: &Arc<Self>, mut session: ModelSession) {
+    /// A worker's life.
+    fn work(self: &Arc<Self>, session: Executor) {
+        let mut held = self.processes.hold(session, &self.metrics);
         loop {
-            match self.queue.ready(self.look_due()) {
+            match self.queue.ready(self.patience(&held)) {
                 Signal::Work => {}
                 Signal::Idle => {
+                    held.check();
                     self.look(Duration::ZERO);
+                    match self.revive(held) {
+                        Some(revived) => held = revived,
+                        None => return,
+                    }
                     continue;
                 }
                 Signal::Retire | Signal::Closed => return,
@@ -165,14 +191,27 @@ impl Shared {
             };
             self.busy.fetch_add(1, Relaxed);
             self.look(waited);
-            let served = run::serve(&mut session, taken.batch, &self.metrics);
+            let served = run::serve(&mut held, taken.batch, &self.metrics);
             self.busy.fetch_sub(1, Relaxed);
             drop(permit);
-            if let Err(reason) = served {
+            if let Some(reason) = served.diverged {
                 self.diverged.store(true, Relaxed);
                 self.renew();
                 tracing::warn!(model = self.model, %reason, "requests share no runs any more");
             }
+            match self.after_run(held, served.unanswered) {
+                Some(living) => held = living,
+                None => return,
+            }
+        }
+    }
+
+    /// Until when a worker waits for something to do. A process is looked for while it has nothing.
+    fn patience(&self, session: &Executor) -> Option<Instant> {
+        let look = session.pid().map(|_| Instant::now() + LOOK);
+        match (self.look_due(), look) {
+            (Some(due), Some(look)) => Some(due.min(look)),
+            (due, look) => due.or(look),
         }
     }
 }

@@ -12,16 +12,24 @@ use super::budget::Budget;
 use super::examine;
 use super::scale::{Scale, Step, WorkerRange};
 use super::worker::Shared;
-use crate::model::ModelSession;
+use crate::isolation::{Executor, OpenError};
 
 /// Opens one more session of a model. It holds the model's bytes, once for all sessions.
 #[derive(Clone)]
-pub struct SessionOpener(Arc<dyn Fn() -> Result<ModelSession, String> + Send + Sync>);
+pub struct SessionOpener(Arc<dyn Fn() -> Result<Executor, OpenError> + Send + Sync>);
 
 impl SessionOpener {
     /// One that calls `open`, on a thread that may block.
-    pub fn new(open: impl Fn() -> Result<ModelSession, String> + Send + Sync + 'static) -> Self {
+    pub fn new(open: impl Fn() -> Result<Executor, OpenError> + Send + Sync + 'static) -> Self {
         Self(Arc::new(open))
+    }
+
+    /// Opens one. Takes up to seconds.
+    ///
+    /// # Errors
+    /// The reason, for the operator.
+    pub fn open(&self) -> Result<Executor, OpenError> {
+        (self.0)()
     }
 }
 
@@ -173,23 +181,42 @@ impl Shared {
         }
     }
 
+    /// One more session, ready for requests.
+    pub(super) fn open_session(&self) -> Result<Executor, OpenError> {
+        let opener = self.scaling.opener.get().cloned();
+        self.open_warm(&opener.ok_or_else(|| "there is nothing to open another one with".to_owned())?)
+    }
+
+    fn open_warm(&self, opener: &SessionOpener) -> Result<Executor, OpenError> {
+        let opened = catch_unwind(AssertUnwindSafe(|| {
+            let mut session = opener.open()?;
+            examine::warm(&mut session, self.batch_limit());
+            Ok::<_, OpenError>(session)
+        }));
+        let session = opened.unwrap_or_else(|_| Err("opening it panicked".to_owned().into()))?;
+        match session.lost() {
+            Some(loss) => Err(OpenError {
+                reason: format!("its {loss} while it ran the model for the first time"),
+                kind: Some(loss.kind),
+            }),
+            None => Ok(session),
+        }
+    }
+
     /// True if there is one more worker now.
     fn open_one(self: &Arc<Self>, opener: &SessionOpener) -> bool {
         let began = Instant::now();
-        let opened = catch_unwind(AssertUnwindSafe(|| {
-            let mut session = (opener.0)()?;
-            examine::warm(&mut session, self.batch_limit());
-            self.start_worker(session).map_err(|error| error.to_string())
-        }));
-        let reason = match opened {
-            Ok(Ok(())) => {
+        let opened = self.open_warm(opener);
+        let started =
+            opened.and_then(|session| self.start_worker(session).map_err(|error| error.to_string().into()));
+        let reason = match started {
+            Ok(()) => {
                 self.metrics.added.inc();
                 let (workers, took_ms) = (self.workers.load(Relaxed), began.elapsed().as_secs_f64() * 1e3);
                 tracing::info!(model = self.model, workers, took_ms, "another worker serves");
                 return true;
             }
-            Ok(Err(reason)) => reason,
-            Err(_) => "opening it panicked".to_owned(),
+            Err(error) => error.reason,
         };
         tracing::warn!(model = self.model, reason, "another worker cannot be opened");
         false

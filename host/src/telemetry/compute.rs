@@ -11,6 +11,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use crate::isolation::LossKind;
+
 /// Upper bounds of the items of a run.
 const ITEMS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
 
@@ -27,6 +29,13 @@ struct DirectionLabels {
     direction: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabels {
+    model: String,
+    version: String,
+    reason: &'static str,
+}
+
 /// The families of all generations.
 #[derive(Debug)]
 pub struct ComputeMetrics {
@@ -36,6 +45,8 @@ pub struct ComputeMetrics {
     stopped: Family<Labels, Counter>,
     retried: Family<Labels, Counter>,
     steps: Family<DirectionLabels, Counter>,
+    processes: Family<Labels, Gauge>,
+    losses: Family<ReasonLabels, Counter>,
 }
 
 impl Default for ComputeMetrics {
@@ -47,6 +58,8 @@ impl Default for ComputeMetrics {
             stopped: Family::default(),
             retried: Family::default(),
             steps: Family::default(),
+            processes: Family::default(),
+            losses: Family::default(),
         }
     }
 }
@@ -74,6 +87,12 @@ impl ComputeMetrics {
             "Batches that failed and were run again request by request",
             self.retried.clone(),
         );
+        registry.register("worker_processes", "Processes of workers that live", self.processes.clone());
+        registry.register(
+            "worker_deaths",
+            "Processes of workers that died, by reason; each is replaced, unless the version is given up",
+            self.losses.clone(),
+        );
         registry.register("worker_steps", "Workers that were added (out) or ended (in)", self.steps.clone());
     }
 
@@ -92,6 +111,9 @@ impl ComputeMetrics {
             retried: self.retried.get_or_create_owned(&labels),
             added: step("out"),
             ended: step("in"),
+            processes: self.processes.get_or_create_owned(&labels),
+            losses: self.losses.clone(),
+            labels,
         })
     }
 
@@ -99,6 +121,10 @@ impl ComputeMetrics {
         let labels = Labels { model: model.to_owned(), version: version.to_owned() };
         self.runs.remove(&labels);
         self.limits.remove(&labels);
+        self.processes.remove(&labels);
+        for kind in LossKind::ALL {
+            self.losses.remove(&loss_labels(&labels, kind));
+        }
         for counters in [&self.expired, &self.stopped, &self.retried] {
             counters.remove(&labels);
         }
@@ -109,7 +135,9 @@ impl ComputeMetrics {
     }
 
     pub(super) fn unloaded(&self, model: &str, version: &str) {
-        self.limits.remove(&Labels { model: model.to_owned(), version: version.to_owned() });
+        let labels = Labels { model: model.to_owned(), version: version.to_owned() };
+        self.limits.remove(&labels);
+        self.processes.remove(&labels);
     }
 }
 
@@ -130,4 +158,20 @@ pub struct ComputeSeries {
     pub added: Counter,
     /// Workers that went while it served.
     pub ended: Counter,
+    /// Processes of workers that live.
+    pub processes: Gauge,
+    losses: Family<ReasonLabels, Counter>,
+    labels: Labels,
+}
+
+impl ComputeSeries {
+    /// Counts a worker's process that died.
+    pub fn lost(&self, kind: LossKind) {
+        self.losses.get_or_create(&loss_labels(&self.labels, kind)).inc();
+    }
+}
+
+fn loss_labels(labels: &Labels, kind: LossKind) -> ReasonLabels {
+    let Labels { model, version } = labels.clone();
+    ReasonLabels { model, version, reason: kind.as_str() }
 }

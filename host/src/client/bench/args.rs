@@ -9,9 +9,11 @@ use std::time::Duration;
 use clap::ValueEnum;
 use http::{HeaderValue, Method};
 
+use super::super::credentials::CredentialArgs;
 use super::super::host::Host;
 use super::super::tls::TlsArgs;
 use super::super::values::{Header, parse_duration, parse_header, parse_pair, parse_positive_duration};
+use super::scenario::{Scenario, ScenarioArgs};
 
 /// Arguments of `nuke bench`.
 #[derive(clap::Args, Clone, Debug)]
@@ -30,11 +32,13 @@ pub struct BenchArgs {
     #[command(flatten)]
     pub(super) load: LoadArgs,
     #[command(flatten)]
+    pub(super) scenario: ScenarioArgs,
+    #[command(flatten)]
     pub(super) output: OutputArgs,
 }
 
 /// What is asked for: exactly one of these.
-#[derive(clap::Args, Clone, Debug)]
+#[derive(clap::Args, Clone, Debug, Default)]
 #[group(required = true, multiple = false)]
 pub(super) struct TargetArgs {
     /// Post --body to this model's plugin
@@ -46,6 +50,9 @@ pub(super) struct TargetArgs {
     /// Ask for any path, such as /v2/health/live
     #[arg(long, value_name = "PATH", help_heading = "Target (one of)")]
     pub(super) path: Option<String>,
+    /// Tell a story in several runs, on hosts that it starts itself
+    #[arg(long, value_name = "NAME", help_heading = "Target (one of)")]
+    pub(super) scenario: Option<Scenario>,
 }
 
 /// How each request looks.
@@ -70,6 +77,8 @@ pub(super) struct RequestArgs {
     /// A request header (may be given again)
     #[arg(long = "header", value_name = "NAME: VALUE", value_parser = parse_header)]
     pub(super) headers: Vec<Header>,
+    #[command(flatten)]
+    pub(super) credentials: CredentialArgs,
 }
 
 /// The generated tensors of `--infer`.
@@ -112,16 +121,32 @@ impl TensorArgs {
 }
 
 impl BenchArgs {
+    /// The model's version, if one was named.
+    pub(super) fn version(&self) -> Option<&str> {
+        self.request.version.as_deref()
+    }
+
+    /// Where random elements and gaps begin.
+    pub(super) const fn seed(&self) -> u64 {
+        self.tensors.seed
+    }
+
     /// An argument that was given although it means nothing for the target, with the target that it
     /// is for. (clap does not enforce `requires` on a member of an exclusive group.)
     pub(super) fn misplaced(&self) -> Option<(&'static str, &'static str)> {
-        let is_infer = self.target.infer.is_some();
+        let is_scenario = self.target.scenario.is_some();
+        let is_infer = self.target.infer.is_some() || is_scenario;
+        let is_open = self.load.rate.is_some() || is_scenario;
+        if let Some(argument) = self.scenario.given().filter(|_| !is_scenario) {
+            return Some((argument, "--scenario"));
+        }
         let given_for = [
             ("--batch", "--infer", self.tensors.batch.is_some() && !is_infer),
             ("--dim", "--infer", !self.tensors.dimensions.is_empty() && !is_infer),
             ("--data", "--infer", self.tensors.data.is_some() && !is_infer),
             ("--encoding", "--infer", self.tensors.encoding.is_some() && !is_infer),
             ("--param", "--predict", !self.request.parameters.is_empty() && self.target.predict.is_none()),
+            ("--arrival", "--rate", self.load.arrival.is_some() && !is_open),
             ("--method", "--path", self.request.method.is_some() && self.target.path.is_none()),
         ];
         let found = given_for.into_iter().find(|(_, _, is_misplaced)| *is_misplaced);
@@ -140,9 +165,9 @@ pub(super) struct LoadArgs {
     /// Open loop: send this many requests a second, whether or not answers come
     #[arg(long, value_name = "PER_SECOND", value_parser = parse_rate)]
     pub(super) rate: Option<f64>,
-    /// Open loop: the gaps between requests
-    #[arg(long, value_name = "KIND", default_value = "constant", requires = "rate")]
-    pub(super) arrival: Arrival,
+    /// Open loop: the gaps between requests [default: constant; of a scenario poisson]
+    #[arg(long, value_name = "KIND")]
+    pub(super) arrival: Option<Arrival>,
     /// How long to measure, each row
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_positive_duration)]
     pub(super) duration: Duration,
@@ -265,17 +290,16 @@ pub(super) mod tests {
         assert_eq!(args.load.concurrency, [1, 16, 64]);
         assert_eq!((args.tensors.data(), args.tensors.encoding()), (Data::Zeros, Encoding::Json));
         let args = parse(&["--path", "/", "--rate", "1.5", "--arrival", "poisson"]).unwrap();
-        assert_eq!((args.load.rate, args.load.arrival), (Some(1.5), Arrival::Poisson));
+        assert_eq!((args.load.rate, args.load.arrival), (Some(1.5), Some(Arrival::Poisson)));
     }
 
     #[test]
     fn what_does_not_fit_together_is_refused() {
-        let refused: [&[&str]; 13] = [
+        let refused: [&[&str]; 12] = [
             &[],
             &["--infer", "m", "--path", "/"],
             &["--predict", "m"],
             &["--infer", "m", "--body", "f"],
-            &["--path", "/", "--arrival", "poisson"],
             &["--path", "/", "--connections", "2"],
             &["--path", "/", "--version", "1"],
             &["--path", "/", "--requests", "1", "--duration", "1s"],
@@ -291,6 +315,7 @@ pub(super) mod tests {
         let misplaced = |line: &[&str]| parse(&[&["--path", "/"], line].concat()).unwrap().misplaced();
         assert_eq!(misplaced(&["--batch", "2"]), Some(("--batch", "--infer")));
         assert_eq!(misplaced(&["--encoding", "json"]), Some(("--encoding", "--infer")));
+        assert_eq!(misplaced(&["--arrival", "poisson"]), Some(("--arrival", "--rate")));
         assert_eq!(misplaced(&["--param", "k=1"]), Some(("--param", "--predict")));
         assert_eq!(
             parse(&["--infer", "m", "--method", "PUT"]).unwrap().misplaced(),

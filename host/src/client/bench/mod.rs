@@ -1,13 +1,14 @@
 //! `nuke bench`: load for a running host, and an honest account of how it bore it.
 //!
-//! Owns the load generator. It never starts a host and never measures in the host's process: what
-//! it reports is what a client sees.
+//! Owns the load generator. It never measures in a host's process: what it reports is what a client sees. It
+//! starts no host, a scenario's excepted.
 //!
 //! - `args` what was typed; `plan` what it means; `tensors`, `infer_body`, `random` the made-up
 //!   tensors; `request` the request that is sent again and again.
 //! - `schedule` when an open loop sends; `channel` what carries a request; `worker` both loops;
 //!   `tally` what happened; `phase` threads and pacer; `session` rows and turns.
 //! - `summary` the figures and the JSON; `report` the text; `histogram_file`, `progress`.
+//! - `scenario` a story in several runs, on hosts of its own.
 //!
 //! Invariants: an open loop's response time counts from the intended moment, whoever was late; only
 //! successes are in the times, and everything else is counted and shown; nothing is allocated for a
@@ -24,6 +25,7 @@ mod progress;
 mod random;
 mod report;
 mod request;
+mod scenario;
 mod schedule;
 mod session;
 mod summary;
@@ -52,6 +54,9 @@ use summary::Report;
 pub fn run_bench(args: BenchArgs) -> ExitCode {
     let stop = Arc::new(AtomicBool::new(false));
     stop_on_interrupt(Arc::clone(&stop));
+    if args.target.scenario.is_some() {
+        return scenario::run_scenario(&args, &stop);
+    }
     match bench(&args, &stop).and_then(|report| write_report(&args, &report).map(|()| report)) {
         Ok(report) => exit_code(&report, args.output.allow_errors),
         Err(error) => {
@@ -72,12 +77,16 @@ fn bench(args: &BenchArgs, stop: &Arc<AtomicBool>) -> Result<Report, ClientError
 }
 
 fn write_report(args: &BenchArgs, report: &Report) -> Result<(), ClientError> {
-    let text = if args.output.json {
-        let json = serde_json::to_string_pretty(report);
-        json.map_err(|error| ClientError::Usage(format!("cannot write the results: {error}")))? + "\n"
-    } else {
-        report::show(report)
-    };
+    print(&if args.output.json { json_text(report)? } else { report::show(report) })
+}
+
+fn json_text(report: &impl serde::Serialize) -> Result<String, ClientError> {
+    let json = serde_json::to_string_pretty(report);
+    json.map(|json| json + "\n")
+        .map_err(|error| ClientError::Usage(format!("cannot write the results: {error}")))
+}
+
+fn print(text: &str) -> Result<(), ClientError> {
     match std::io::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
             Err(ClientError::Usage(format!("cannot write the results: {error}")))

@@ -59,6 +59,8 @@ pub(super) struct Phase {
     pub(super) limit: Limit,
     /// The most that one request may take.
     pub(super) timeout: Duration,
+    /// Whether each success is kept with its moment, not only counted.
+    pub(super) keeps_points: bool,
 }
 
 /// Runs a phase to its end or until `stop` is set, calling `tick` meanwhile.
@@ -74,7 +76,10 @@ pub(super) fn run(
     let shared = Arc::new(shared_of(phase, stop));
     let groups = channel_groups(phase);
     let mut total = Tally::new()?;
-    let tallies: Vec<_> = groups.iter().map(|_| Tally::new()).collect::<Result<_, _>>()?;
+    let mut tallies: Vec<_> = groups.iter().map(|_| Tally::new()).collect::<Result<_, _>>()?;
+    if phase.keeps_points {
+        tallies.iter_mut().for_each(|tally| tally.points = Some(Vec::new()));
+    }
     let runtimes: Vec<_> = groups.iter().map(|_| runtime()).collect::<Result<_, _>>()?;
     let connected = Barrier::new(groups.len() + usize::from(shared.turns.is_some()));
     thread::scope(|scope| {

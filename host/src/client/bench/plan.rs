@@ -9,12 +9,13 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
+use super::super::credentials;
 use super::super::error::ClientError;
 use super::super::exchange::{Outgoing, fetch};
 use super::super::host::{Host, model_path, predict_path};
 use super::super::media;
 use super::super::predict::read_input;
-use super::args::{BenchArgs, Encoding, TargetArgs};
+use super::args::{Arrival, BenchArgs, Encoding, TargetArgs};
 use super::infer_body::encode;
 use super::phase::Pace;
 use super::request::Prepared;
@@ -68,7 +69,9 @@ pub(super) fn make(args: &BenchArgs) -> Result<Plan, ClientError> {
     let (outgoing, tensors) = outgoing(args, &host)?;
     let baseline = baseline(args, &host, &outgoing)?;
     let load = &args.load;
-    let pace = load.rate.map_or(Pace::Closed, |rate| Pace::Open { rate, arrival: load.arrival });
+    let pace = load
+        .rate
+        .map_or(Pace::Closed, |rate| Pace::Open { rate, arrival: load.arrival.unwrap_or(Arrival::Constant) });
     let default_concurrency = if pace == Pace::Closed { 1 } else { OPEN_CONCURRENCY };
     let rows = if load.concurrency.is_empty() { vec![default_concurrency] } else { load.concurrency.clone() };
     let connections = load.connections.unwrap_or(1);
@@ -95,7 +98,7 @@ pub(super) fn make(args: &BenchArgs) -> Result<Plan, ClientError> {
 
 /// The request to measure, and the tensors in it.
 fn outgoing(args: &BenchArgs, host: &Host) -> Result<(Outgoing, Vec<Tensor>), ClientError> {
-    let TargetArgs { predict, infer, path } = &args.target;
+    let TargetArgs { predict, infer, path, .. } = &args.target;
     let version = args.request.version.as_deref();
     if let Some(model) = infer {
         return infer_request(args, host, model, version);
@@ -103,7 +106,7 @@ fn outgoing(args: &BenchArgs, host: &Host) -> Result<(Outgoing, Vec<Tensor>), Cl
     let (body, content_type) = body(args)?;
     let mut headers = HeaderMap::new();
     headers.extend(content_type.map(|content_type| (CONTENT_TYPE, content_type)));
-    add_headers(args, &mut headers);
+    add_headers(args, &mut headers)?;
     let path = match (predict, path) {
         (Some(model), _) => predict_path(model, version, &args.request.parameters),
         (None, Some(path)) => path.clone(),
@@ -125,12 +128,13 @@ fn body(args: &BenchArgs) -> Result<(Bytes, Option<HeaderValue>), ClientError> {
     Ok((body, Some(content_type)))
 }
 
-fn add_headers(args: &BenchArgs, headers: &mut HeaderMap) {
+fn add_headers(args: &BenchArgs, headers: &mut HeaderMap) -> Result<(), ClientError> {
     let given = || args.request.headers.iter();
     if given().any(|header| header.name == CONTENT_TYPE) && args.request.content_type.is_none() {
         headers.remove(CONTENT_TYPE);
     }
     headers.extend(given().map(|header| (header.name.clone(), header.value.clone())));
+    args.request.credentials.add_to(headers)
 }
 
 fn infer_request(
@@ -141,7 +145,7 @@ fn infer_request(
 ) -> Result<(Outgoing, Vec<Tensor>), ClientError> {
     let path = model_path(model, version);
     let mut headers = HeaderMap::new();
-    add_headers(args, &mut headers);
+    add_headers(args, &mut headers)?;
     let question =
         Outgoing { method: Method::GET, path: path.clone(), headers: headers.clone(), body: Bytes::new() };
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -179,6 +183,9 @@ fn baseline(args: &BenchArgs, own: &Host, measured: &Outgoing) -> Result<Option<
         outgoing.headers.remove(CONTENT_TYPE);
         outgoing.headers.remove(JSON_LENGTH);
     }
+    if host != args.url {
+        credentials::remove_from(&mut outgoing.headers);
+    }
     Prepared::new(&host, outgoing, args.load.http2).map(Some)
 }
 
@@ -196,7 +203,6 @@ fn split_target(host: &Host, target: &str) -> Result<(Host, String), ClientError
 #[cfg(test)]
 mod tests {
     use super::super::super::testing::{TestServer, respond};
-    use super::super::args::Arrival;
     use super::super::args::tests::parse;
     use super::*;
 

@@ -163,6 +163,7 @@ fn phase_of(plan: &Plan, prepared: &Prepared, concurrency: u32, turn: &Turn, ind
         warmup: turn.warmup,
         limit: turn.limit,
         timeout: plan.timeout,
+        keeps_points: false,
     }
 }
 

@@ -276,7 +276,8 @@ fn ratio(one: f64, other: f64) -> Option<f64> {
     (one > 0.0 && other > 0.0).then(|| one / other)
 }
 
-fn measured(outcome: &Outcome, prepared: &Prepared, is_open: bool) -> Measured {
+/// The figures of one request's outcome.
+pub(super) fn measured(outcome: &Outcome, prepared: &Prepared, is_open: bool) -> Measured {
     let Outcome { tally, elapsed } = outcome;
     let sent_bytes = tally.sent().saturating_mul(prepared.body_length() as u64);
     let error = |(kind, count): (&ErrorKind, &u64)| (kind.to_string(), *count);

@@ -11,6 +11,7 @@ use hdrhistogram::Histogram;
 
 use super::super::error::ClientError;
 use super::channel::{Answer, Fault};
+use super::scenario::Point;
 
 /// The longest time that is told apart: an hour, in nanoseconds.
 const LONGEST: u64 = 3_600_000_000_000;
@@ -87,6 +88,8 @@ pub(super) struct Tally {
     pub(super) lag: Histogram<u64>,
     /// Open loop: how long the others waited for a connection, in nanoseconds.
     pub(super) wait: Histogram<u64>,
+    /// Each success with its moment, if wanted.
+    pub(super) points: Option<Vec<Point>>,
     /// By kind.
     pub(super) errors: BTreeMap<ErrorKind, u64>,
     /// What the first error said.
@@ -116,6 +119,7 @@ impl Tally {
             response: empty.clone(),
             lag: empty.clone(),
             wait: empty,
+            points: None,
             errors: BTreeMap::new(),
             first_error: None,
             received: 0,
@@ -136,6 +140,10 @@ impl Tally {
                     let Moments { intended, sent, finished } = moments;
                     self.service.saturating_record(nanoseconds(finished.saturating_sub(sent)));
                     self.response.saturating_record(nanoseconds(finished.saturating_sub(intended)));
+                    if let Some(points) = &mut self.points {
+                        let took_s = finished.saturating_sub(intended).as_secs_f64();
+                        points.push(Point { due_s: intended.as_secs_f64(), took_s });
+                    }
                     return;
                 };
                 let is_first = self.first_error.is_none();
@@ -175,6 +183,9 @@ impl Tally {
         let _ = self.response.add(&other.response);
         let _ = self.lag.add(&other.lag);
         let _ = self.wait.add(&other.wait);
+        if let Some(points) = &other.points {
+            self.points.get_or_insert_default().extend_from_slice(points);
+        }
         for (kind, count) in &other.errors {
             *self.errors.entry(*kind).or_default() += count;
         }

@@ -140,7 +140,8 @@ fn chapter(file: &str) -> &'static str {
 
 #[test]
 fn every_key_is_in_the_manual() {
-    let entry = "models: [{name: a, path: b, version: '1', max_workers: 1}]";
+    let entry = "models: [{name: a, path: b, version: '1', max_workers: 1}]\n\
+                 auth: {jwt: {keys: [{algorithm: HS256, file: k, kid: a}]}, certificates: [{subject: a, scopes: [admin]}]}";
     let server = ServerConfig::from_text("config.yaml", entry).unwrap().report;
     let bundle = BundleConfig::from_text("bundle.yaml", "").unwrap().report;
     let files = [("config.yaml", server, later::SERVER), ("model.yaml", model("").report, later::MODEL)];

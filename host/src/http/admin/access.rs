@@ -1,21 +1,28 @@
 //! Where an operator may ask, and where not.
 //!
 //! Owns the rule that `/admin`, loading and unloading are served only where strangers cannot reach them, and
-//! that no web page of another origin can ask by way of an operator's browser. It knows no tokens.
+//! that no web page of another origin can ask by way of an operator's browser; where callers say who they are, that only
+//! those with the scope `admin` ask; and that it is kept who did what.
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, Uri, header};
 
+use crate::auth::{Caller, Need, Origin};
 use crate::error::{Error, ErrorCode};
+use crate::http::reply::Failed;
 use crate::http::state::AppState;
+use crate::telemetry::AuditEntry;
 
 /// Which listener serves operators.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AdminAccess {
-    /// The one of all requests: only this machine can reach it.
-    Shared,
+    /// The one of all requests: only this machine can reach it, or callers have to say who they are.
+    Shared {
+        /// Only this machine can reach it.
+        is_loopback: bool,
+    },
     /// One of its own, at this address.
     Own {
         /// As the configuration has it.
@@ -34,9 +41,11 @@ pub(in crate::http) async fn at_shared_listener(
     next: Next,
 ) -> Response {
     let remedy = match state.admin() {
-        AdminAccess::Shared => return guarded(true, request, next).await,
+        AdminAccess::Shared { is_loopback } => return guarded(&state, *is_loopback, request, next).await,
         AdminAccess::Own { address, .. } => format!("ask at {address} (server.admin)"),
-        AdminAccess::Off => "set server.admin to an address that only operators reach".to_owned(),
+        AdminAccess::Off => {
+            "set up 'auth', or set server.admin to an address that only operators reach".to_owned()
+        }
     };
     let path: String = request.uri().path().chars().take(200).collect();
     Error::new(ErrorCode::PermissionDenied, format!("{path} is not served at this address; {remedy}"))
@@ -50,11 +59,38 @@ pub(in crate::http) async fn at_own_listener(
     next: Next,
 ) -> Response {
     let is_loopback = matches!(state.admin(), AdminAccess::Own { is_loopback: true, .. });
-    guarded(is_loopback, request, next).await
+    guarded(&state, is_loopback, request, next).await
 }
 
-async fn guarded(is_loopback: bool, request: Request, next: Next) -> Response {
-    let refused = |message: &'static str| Error::new(ErrorCode::PermissionDenied, message).into_response();
+/// Whatever changes something is kept in the audit log, and whatever is refused.
+async fn guarded(state: &AppState, is_loopback: bool, request: Request, next: Next) -> Response {
+    let path: String = request.uri().path().chars().take(500).collect();
+    let (changes, action) = (!request.method().is_safe(), format!("{} {path}", request.method()));
+    let caller = request.extensions().get::<Caller>().cloned();
+    let address = request.extensions().get::<Origin>().map(|peer| peer.address);
+    let response = match judge(is_loopback, &request, caller.as_ref()) {
+        Ok(()) => next.run(request).await,
+        Err(error) => error.into_response(),
+    };
+    let failed = response.extensions().get::<Failed>();
+    let is_refused = failed.is_some_and(|failed| failed.code == ErrorCode::PermissionDenied);
+    if changes || is_refused {
+        let identity = caller.as_ref().map(Caller::identity);
+        let entry = AuditEntry {
+            action,
+            subject: identity.map_or_else(String::new, |identity| identity.subject.clone()),
+            kind: identity.map_or("", |identity| identity.kind.as_str()),
+            address,
+            outcome: failed.map_or("done", |failed| failed.code.as_str()),
+            reason: failed.map(|failed| failed.message.chars().take(500).collect()),
+        };
+        state.audit().record(entry).await;
+    }
+    response
+}
+
+fn judge(is_loopback: bool, request: &Request, caller: Option<&Caller>) -> Result<(), Error> {
+    let refused = |message: &'static str| Err(Error::new(ErrorCode::PermissionDenied, message));
     if is_loopback && !is_asked_by_its_own_name(request.headers(), request.uri()) {
         return refused("operators ask this machine by its address or as localhost; 'host' has another name");
     }
@@ -63,7 +99,7 @@ async fn guarded(is_loopback: bool, request: Request, next: Next) -> Response {
             "a web page of another origin cannot ask for this; send the request without 'origin'",
         );
     }
-    next.run(request).await
+    caller.ok_or_else(|| Error::internal("the host has not asked who asks"))?.require(Need::Admin)
 }
 
 /// A page whose name was made to lead to this machine asks under that name: its origin is its own then, and only

@@ -7,12 +7,13 @@ use axum::response::Response;
 use http::StatusCode;
 use serde_json::{Value, json};
 
+use crate::config::Isolation;
 use crate::error::{Error, ErrorCode};
 use crate::http::reply;
 use crate::http::state::AppState;
 use crate::http::target::WholeModel;
-use crate::http::timestamp::timestamp;
 use crate::repository::{Model, VersionStatus};
+use crate::timestamp::timestamp;
 
 pub(super) async fn all(State(state): State<AppState>) -> Response {
     let all = state.index().all();
@@ -46,7 +47,11 @@ fn entry(version: &str, status: &VersionStatus) -> Value {
     }
     if let Some(generation) = status.generation() {
         let (workers, busy) = generation.scheduler().workers();
-        entry["workers"] = json!({"count": workers, "busy": busy});
+        let isolation = generation.settings().workers.isolation.as_str();
+        entry["workers"] = json!({"count": workers, "busy": busy, "isolation": isolation});
+        if isolation == Isolation::Process.as_str() {
+            entry["workers"]["processes"] = json!(generation.scheduler().processes());
+        }
         entry["queue"] = json!(generation.scheduler().waiting());
         entry["plugin"] = json!(generation.plugin().map(crate::plugin::Plugin::name));
     }

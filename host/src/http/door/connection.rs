@@ -24,6 +24,7 @@ use super::request::RequestLimits;
 use super::request_body;
 use super::seats::Seats;
 use super::stream::{Clocks, FLOOD, TimedStream};
+use crate::auth::Origin;
 use crate::telemetry::Metrics;
 use crate::tls::{Certificates, PeerCertificate};
 
@@ -84,6 +85,13 @@ pub(super) struct Handshakes {
     pub(super) seats: Seats,
 }
 
+/// Who is at the other end: the extensions of each request.
+#[derive(Clone, Debug)]
+struct Client {
+    origin: Origin,
+    certificate: Option<Arc<PeerCertificate>>,
+}
+
 /// Serves a connection to its end.
 pub(super) async fn serve(
     door: Arc<Door>,
@@ -92,15 +100,14 @@ pub(super) async fn serve(
     in_flight: InFlight,
     service: impl Serve,
 ) {
-    let peer = Peer { address, is_tls: door.tls.is_some(), certificate: None };
     match &door.tls {
-        None => serve_stream(&door, tcp, peer, &in_flight, service).await,
+        None => serve_stream(&door, Peer::new(tcp), Client::new(address, None), &in_flight, service).await,
         Some(handshakes) => match handshakes.shake(tcp, address, &in_flight).await {
             Ok(stream) => {
                 let certificates = stream.get_ref().1.peer_certificates();
                 let certificate = certificates.and_then(|chain| PeerCertificate::read(chain.first()?));
-                let peer = Peer { certificate: certificate.map(Arc::new), ..peer };
-                serve_stream(&door, stream, peer, &in_flight, service).await;
+                let client = Client::new(address, certificate);
+                serve_stream(&door, stream, client, &in_flight, service).await;
             }
             Err(reason) => in_flight.note(reason),
         },
@@ -111,6 +118,14 @@ pub(super) async fn serve(
     }
 }
 
+impl Client {
+    fn new(address: SocketAddr, certificate: Option<PeerCertificate>) -> Self {
+        let subject = certificate.as_ref().map(|certificate| certificate.subject.as_str().into());
+        let origin = Origin { address: address.ip(), certificate: subject };
+        Self { origin, certificate: certificate.map(Arc::new) }
+    }
+}
+
 impl Handshakes {
     /// Makes the handshake, or says why there is none.
     async fn shake(
@@ -118,14 +133,14 @@ impl Handshakes {
         tcp: TcpStream,
         address: SocketAddr,
         in_flight: &InFlight,
-    ) -> Result<TlsStream<TcpStream>, &'static str> {
+    ) -> Result<TlsStream<Peer>, &'static str> {
         let shake = async {
             let taken = self.seats.take(address.ip(), in_flight, "handshake_crowded").await;
             let _seat = taken.map_err(|_| "handshake_crowded")?;
             if !speaks_tls(&tcp).await {
                 return Err(refuse_plain(tcp).await);
             }
-            let shaken = self.certificates.acceptor().accept(tcp).await;
+            let shaken = self.certificates.acceptor().accept(Peer::new(tcp)).await;
             shaken.map_err(|error| {
                 tracing::debug!(%address, %error, "a TLS handshake failed");
                 "handshake_failed"
@@ -155,14 +170,14 @@ async fn refuse_plain(mut tcp: TcpStream) -> &'static str {
     "plain_at_tls"
 }
 
-async fn serve_stream<S>(door: &Door, stream: S, peer: Peer, in_flight: &InFlight, service: impl Serve)
+async fn serve_stream<S>(door: &Door, stream: S, client: Client, in_flight: &InFlight, service: impl Serve)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let address = peer.address;
+    let address = client.origin.address;
     let stream = TimedStream::new(stream, in_flight.clone(), door.clocks);
     let service =
-        requests(service, (door.limits.clone(), Arc::clone(&door.metrics)), peer, in_flight.clone());
+        requests(service, (door.limits.clone(), Arc::clone(&door.metrics)), client, in_flight.clone());
     let connection = door.server.serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
     let ended = tokio::select! {
@@ -185,7 +200,7 @@ where
 fn requests(
     service: impl Serve,
     (limits, metrics): (RequestLimits, Arc<Metrics>),
-    peer: Peer,
+    client: Client,
     in_flight: InFlight,
 ) -> impl hyper::service::Service<
     http::Request<hyper::body::Incoming>,
@@ -199,11 +214,12 @@ fn requests(
         let (mut head, incoming) = request.into_parts();
         let (body, rest) = request_body::share(incoming, head.headers.contains_key(http::header::EXPECT));
         let admitted = limits.admit(&head).map(|memory| memory.map(|memory| guard.keep(memory)));
-        let (mut service, peer, metrics) = (service.clone(), peer.clone(), Arc::clone(&metrics));
+        let (mut service, client, metrics) = (service.clone(), client.clone(), Arc::clone(&metrics));
         async move {
             let mut response = match admitted {
                 Ok(_) => {
-                    head.extensions.insert(peer);
+                    head.extensions.insert(client.origin);
+                    client.certificate.map(|certificate| head.extensions.insert(certificate));
                     poll_fn(|context| service.poll_ready(context)).await?;
                     service.call(http::Request::from_parts(head, Body::new(body))).await?
                 }

@@ -97,7 +97,7 @@ impl Listener {
     }
 
     /// Serves until `stop` completes, then drains. Each request carries the extension
-    /// [`Peer`](super::Peer). Returns whether all connections ended in time.
+    /// [`Origin`](crate::auth::Origin). Returns whether all connections ended in time.
     pub async fn serve(self, service: impl Serve, stop: impl Future<Output = ()>) -> bool {
         let mut stop = pin!(stop);
         let seats = Seats::new(self.options.max_connections, self.options.max_connections_per_address);

@@ -1,19 +1,131 @@
-//! Who is at the other end of a connection.
+//! A client's TCP connection, which tells that the client has gone even while nothing is read from it.
 //!
-//! Owns the extension that every request carries. It believes no header.
+//! hyper reads to see a client's close, but not while it holds a request that was sent ahead (HTTP/1.1
+//! pipelining): a client that goes then would have all of them run for nobody. Owns that look, and nothing else.
+//! A client that closes its sending side is taken as gone, here as by hyper itself: it looks the same.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
-use crate::tls::PeerCertificate;
+use futures_util::FutureExt as _;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::TcpStream;
 
-/// The other end of the connection that a request came on: an extension of every request.
-#[derive(Clone, Debug)]
-pub struct Peer {
-    /// Its address: the client's, or that of a proxy in front.
-    pub address: SocketAddr,
-    /// Whether the connection is under TLS.
-    pub is_tls: bool,
-    /// Its certificate, if it showed one; the handshake has checked it.
-    pub certificate: Option<Arc<PeerCertificate>>,
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Peer(TcpStream);
+
+impl Peer {
+    pub(super) const fn new(stream: TcpStream) -> Self {
+        Self(stream)
+    }
+
+    /// Whether the client has closed; if not, the task is woken when it does. While bytes wait to be read,
+    /// which only a client does that sends ahead without end, it is not woken.
+    fn has_gone(&self, context: &mut Context<'_>) -> bool {
+        if self.0.poll_read_ready(context).is_pending() {
+            return false;
+        }
+        let ready = self.0.ready(Interest::READABLE).now_or_never();
+        ready.is_some_and(|ready| ready.is_ok_and(|ready| ready.is_read_closed()))
+    }
+}
+
+impl AsyncRead for Peer {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Peer {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.is_write_vectored()
+    }
+
+    /// hyper flushes each time it looks at a connection, whatever it waits for.
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.has_gone(context) {
+            return Poll::Ready(Err(io::Error::new(
+                io::ErrorKind::ConnectionAborted,
+                "the client has closed",
+            )));
+        }
+        Pin::new(&mut self.0).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    async fn pair() -> (Peer, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (Peer::new(listener.accept().await.unwrap().0), client)
+    }
+
+    #[tokio::test]
+    async fn a_close_is_seen_by_a_flush_although_nothing_is_read() {
+        let (mut peer, mut client) = pair().await;
+        client.write_all(b"two requests").await.unwrap();
+        let mut first = [0; 4];
+        peer.read_exact(&mut first).await.unwrap();
+        // What is left lies unread; the client is there.
+        peer.flush().await.unwrap();
+        drop(client);
+        let error = std::future::poll_fn(|context| {
+            let flushed = Pin::new(&mut peer).poll_flush(context);
+            // The system tells of the close a moment later.
+            if matches!(flushed, Poll::Ready(Ok(()))) {
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            flushed
+        });
+        assert_eq!(error.await.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+    }
+
+    #[tokio::test]
+    async fn whoever_flushed_is_woken_by_the_close() {
+        let (mut peer, mut client) = pair().await;
+        client.write_all(b"all of it").await.unwrap();
+        // Less than there is room for: nothing is left to be read.
+        assert_eq!(peer.read(&mut [0; 64]).await.unwrap(), 9);
+        let closed = std::future::poll_fn(|context| match Pin::new(&mut peer).poll_flush(context) {
+            Poll::Ready(Err(error)) => Poll::Ready(error.kind()),
+            _ => Poll::Pending,
+        });
+        let (kind, ()) = tokio::join!(closed, async {
+            tokio::task::yield_now().await;
+            drop(client);
+        });
+        assert_eq!(kind, io::ErrorKind::ConnectionAborted);
+    }
 }

@@ -10,15 +10,17 @@ use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::auth::Caller;
 use crate::error::Error;
+use crate::http::authorise::Asker;
 use crate::http::state::AppState;
 use crate::http::target::Target;
-use crate::http::timestamp::timestamp;
 use crate::http::{body, reply};
 use crate::model::TensorSpec;
 use crate::model::tensor::DataType;
 use crate::pipeline::Generation;
 use crate::repository::VersionStatus;
+use crate::timestamp::timestamp;
 
 /// The platform's name, as Triton calls it: clients know it.
 const PLATFORM: &str = "onnxruntime_onnx";
@@ -30,11 +32,11 @@ pub(super) async fn server() -> Response {
     reply::json(StatusCode::OK, &body)
 }
 
-/// The names that a request may use, and how each version stands.
-pub(super) async fn models(State(state): State<AppState>) -> Response {
+/// The names that a request of this caller may use, and how each version stands.
+pub(super) async fn models(State(state): State<AppState>, Asker(caller): Asker) -> Response {
     let all = state.index().all();
-    let names: Vec<_> = all.keys().collect();
-    reply::json(StatusCode::OK, &json!({"models": names, "versions": listing(&state, false)}))
+    let names: Vec<_> = all.keys().filter(|name| caller.sees(name)).collect();
+    reply::json(StatusCode::OK, &json!({"models": names, "versions": listing(&state, &caller, false)}))
 }
 
 /// Bytes that the body of an index request may have.
@@ -46,7 +48,11 @@ struct IndexRequest {
 }
 
 /// The repository index: all versions, or with `{"ready": true}` those that serve.
-pub(super) async fn index(State(state): State<AppState>, request: Request) -> Result<Response, Error> {
+pub(super) async fn index(
+    State(state): State<AppState>,
+    Asker(caller): Asker,
+    request: Request,
+) -> Result<Response, Error> {
     let (head, body) = request.into_parts();
     let deadline = Instant::now() + state.request_timeout();
     let body = body::read(&head.headers, body, INDEX_BODY, deadline, state.bodies()).await?;
@@ -57,13 +63,13 @@ pub(super) async fn index(State(state): State<AppState>, request: Request) -> Re
         })?,
     };
     let only_ready = wanted.ready.unwrap_or(false);
-    Ok(reply::json(StatusCode::OK, &listing(&state, only_ready)))
+    Ok(reply::json(StatusCode::OK, &listing(&state, &caller, only_ready)))
 }
 
-fn listing(state: &AppState, only_ready: bool) -> Vec<Value> {
+fn listing(state: &AppState, caller: &Caller, only_ready: bool) -> Vec<Value> {
     let all = state.index().all();
     let mut entries = Vec::new();
-    for (name, model) in all.iter() {
+    for (name, model) in all.iter().filter(|(name, _)| caller.sees(name)) {
         let rolled_back = model.traffic.rolled_back();
         for (version, status) in &model.versions {
             if only_ready && status.generation().is_none() {

@@ -25,7 +25,7 @@ pub(super) async fn infer(
     request: Request,
 ) -> Result<Response, Error> {
     let (head, mut body) = request.into_parts();
-    let mut serving = Serving::begin(&state, &target, Endpoint::Infer, &head.headers, &mut body).await?;
+    let mut serving = Serving::begin(&state, &target, Endpoint::Infer, (&head, &mut body)).await?;
     let answer = match serving.body(&state, &head.headers, body).await {
         Ok(body) => answer(&state, &mut serving, &head.headers, &body).await,
         Err(error) => Err(error),

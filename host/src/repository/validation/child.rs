@@ -7,8 +7,9 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::examine;
 use super::wire::{self, Line};
-use super::{confine, examine};
+use crate::child;
 use crate::config::{Capability, ModelConfig};
 use crate::model::{Runtime, RuntimeOptions};
 use crate::plugin::{EngineOptions, PluginEngine, PluginLimits};
@@ -19,6 +20,8 @@ use crate::telemetry::Metrics;
 
 /// The subcommand that a child is started with.
 pub(super) const COMMAND: &str = "validate-version";
+/// Steps of politeness: requests of the versions that serve go first.
+const NICE: i32 = 5;
 
 /// How a child is started: by the host, with the limits that it is to set itself.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
@@ -54,8 +57,14 @@ impl ChildArgs {
 
 /// Validates the version on standard input and writes the verdict to standard output.
 pub fn run_child(args: ChildArgs) {
-    let limits = confine::Limits { memory: args.memory, cpu: args.cpu, parent: args.parent };
-    let verdict = confine::confine(limits).and_then(|not_done| {
+    let limits = child::Limits {
+        memory: Some(args.memory),
+        cpu: Some(args.cpu),
+        file: Some(0),
+        nice: NICE,
+        parent: args.parent,
+    };
+    let verdict = child::confine(limits).and_then(|not_done| {
         for what in not_done {
             say(&Line::Unconfined(what));
         }
@@ -70,7 +79,7 @@ fn validate(args: ChildArgs) -> Result<Vec<String>, String> {
     let library = Some(args.ort_lib);
     let options = RuntimeOptions { library, intra_threads: 1, arena: true };
     let mut runtime = Runtime::start(options).map_err(|error| error.to_string())?;
-    if let Err(error) = confine::close_files() {
+    if let Err(error) = child::close_files() {
         say(&Line::Unconfined(format!("files can be opened: {error}")));
     }
     stage("it read the version");
@@ -99,6 +108,7 @@ fn loader(runtime: Runtime, limits: PluginLimits, allow: Vec<Capability>) -> Res
         engine: Arc::new(engine.map_err(|error| error.to_string())?),
         metrics: Metrics::new(Runtime::build_info()),
         budget: Budget::new(1),
+        given_up: Arc::default(),
         options: LoaderOptions {
             plugins: PathBuf::new(),
             limits,

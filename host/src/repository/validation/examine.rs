@@ -3,12 +3,12 @@
 //! Owns the order of the checks, and that each is announced before it begins. It never knows that it runs in
 //! a child.
 
+use crate::child::lacks_memory;
 use crate::config::ModelConfig;
-use crate::model::ModelSession;
+use crate::isolation::Executor;
 use crate::model::tensor::Tensor;
 use crate::repository::content::Content;
 use crate::repository::load::Loader;
-use crate::repository::validation::outcome::lacks_memory;
 use crate::repository::warmup;
 
 /// Opens a version and runs it: the model on zeros, and the samples through all of it. Returns what an
@@ -23,21 +23,22 @@ pub(super) fn examine(
     stage: impl Fn(&str),
 ) -> Result<Vec<String>, String> {
     stage("it opened the model and the plugin");
-    let (mut sessions, plugin) = loader.open(content, 1)?;
+    let opener = loader.opener(content, &settings)?;
+    let (mut sessions, plugin) = loader.open(content, &opener, 1)?;
     stage("it ran the model on zeros");
     let mut warnings = Vec::new();
     for session in &mut sessions {
         warnings.extend(run_once(session).map_err(|reason| format!("{}: {reason}", content.model_path))?);
     }
     stage("it warmed up, with the plugin and the samples");
-    let generation = loader.start(content, sessions, plugin, settings)?;
+    let generation = loader.start(content, (sessions, opener), plugin, settings)?;
     generation.free();
     Ok(warnings)
 }
 
 /// Runs a model on zeros, if it can be, and holds what comes against what it declares. That it refuses
 /// zeros proves nothing; that it does not fit into memory does.
-fn run_once(session: &mut ModelSession) -> Result<Vec<String>, String> {
+fn run_once(session: &mut Executor) -> Result<Vec<String>, String> {
     let signature = std::sync::Arc::clone(session.signature());
     let Some(inputs) = warmup::zero_inputs(&signature) else {
         return Ok(Vec::new());

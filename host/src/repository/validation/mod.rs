@@ -6,11 +6,9 @@
 //! costs a child and a reason. Versions found good are remembered; failures never are.
 
 mod child;
-mod confine;
 mod examine;
 mod outcome;
 mod process;
-mod syscalls;
 mod verdicts;
 mod wire;
 

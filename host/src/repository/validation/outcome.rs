@@ -2,17 +2,13 @@
 //!
 //! Owns the words. It never looks at a version.
 
-use std::os::unix::process::ExitStatusExt as _;
-use std::process::ExitStatus;
 use std::sync::Once;
 
 use super::ValidationOptions;
 use super::process::Fate;
 use super::wire::Line;
+use crate::child::{lacks_memory, quote, told};
 use crate::config::{ByteSize, duration_text};
-
-/// Characters of standard error that a reason may quote.
-const QUOTED: usize = 300;
 
 /// What is said of a good version; of a bad one, why it is.
 pub(super) fn judge(
@@ -40,11 +36,11 @@ pub(super) fn judge(
             duration_text(options.time)
         ));
     };
-    let mut reason = format!("{model_path}: the process that validated it {} while {stage}", end(status));
-    let quote = quote(&fate.errors);
-    if !quote.is_empty() {
+    let mut reason = format!("{model_path}: the process that validated it {} while {stage}", told(status));
+    let words = quote(&fate.errors);
+    if !words.is_empty() {
         reason.push_str(", saying: ");
-        reason.push_str(&quote);
+        reason.push_str(&words);
     }
     Err(with_memory_hint(&reason, options))
 }
@@ -70,60 +66,6 @@ fn tell_unconfined(lines: &[Line]) {
     }
 }
 
-fn end(status: ExitStatus) -> String {
-    let Some(signal) = status.signal() else {
-        return format!("ended without a verdict (exit code {})", status.code().unwrap_or_default());
-    };
-    match name(signal) {
-        Some((name, meaning)) => format!("was ended by {name} ({meaning})"),
-        None => format!("was ended by signal {signal}"),
-    }
-}
-
-/// The signals that end a process which has gone wrong. Their numbers are those of Linux and macOS alike.
-fn name(signal: i32) -> Option<(&'static str, &'static str)> {
-    use rustix::process::Signal;
-
-    let names = [
-        (Signal::SEGV, "SIGSEGV", "it crashed"),
-        (Signal::BUS, "SIGBUS", "it crashed"),
-        (Signal::ILL, "SIGILL", "it crashed"),
-        (Signal::FPE, "SIGFPE", "it divided by zero"),
-        (Signal::TRAP, "SIGTRAP", "it crashed"),
-        (Signal::SYS, "SIGSYS", "it made a system call of another machine"),
-        (Signal::ABORT, "SIGABRT", "it gave up"),
-        (Signal::KILL, "SIGKILL", "from outside; was the machine out of memory?"),
-        (Signal::TERM, "SIGTERM", "from outside"),
-        (Signal::INT, "SIGINT", "from outside"),
-        (Signal::XCPU, "SIGXCPU", "it used up its time on the processor"),
-        (Signal::XFSZ, "SIGXFSZ", "it tried to write to a file"),
-    ];
-    let found = names.into_iter().find(|(known, _, _)| known.as_raw() == signal)?;
-    Some((found.1, found.2))
-}
-
-/// The last words, on one line.
-fn quote(errors: &str) -> String {
-    let words: Vec<&str> = errors.split_whitespace().collect();
-    let text = words.join(" ");
-    let skipped = text.chars().count().saturating_sub(QUOTED);
-    let tail: String = text.chars().skip(skipped).filter(|character| !character.is_control()).collect();
-    let tail = tail.trim_end_matches('.');
-    if skipped > 0 { format!("…{tail}") } else { tail.to_owned() }
-}
-
-/// Whether a library or a runtime says that it got no memory: ONNX Runtime's arena, C++, and Rust.
-pub(super) fn lacks_memory(reason: &str) -> bool {
-    const MARKS: [&str; 5] = [
-        "Failed to allocate memory",
-        "bad_alloc",
-        "bad allocation",
-        "memory allocation of",
-        "Cannot allocate memory",
-    ];
-    MARKS.iter().any(|mark| reason.contains(mark))
-}
-
 fn with_memory_hint(reason: &str, options: &ValidationOptions) -> String {
     if !lacks_memory(reason) {
         return reason.to_owned();
@@ -137,6 +79,8 @@ fn with_memory_hint(reason: &str, options: &ValidationOptions) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+    use std::process::ExitStatus;
     use std::time::Duration;
 
     use super::*;

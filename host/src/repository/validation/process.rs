@@ -3,8 +3,7 @@
 //! Owns the process, the pipes and the deadline. It never judges what comes back.
 
 use std::io::Read;
-use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread;
@@ -13,17 +12,13 @@ use std::time::{Duration, Instant};
 use super::ValidationOptions;
 use super::child::ChildArgs;
 use super::wire::{Job, Line};
+use crate::child;
 
 /// Bytes of standard output that are read; the lines of a child have a few hundred.
 const OUTPUT: u64 = 1 << 20;
-/// Bytes of standard error that are kept, from its end.
-const ERRORS: usize = 4096;
 /// How much memory the files of a version may take, in multiples of their size: as they were read, as ONNX
 /// Runtime parses them, as it keeps them, and as it arranges them for its kernels.
 const COPIES: u64 = 5;
-/// What a child gets of the host's environment: where the system's loader looks.
-const VARIABLES: [&str; 2] = ["LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"];
-
 /// What became of a child.
 #[derive(Debug)]
 pub(super) struct Fate {
@@ -52,21 +47,9 @@ pub(super) fn run(job: &Job<'_>, library: &Path, options: &ValidationOptions) ->
         parent: std::process::id(),
         ort_lib: library.to_owned(),
     };
-    let mut command = Command::new(program().map_err(impossible)?);
-    command.arg0("nuke").arg(super::child::COMMAND).args(args.to_arguments());
-    command.env_clear().current_dir("/").process_group(0);
-    for name in VARIABLES {
-        if let Some(value) = std::env::var_os(name) {
-            command.env(name, value);
-        }
-    }
+    let mut command = child::command(super::child::COMMAND).map_err(impossible)?;
+    command.args(args.to_arguments());
     attend(command, options.time, |input| job.write(input)).map_err(impossible)
-}
-
-/// This very program, whatever lies at its path by now.
-fn program() -> std::io::Result<PathBuf> {
-    let own = Path::new("/proc/self/exe");
-    if own.exists() { Ok(own.to_owned()) } else { std::env::current_exe() }
 }
 
 /// The deadline is the parent's; this is for a parent that is stopped. All cores count together.
@@ -93,7 +76,7 @@ fn attend(
         });
         let (told, said) = mpsc::channel();
         scope.spawn(move || told.send(output.map(lines).unwrap_or_default()));
-        let errors = scope.spawn(move || errors.map(last_bytes).unwrap_or_default());
+        let errors = scope.spawn(move || errors.map(child::last_bytes).unwrap_or_default());
         // A child's output ends with the child, or shortly before.
         let lines = said.recv_timeout(time);
         let status = if lines.is_ok() { attended.wait_until(deadline)? } else { None };
@@ -141,18 +124,6 @@ fn lines(output: impl Read) -> Vec<Line> {
     text.split(|&byte| byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect()
 }
 
-fn last_bytes(mut errors: impl Read) -> Vec<u8> {
-    let (mut kept, mut piece) = (Vec::new(), [0; ERRORS]);
-    while let Ok(length) = errors.read(&mut piece) {
-        if length == 0 {
-            break;
-        }
-        kept.extend_from_slice(piece.get(..length).unwrap_or_default());
-        kept.drain(..kept.len().saturating_sub(ERRORS));
-    }
-    kept
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Write as _;
@@ -179,7 +150,7 @@ mod tests {
     fn a_child_that_does_not_read_or_floods_is_no_harm() {
         assert_eq!(shell("exit 3", LONG).status.unwrap().code(), Some(3));
         let fate = shell("yes | head -c 5000000; yes | head -c 5000000 >&2", LONG);
-        assert!(fate.lines.is_empty() && fate.errors.len() == ERRORS, "{}", fate.errors.len());
+        assert!(fate.lines.is_empty() && fate.errors.len() == child::LAST_WORDS, "{}", fate.errors.len());
     }
 
     #[test]

@@ -8,38 +8,43 @@ use super::syscalls;
 
 /// Open files: the library, pipes, what threads need.
 const FILES: u64 = 128;
-/// Steps of politeness: requests of the versions that serve go first.
-const NICE: i32 = 5;
 
-/// How much a child may use.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
+/// How much a child may use. `None` leaves a limit as it is.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Limits {
     /// Bytes of private memory that can be written to. (Address space is not limited: plugins reserve far
-    /// more of it than they use.)
-    pub(super) memory: u64,
+    /// more of it than they use, and what is shared with the host is the host's.)
+    pub(crate) memory: Option<u64>,
     /// Seconds of all cores together.
-    pub(super) cpu: u64,
-    /// Whose child this is: without that process there is nobody to validate for.
-    pub(super) parent: u32,
+    pub(crate) cpu: Option<u64>,
+    /// Bytes of any file that it writes to; memory that is shared as a file counts as one.
+    pub(crate) file: Option<u64>,
+    /// Steps of politeness towards those who serve.
+    pub(crate) nice: i32,
+    /// Whose child this is: without that process there is nobody to work for.
+    pub(crate) parent: u32,
 }
 
-/// Takes rights away. What could not be taken away is returned: validation goes on without.
+/// Takes rights away. What could not be taken away is returned: the child goes on without.
 ///
 /// # Errors
 /// A limit cannot be set, or the parent is gone.
-pub(super) fn confine(limits: Limits) -> Result<Vec<String>, String> {
+pub(crate) fn confine(limits: Limits) -> Result<Vec<String>, String> {
     for (resource, limit) in [
-        (Resource::Core, 0),
-        (Resource::Fsize, 0),
+        (Resource::Core, Some(0)),
+        (Resource::Fsize, limits.file),
         (Resource::Data, limits.memory),
         (Resource::Cpu, limits.cpu),
-        (Resource::Nofile, FILES),
+        (Resource::Nofile, Some(FILES)),
     ] {
+        let Some(limit) = limit else {
+            continue;
+        };
         lower(resource, limit)
             .map_err(|error| format!("the limit on {resource:?} cannot be set: {error}"))?;
     }
     let mut not_done = Vec::new();
-    if let Err(error) = nice(NICE) {
+    if let (1.., Err(error)) = (limits.nice, nice(limits.nice)) {
         not_done.push(format!("its priority stays as it is: {error}"));
     }
     end_with_parent(limits.parent)?;
@@ -51,7 +56,7 @@ pub(super) fn confine(limits: Limits) -> Result<Vec<String>, String> {
 
 /// From here on, no file can be opened. To be called once the library is loaded, by a process that may have
 /// threads.
-pub(super) fn close_files() -> Result<(), String> {
+pub(crate) fn close_files() -> Result<(), String> {
     syscalls::refuse_files()
 }
 
@@ -123,7 +128,7 @@ mod tests {
         let (address, file) = given.split_once(' ').unwrap();
         let open = std::fs::File::options().append(true).open(file).unwrap();
         let parent = std::os::unix::process::parent_id();
-        let limits = Limits { memory: 1 << 30, cpu: 60, parent };
+        let limits = Limits { memory: Some(1 << 30), cpu: Some(60), file: Some(0), nice: 5, parent };
         assert!(confine(Limits { parent: 1 << 22, ..limits }).is_err());
         assert_eq!(confine(limits).unwrap(), [""; 0]);
 

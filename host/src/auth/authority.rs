@@ -1,0 +1,299 @@
+//! Who is who: all that callers can show, and the keys that it is held against.
+//!
+//! Owns the reading of those keys at the start and whenever their files change. What is wrong with a file at the start
+//! keeps the server from starting; later it is told in the log, and the keys of before stay.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant, SystemTime};
+
+use arc_swap::ArcSwap;
+use sha2::{Digest as _, Sha256};
+
+use super::api_key::KeyTable;
+use super::identity::{Identity, Kind};
+use super::key_store::{KeyStore, Used, note_used};
+use super::keys::{KeySet, LARGEST_KEY, VerificationKey, from_file};
+use super::remote::Remote;
+use super::scopes::{Scopes, matches_glob};
+use super::token::{NotBelieved, TokenRules, verify};
+use super::verified::VerifiedTokens;
+use super::{jwks, watch};
+use crate::config::{AuthSettings, JwksSource};
+
+/// How often it is noted on the disk when keys were used.
+const NOTE: Duration = Duration::from_secs(30);
+
+/// Why callers cannot be told apart.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthError {
+    /// A file of keys cannot be used.
+    #[error("auth: {0}")]
+    Keys(String),
+    /// The system grants no thread.
+    #[error("auth: files of keys cannot be watched: {0}")]
+    Thread(std::io::Error),
+}
+
+/// Why somebody is not who they say. The text is for the log.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Unknown {
+    /// It is not so.
+    Refused(String),
+    /// The keys that could tell are not there.
+    NoKeys(String),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Authority {
+    settings: AuthSettings,
+    rules: TokenRules,
+    certificates: Vec<(String, Scopes)>,
+    anonymous: Arc<Identity>,
+    keys: ArcSwap<KeySet>,
+    /// The keys of the URL, and the number of the set that is in force.
+    parts: Mutex<Parts>,
+    api_keys: ArcSwap<KeyTable>,
+    verified: VerifiedTokens,
+    remote: Option<Arc<Remote>>,
+}
+
+#[derive(Debug, Default)]
+struct Parts {
+    files: Vec<VerificationKey>,
+    /// `None` until the URL has answered once.
+    remote: Option<Vec<VerificationKey>>,
+    /// SHA-256 of its last answer.
+    answer: Option<[u8; 32]>,
+    epoch: u64,
+}
+
+impl Authority {
+    /// Reads all files of keys.
+    ///
+    /// # Errors
+    /// What is wrong with the first of them that cannot be used.
+    pub fn open(settings: &AuthSettings) -> Result<Self, AuthError> {
+        let rules = TokenRules::new(&settings.jwt);
+        let files = read_files(settings, &rules).map_err(AuthError::Keys)?;
+        let api_keys = match &settings.api_keys {
+            Some(path) => {
+                let file = KeyStore::new(path).read().map_err(|error| AuthError::Keys(error.to_string()))?;
+                KeyTable::new(file, &KeyTable::default())
+            }
+            None => KeyTable::default(),
+        };
+        let remote = match &settings.jwt.jwks {
+            Some(JwksSource::Url(url)) => {
+                Some(Arc::new(Remote::new(url.clone(), settings.jwt.refresh, settings.jwt.cooldown)))
+            }
+            _ => None,
+        };
+        let certificates = settings.certificates.iter();
+        let authority = Self {
+            certificates: certificates.map(|one| (one.subject.clone(), Scopes::of(&one.scopes))).collect(),
+            anonymous: Arc::new(Identity::anonymous(match settings.is_configured() {
+                true => Scopes::of(&settings.anonymous),
+                false => Scopes::everything(),
+            })),
+            keys: ArcSwap::default(),
+            parts: Mutex::new(Parts { files, ..Parts::default() }),
+            api_keys: ArcSwap::from_pointee(api_keys),
+            verified: VerifiedTokens::new(settings.jwt.cache),
+            settings: settings.clone(),
+            rules,
+            remote,
+        };
+        authority.publish(|_| ());
+        Ok(authority)
+    }
+
+    /// Follows the files and the URL from now on, for as long as the authority is there. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// When the system grants no thread.
+    pub fn follow(self: &Arc<Self>) -> Result<(), AuthError> {
+        if let Some(remote) = &self.remote {
+            let authority = Arc::downgrade(self);
+            tokio::spawn(Arc::clone(remote).run(move |text| take_remote(&authority, text)));
+        }
+        let mut paths: Vec<PathBuf> = self.settings.jwt.keys.iter().map(|key| key.file.clone()).collect();
+        if let Some(JwksSource::File(path)) = &self.settings.jwt.jwks {
+            paths.push(path.clone());
+        }
+        paths.extend(self.settings.api_keys.clone());
+        if paths.is_empty() {
+            return Ok(());
+        }
+        let authority = Arc::downgrade(self);
+        let mut noted = Instant::now();
+        watch::follow(paths, move |changed| {
+            let Some(authority) = authority.upgrade() else {
+                return false;
+            };
+            authority.reload(changed);
+            if noted.elapsed() >= NOTE {
+                noted = Instant::now();
+                authority.note_used();
+            }
+            true
+        })
+        .map_err(AuthError::Thread)
+    }
+
+    /// Whether callers have to say who they are.
+    pub fn is_configured(&self) -> bool {
+        self.settings.is_configured()
+    }
+
+    /// Notes on the disk when keys were used. Blocks on the disk.
+    pub fn note_used(&self) {
+        let Some(path) = &self.settings.api_keys else {
+            return;
+        };
+        let table = self.api_keys.load();
+        let used: Used = table.last_used().map(|(id, at)| (id.to_owned(), at)).collect();
+        if used.is_empty() {
+            return;
+        }
+        if let Err(error) = note_used(path, &used) {
+            tracing::debug!(%error, "when API keys were used cannot be noted beside their file");
+        }
+    }
+
+    /// Who shows this API key.
+    pub(super) fn api_key(&self, key: &str) -> Result<Arc<Identity>, Unknown> {
+        self.api_keys.load().find(key, SystemTime::now()).map_err(Unknown::Refused)
+    }
+
+    /// Who shows this token. Waits only for keys that are on their way.
+    pub(super) async fn token(&self, token: &str) -> Result<Arc<Identity>, Unknown> {
+        if !self.settings.jwt.is_configured() {
+            return Err(Unknown::Refused("a token was shown, and 'auth.jwt' is not set up".to_owned()));
+        }
+        let place = VerifiedTokens::place(token);
+        let keys = self.keys.load_full();
+        if let Some(identity) = self.verified.find(place, keys.epoch) {
+            return Ok(identity);
+        }
+        let mut outcome = verify(token, &keys, &self.rules);
+        let mut epoch = keys.epoch;
+        if let (Err(NotBelieved::UnknownKey(_)), Some(remote)) = (&outcome, &self.remote) {
+            remote.newer().await;
+            let newer = self.keys.load_full();
+            if newer.epoch != epoch {
+                (outcome, epoch) = (verify(token, &newer, &self.rules), newer.epoch);
+            }
+        }
+        match outcome {
+            Ok(believed) => Ok(self.verified.keep(place, believed, epoch)),
+            Err(NotBelieved::Refused(reason)) => Err(Unknown::Refused(reason)),
+            Err(NotBelieved::UnknownKey(kid)) => Err(self.unknown_key(&kid)),
+        }
+    }
+
+    fn unknown_key(&self, kid: &str) -> Unknown {
+        let reason = format!("no key '{}' is known", kid.escape_debug());
+        let never = self.remote.is_some() && self.lock().remote.is_none();
+        if never { Unknown::NoKeys(reason) } else { Unknown::Refused(reason) }
+    }
+
+    /// What a client certificate of this subject gives; `None` if it is none of those that are named.
+    pub(super) fn certificate(&self, subject: &str) -> Option<Arc<Identity>> {
+        let (_, scopes) = self.certificates.iter().find(|(pattern, _)| matches_glob(pattern, subject))?;
+        Some(Arc::new(Identity::new(Kind::Certificate, subject.to_owned(), scopes.clone())))
+    }
+
+    /// Somebody who shows nothing.
+    pub(super) fn anonymous(&self) -> Arc<Identity> {
+        Arc::clone(&self.anonymous)
+    }
+
+    fn reload(&self, changed: &[PathBuf]) {
+        let (keys, others): (Vec<_>, Vec<_>) =
+            changed.iter().partition(|path| Some(*path) == self.settings.api_keys.as_ref());
+        if let Some(path) = keys.first() {
+            self.reload_api_keys(path);
+        }
+        if !others.is_empty() {
+            match read_files(&self.settings, &self.rules) {
+                Ok(files) => {
+                    let count = files.len();
+                    self.publish(|parts| parts.files = files);
+                    tracing::info!(target: "audit", action = "keys", subject = "file", keys = count, "keys of tokens have changed");
+                }
+                Err(reason) => {
+                    tracing::error!(%reason, "keys of tokens cannot be read; those of before stay")
+                }
+            }
+        }
+    }
+
+    fn reload_api_keys(&self, path: &Path) {
+        match KeyStore::new(path).read() {
+            Ok(file) => {
+                let before = self.api_keys.load();
+                let table = KeyTable::new(file, &before);
+                let added = ids_without(&table, &before);
+                let removed = ids_without(&before, &table);
+                self.api_keys.store(Arc::new(table));
+                tracing::info!(target: "audit", action = "keys", subject = "file", added, removed, "API keys have changed");
+            }
+            Err(error) => {
+                let reason = error.to_string();
+                let reason = reason.lines().next().unwrap_or_default();
+                tracing::error!(%reason, "API keys cannot be read; those of before stay");
+            }
+        }
+    }
+
+    /// Changes the parts and puts them together.
+    fn publish(&self, change: impl FnOnce(&mut Parts)) {
+        let mut parts = self.lock();
+        change(&mut parts);
+        parts.epoch += 1;
+        let keys = parts.files.iter().chain(parts.remote.iter().flatten()).cloned().collect();
+        self.keys.store(Arc::new(KeySet { keys, epoch: parts.epoch }));
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Parts> {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The ids that may be used by one table and not by the other, for the log.
+fn ids_without(one: &KeyTable, other: &KeyTable) -> String {
+    let others: std::collections::HashSet<&str> = other.usable().collect();
+    let mut ids: Vec<&str> = one.usable().filter(|id| !others.contains(id)).take(20).collect();
+    ids.sort_unstable();
+    ids.join(",")
+}
+
+fn take_remote(authority: &Weak<Authority>, text: &[u8]) -> Result<usize, String> {
+    let authority = authority.upgrade().ok_or("the server stops")?;
+    let keys = jwks::read(text, false, &authority.rules)?;
+    let count = keys.len();
+    // The same answer again must not have every token verified anew.
+    let digest = Sha256::digest(text).into();
+    if authority.lock().answer != Some(digest) {
+        authority.publish(|parts| (parts.remote, parts.answer) = (Some(keys), Some(digest)));
+    }
+    Ok(count)
+}
+
+fn read_files(settings: &AuthSettings, rules: &TokenRules) -> Result<Vec<VerificationKey>, String> {
+    let mut keys = Vec::new();
+    for entry in &settings.jwt.keys {
+        let bytes = watch::read(&entry.file, LARGEST_KEY)?;
+        let key = from_file(entry.algorithm, &entry.file, &bytes)?;
+        keys.push(VerificationKey::new(entry.kid.clone(), &[entry.algorithm], key, rules));
+    }
+    if let Some(JwksSource::File(path)) = &settings.jwt.jwks {
+        let text = watch::read(path, jwks::LARGEST as u64)?;
+        keys.extend(
+            jwks::read(&text, true, rules).map_err(|reason| format!("{}: {reason}", path.display()))?,
+        );
+    }
+    Ok(keys)
+}

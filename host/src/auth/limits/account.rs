@@ -1,0 +1,156 @@
+//! What one caller, or one model, has used of its limits.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use governor::clock::{Clock as _, DefaultClock};
+use governor::middleware::StateInformationMiddleware;
+use governor::state::{InMemoryState, NotKeyed};
+use governor::{Quota, RateLimiter};
+
+use super::Standing;
+use crate::config::LimitEntry;
+
+/// Bytes are counted in units of so many: a count has 32 bits.
+const UNIT: u64 = 1 << 10;
+
+type Bucket = RateLimiter<NotKeyed, InMemoryState, DefaultClock, StateInformationMiddleware>;
+
+/// The limits of an account.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Plan {
+    requests: Option<Quota>,
+    bytes: Option<Quota>,
+    concurrent: Option<usize>,
+}
+
+impl Plan {
+    pub(super) fn new(entry: &LimitEntry, max_body: usize) -> Self {
+        let requests = entry.requests.and_then(|rate| {
+            quota(u64::from(rate.count), rate.per, entry.burst.map_or(u64::from(rate.count), u64::from))
+        });
+        let bytes = entry.bytes.and_then(|rate| {
+            let size = rate.size.as_u64();
+            let burst = entry.burst_bytes.map_or(size.max(max_body as u64), |burst| burst.as_u64());
+            quota(size.div_ceil(UNIT), rate.per, burst.div_ceil(UNIT))
+        });
+        Self { requests, bytes, concurrent: entry.concurrent }
+    }
+
+    pub(super) fn is_unlimited(&self) -> bool {
+        self.requests.is_none() && self.bytes.is_none() && self.concurrent.is_none()
+    }
+}
+
+fn quota(count: u64, per: Duration, burst: u64) -> Option<Quota> {
+    let burst = NonZeroU32::new(u32::try_from(burst).unwrap_or(u32::MAX))?;
+    let nanos = u64::try_from(per.as_nanos()).unwrap_or(u64::MAX).checked_div(count)?.max(1);
+    Some(Quota::with_period(Duration::from_nanos(nanos))?.allow_burst(burst))
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Account {
+    requests: Option<Bucket>,
+    bytes: Option<Bucket>,
+    clock: DefaultClock,
+    taken: AtomicUsize,
+    most: usize,
+    /// When it was last looked at, in milliseconds since `made`.
+    touched: AtomicU64,
+    made: Instant,
+    /// After so long without a request it is as if it were new.
+    refill: Duration,
+}
+
+impl Account {
+    pub(super) fn new(plan: &Plan, clock: &DefaultClock) -> Self {
+        let bucket = |quota: Quota| {
+            RateLimiter::direct_with_clock(quota, clock.clone())
+                .with_middleware::<StateInformationMiddleware>()
+        };
+        let full =
+            |quota: &Option<Quota>| quota.map_or(Duration::ZERO, |quota| quota.burst_size_replenished_in());
+        Self {
+            requests: plan.requests.map(bucket),
+            bytes: plan.bytes.map(bucket),
+            clock: clock.clone(),
+            taken: AtomicUsize::new(0),
+            most: plan.concurrent.unwrap_or(usize::MAX),
+            touched: AtomicU64::new(0),
+            made: Instant::now(),
+            refill: full(&plan.requests).max(full(&plan.bytes)),
+        }
+    }
+
+    /// Counts a request; if it is one too many, the time after which it would not be.
+    pub(super) fn request(&self) -> Result<Option<Standing>, (Duration, Standing)> {
+        self.touch();
+        let Some(bucket) = &self.requests else {
+            return Ok(None);
+        };
+        match bucket.check() {
+            Ok(state) => Ok(Some(standing(state.quota(), state.remaining_burst_capacity()))),
+            Err(not_until) => {
+                let wait = not_until.wait_time_from(self.clock.now());
+                Err((wait, standing(not_until.quota(), 0)))
+            }
+        }
+    }
+
+    /// Counts bytes; if they are too many, the time after which they would not be, or `None` if that is never.
+    pub(super) fn bytes(&self, bytes: usize) -> Result<(), Option<Duration>> {
+        self.touch();
+        let units = u32::try_from((bytes as u64).div_ceil(UNIT)).unwrap_or(u32::MAX);
+        let (Some(bucket), Some(units)) = (&self.bytes, NonZeroU32::new(units)) else {
+            return Ok(());
+        };
+        match bucket.check_n(units) {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(not_until)) => Err(Some(not_until.wait_time_from(self.clock.now()))),
+            Err(_) => Err(None),
+        }
+    }
+
+    /// Takes one of the places for requests at a time.
+    pub(super) fn place(self: &Arc<Self>) -> Option<Place> {
+        self.touch();
+        let more = |taken: usize| (taken < self.most).then_some(taken + 1);
+        self.taken.fetch_update(AcqRel, Acquire, more).ok()?;
+        Some(Place(Arc::clone(self)))
+    }
+
+    /// Whether a new account would be the same.
+    pub(super) fn is_as_new(&self) -> bool {
+        let touched = Duration::from_millis(self.touched.load(Relaxed));
+        self.taken.load(Acquire) == 0 && self.made.elapsed().saturating_sub(touched) > self.refill
+    }
+
+    fn touch(&self) {
+        let now = u64::try_from(self.made.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.touched.store(now, Relaxed);
+    }
+}
+
+fn standing(quota: Quota, left: u32) -> Standing {
+    let burst = quota.burst_size().get();
+    let used = burst.saturating_sub(left);
+    Standing {
+        burst,
+        window: quota.burst_size_replenished_in(),
+        left,
+        reset: quota.replenish_interval().saturating_mul(used),
+    }
+}
+
+/// One of the places for requests at a time, free again when this is dropped.
+#[derive(Debug)]
+pub(super) struct Place(Arc<Account>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.taken.fetch_sub(1, AcqRel);
+    }
+}

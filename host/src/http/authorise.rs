@@ -1,0 +1,81 @@
+//! Who asks: in front of every route, but for health.
+//!
+//! Owns the one place in which an HTTP request gets its caller, and the headers that tell a caller how it stands with
+//! its rate (`RateLimit-Policy` and `RateLimit`, as in draft-ietf-httpapi-ratelimit-headers-10). What a caller may do is
+//! asked where it is known what is wanted: [`Asker`] for a handler, `target` for a model, `admin` for operators.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use axum::extract::{FromRequestParts, Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::reply::whole_seconds;
+use super::state::AppState;
+use crate::auth::{Caller, Origin, Refusal, Standing};
+use crate::error::Error;
+
+const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+
+/// Paths for whatever looks whether the server is there. They tell nothing else, and nobody has to say who they are.
+const OPEN: [&str; 2] = ["/v2/health/live", "/v2/health/ready"];
+
+/// Gives the request its caller, or refuses it.
+pub(super) async fn authorise(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
+    if OPEN.contains(&request.uri().path()) {
+        return next.run(request).await;
+    }
+    let nowhere = || Origin { address: IpAddr::V4(Ipv4Addr::UNSPECIFIED), certificate: None };
+    let peer = request.extensions().get::<Origin>().cloned().unwrap_or_else(nowhere);
+    match state.gate().enter(request.headers_mut(), &peer).await {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller.clone());
+            let mut response = next.run(request).await;
+            tell(response.headers_mut(), caller.standing());
+            response.extensions_mut().insert(caller);
+            response
+        }
+        Err(Refusal { error, standing }) => {
+            let mut response = error.into_response();
+            tell(response.headers_mut(), standing.as_ref());
+            response
+        }
+    }
+}
+
+fn tell(headers: &mut HeaderMap, standing: Option<&Standing>) {
+    let Some(standing) = standing else {
+        return;
+    };
+    let policy = format!("\"requests\";q={};w={}", standing.burst, whole_seconds(standing.window));
+    let left = format!("\"requests\";r={};t={}", standing.left, standing.reset.as_secs_f64().ceil());
+    for (name, text) in [(POLICY, policy), (LIMIT, left)] {
+        headers.extend(HeaderValue::try_from(text).ok().map(|value| (name, value)));
+    }
+}
+
+/// The caller of a request that has come in.
+#[derive(Clone, Debug)]
+pub(super) struct Asker(pub(super) Caller);
+
+impl Asker {
+    /// The caller of a request.
+    ///
+    /// # Errors
+    /// `Internal` for one that did not come through [`authorise`]: it is never let in by accident.
+    pub(super) fn of(parts: &Parts) -> Result<Self, Error> {
+        let caller = parts.extensions.get::<Caller>().cloned();
+        caller.map(Self).ok_or_else(|| Error::internal("the host has not asked who asks"))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Asker {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Error> {
+        Self::of(parts)
+    }
+}
