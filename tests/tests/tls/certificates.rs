@@ -83,3 +83,35 @@ fn the_admin_listener_speaks_tls_if_it_is_told_to() {
     assert_eq!(curl(&["--cacert", &ca, &url]).status, 0);
     assert_eq!(server.get("/admin/models").status, 403);
 }
+
+#[test]
+fn the_subject_of_a_certificate_is_who_it_is() {
+    let repository = vectors();
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("config.yaml");
+    let text = "auth: {certificates: [{subject: 'C=DE, O=Acme, CN=camera-*', scopes: ['predict:vector']}]}\n\
+                tls: {client_auth: optional}\n";
+    std::fs::write(&config, text).unwrap();
+    let server =
+        builder(&repository).arg("--config").arg(&config).set("tls.client_ca", &file("ca.pem")).start();
+    let at = server.also_at("https");
+    let ask = |client: Option<&str>, path: &str| {
+        let (url, ca) = (url(at, path), file("ca.pem"));
+        let (cert, key) = (
+            client.map(|name| file(&format!("{name}.pem"))),
+            client.map(|name| file(&format!("{name}.key"))),
+        );
+        let pair = cert.iter().flat_map(|cert| ["--cert", cert.as_str()]);
+        let pair = pair.chain(key.iter().flat_map(|key| ["--key", key.as_str()]));
+        curl(&["--cacert", &ca, &url].into_iter().chain(pair).collect::<Vec<_>>()).status
+    };
+    assert_eq!(ask(Some("client"), "/v2/models/vector"), 200);
+    assert_eq!(ask(Some("client"), "/metrics"), 403, "its scope is another");
+    assert_eq!(
+        ask(Some("client-revoked"), "/v2/models/vector"),
+        401,
+        "a good certificate of nobody who is named"
+    );
+    assert_eq!(ask(None, "/v2/models/vector"), 401);
+    assert_eq!(ask(None, "/v2/health/live"), 200);
+}

@@ -72,3 +72,22 @@ fn the_commands_ask_hosts_with_tls() {
         run(&["bench", "--url", &server.url(), "--path", "/v2", "--insecure", "--requests", "1"]);
     assert_eq!((exit, told.contains("https://")), (2, true), "{told}");
 }
+
+#[test]
+fn check_finds_files_that_do_not_go_together() {
+    let repository = vectors();
+    let models = repository.models().display().to_string();
+    let check = |key: &str| {
+        let settings = [
+            "server.https=127.0.0.1:0".to_owned(),
+            format!("tls.cert={}", file("server.pem")),
+            format!("tls.key={}", file(key)),
+        ];
+        let set = settings.iter().flat_map(|setting| ["--set", setting.as_str()]);
+        run(&["check", "--models", &models].into_iter().chain(set).collect::<Vec<_>>())
+    };
+    let (exit, told) = check("server-2.key");
+    assert_eq!((exit, told.contains("is not the key of")), (1, true), "{told}");
+    let (exit, told) = check("server.key");
+    assert_eq!(exit, 0, "{told}");
+}
