@@ -8,14 +8,16 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::body::Body;
-use http::HeaderValue;
+use http::{HeaderValue, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio_rustls::server::TlsStream;
 
 use super::in_flight::{GuardedBody, InFlight};
@@ -208,12 +210,14 @@ fn requests(
     Error = Infallible,
     Future: Send,
 > {
+    let turns = Arc::new(Semaphore::new(1));
     hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
         let mut guard = in_flight.begin();
         let is_http1 = request.version() < http::Version::HTTP_2;
         let (mut head, incoming) = request.into_parts();
         let (body, rest) = request_body::share(incoming, head.headers.contains_key(http::header::EXPECT));
         let admitted = limits.admit(&head).map(|memory| memory.map(|memory| guard.keep(memory)));
+        let turns = (!is_http1).then(|| Arc::clone(&turns));
         let (mut service, client, metrics) = (service.clone(), client.clone(), Arc::clone(&metrics));
         async move {
             let mut response = match admitted {
@@ -221,11 +225,13 @@ fn requests(
                     head.extensions.insert(client.origin);
                     client.certificate.map(|certificate| head.extensions.insert(certificate));
                     poll_fn(|context| service.poll_ready(context)).await?;
-                    service.call(http::Request::from_parts(head, Body::new(body))).await?
+                    let request = http::Request::from_parts(head, Body::new(body));
+                    in_turn(turns.as_deref(), service.call(request)).await?
                 }
                 Err(refusal) => refusal.answer(&metrics),
             };
-            if is_http1 && !rest.discard().await {
+            let is_shed = response.status() == StatusCode::SERVICE_UNAVAILABLE;
+            if is_http1 && !rest.discard(is_shed).await {
                 response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
             }
             let part = if is_http1 { PART_H1 } else { PART_H2 };
@@ -234,9 +240,53 @@ fn requests(
     })
 }
 
+/// Runs a request, up to where it first waits for something, when it is its turn on its connection. So a
+/// connection with hundreds of requests is not hundreds of tasks before those of others.
+async fn in_turn<T>(turns: Option<&Semaphore>, work: impl Future<Output = T>) -> T {
+    let mut work = pin!(work);
+    let turn = match turns {
+        Some(turns) => turns.acquire().await.ok(),
+        None => None,
+    };
+    let first = poll_fn(|context| Poll::Ready(work.as_mut().poll(context))).await;
+    drop(turn);
+    match first {
+        Poll::Ready(done) => done,
+        Poll::Pending => work.await,
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::PLAIN_ANSWER;
+    use std::sync::Mutex;
+
+    use tokio::sync::Semaphore;
+
+    use super::{PLAIN_ANSWER, in_turn};
+
+    #[tokio::test]
+    async fn one_of_a_connection_begins_at_a_time_and_many_may_wait() {
+        let (turns, begun, gate) = (Semaphore::new(1), Mutex::new(0), Semaphore::new(0));
+        let one = || {
+            in_turn(Some(&turns), async {
+                assert_eq!(turns.available_permits(), 0, "it is its turn");
+                *begun.lock().unwrap() += 1;
+                gate.acquire().await.unwrap().forget();
+            })
+        };
+        let all = futures_util::future::join_all((0..100).map(|_| one()));
+        let release = async {
+            while *begun.lock().unwrap() < 100 {
+                tokio::task::yield_now().await;
+            }
+            gate.add_permits(100);
+        };
+        let both = async { tokio::join!(all, release) };
+        tokio::time::timeout(std::time::Duration::from_secs(60), both)
+            .await
+            .expect("none waits for another's end");
+        assert_eq!(turns.available_permits(), 1);
+    }
 
     #[test]
     fn the_answer_to_plain_http_is_as_long_as_it_says() {
