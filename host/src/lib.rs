@@ -4,6 +4,7 @@
 //! - [`cli`] and [`config`]: what the operator asks for
 //! - [`http`]: the front door, and the only place where an error becomes a status
 //! - [`auth`]: who asks, whether they may, and how much
+//! - [`grpc`]: the same door on gRPC
 //! - [`pipeline`]: the one function that a request goes through, stage by stage
 //! - [`plugin`]: sandboxed WebAssembly around the model; the only place that names wasmtime
 //! - [`scheduler`]: a bounded queue and the workers that pull from it
@@ -12,6 +13,7 @@
 //! - [`repository`]: folders of bundles, and the index of what is being served
 //! - [`traffic`]: which version of a model answers which request
 //! - [`telemetry`]: metrics and logs
+//! - [`install`]: `nuke runtime install`, which gets the ONNX Runtime library
 //! - [`tls`]: certificates and keys, and their change while the server runs
 //! - [`client`]: `nuke predict` and `nuke bench`, which talk to a running host
 //! - [`error`]: the one enum of error codes
@@ -23,8 +25,11 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod error;
+pub mod grpc;
 pub mod http;
+pub mod install;
 pub mod isolation;
+mod memory;
 pub mod model;
 pub mod paths;
 pub mod pipeline;

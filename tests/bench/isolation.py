@@ -145,6 +145,12 @@ def sizes(pid):
     return {"rss": fields["Rss"], "pss": fields["Pss"], "own": fields["Pss_Anon"], "shared": fields["Pss_Shmem"]}
 
 
+def turns(ratios):
+    """The least and the largest of the turns; a short run of a slow model has none that is whole."""
+    there = [ratio for ratio in ratios or () if ratio is not None]
+    return f"{min(there):.2f} to {max(there):.2f}" if there else "-"
+
+
 def measure(setup, folder):
     result = {}
     for name, part in (("costs", costs), ("kills", kills), ("memory", memory)):
@@ -157,8 +163,8 @@ def markdown(result):
     columns = ["model", "clients", "process req/s", "thread req/s", "process / thread", "(turns)"]
     columns += ["process p50 µs", "thread p50 µs", "process p99 µs", "thread p99 µs"]
     rows = [
-        [row["name"], row["clients"], *row["per_s"], f"{row['ratio']:.2f}"]
-        + [f"{min(row['ratios']):.2f} to {max(row['ratios']):.2f}", *row["p50_us"], *row["p99_us"]]
+        [row["name"], row["clients"], *row["per_s"], figure(row["ratio"], 2), turns(row["ratios"])]
+        + [*row["p50_us"], *row["p99_us"]]
         for row in result["costs"]
     ]
     killed = result["kills"]

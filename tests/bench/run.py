@@ -1,15 +1,16 @@
 #!/usr/bin/env python3
 """Measures a host against baselines in the same run, and prints Markdown for docs/performance.md.
 
-    python3 tests/bench/run.py                 everything, some fifty minutes
+    python3 tests/bench/run.py                 everything, some seventy minutes
     python3 tests/bench/run.py --quick         everything, short: to see that it works, not for figures
-    python3 tests/bench/run.py --only calls    some parts: overhead, tls, tiny, auth, photos, calls, start, swaps, traffic,
-                                               isolation
+    python3 tests/bench/run.py --only calls    some parts: auth, calls, isolation, lite0, overhead, peers, photos,
+                                               protocols, start, swaps, tiny, tls, traffic
 
-Needs Python alone. The sample plugins and ONNX Runtime must be there (`cargo xtask setup`, `cargo xtask
-plugins`); the host, the in-process program (which auth, tls, swaps and traffic do not need) and the maker of components
-(which traffic alone needs) are built if no --nuke, --compare and --component are given. Everything is started on
-the loopback and ended by its process id.
+Needs Python alone, but for protocols, whose client is one with the tests' packages (NUKE_TEST_PYTHON). The sample
+plugins and ONNX Runtime must be there (`cargo xtask setup`, `cargo xtask plugins`); the host, the in-process program
+(which auth, swaps, tls, traffic and protocols do not need) and the maker of components (which traffic alone needs) are
+built if no --nuke, --compare and --component are given. Everything is started on the loopback and ended by its
+process id.
 """
 
 import argparse
@@ -25,8 +26,11 @@ import tempfile
 
 import auth
 import isolation
+import lite0
 import overhead
+import peers
 import photos
+import protocols
 import starts
 import swaps
 import tiny
@@ -55,15 +59,18 @@ PARTS = {
     "tls": ("TLS", tls),
     "tiny": ("Tiny model, as published", tiny),
     "auth": ("Authentication", auth),
+    "lite0": ("EfficientNet-Lite0, tensors in", lite0),
     "photos": ("Photo to labels", photos),
+    "peers": ("Photo to labels, beside Python", peers),
     "calls": ("Plugin calls and preprocessing", Calls),
     "start": ("Start and memory", starts),
     "swaps": ("Swaps under load", swaps),
     "traffic": ("Traffic", traffic),
     "isolation": ("Processes of their own", isolation),
+    "protocols": ("gRPC and HTTP", protocols),
 }
 # What is measured from outside alone.
-WITHOUT_COMPARE = {"auth", "swaps", "tls", "traffic", "isolation"}
+WITHOUT_COMPARE = {"auth", "isolation", "peers", "protocols", "swaps", "tls", "traffic"}
 
 
 def arguments(words):
@@ -137,6 +144,8 @@ def main(words=None):
     try:
         build(setup)
         ensure_plugins(setup)
+        if "protocols" in setup.only.split(","):
+            protocols.python()
         results = {"machine": machine(setup)}
         print(results["machine"], flush=True)
         with tempfile.TemporaryDirectory(prefix="nuke-bench-") as folder:

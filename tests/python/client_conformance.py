@@ -334,7 +334,8 @@ def main():
         client.is_server_live()
     except OSError as error:
         sys.exit(f"no host answers at {address}: {error}")
-    passed, failed = CHECKS.run(client, Raw(f"http://{address}"), options.only)
+    raw = Raw(f"http://{address}")
+    passed, failed = CHECKS.run(options.only, client, raw, after_failure=raw.connection.close)
     client.close()
     print(f"{passed} passed, {failed} failed")
     return 1 if failed or not passed else 0

@@ -111,19 +111,19 @@ class Checks:
 
         return register
 
-    def run(self, client, raw, wanted):
+    def run(self, wanted, *given, after_failure=lambda: None):
         """Runs the checks whose name contains `wanted`; returns how many passed and failed."""
         passed, failed = 0, 0
         for name, function in self.entries:
             if wanted not in name:
                 continue
             try:
-                function(client, raw)
+                function(*given)
             except Exception as error:  # noqa: BLE001 - any failure is the check's result
                 failed += 1
                 where = traceback.extract_tb(error.__traceback__)[-1]
                 print(f"FAILED  {name}: {type(error).__name__}: {error} ({where.name}:{where.lineno})", flush=True)
-                raw.connection.close()
+                after_failure()
             else:
                 passed += 1
                 print(f"ok      {name}", flush=True)

@@ -58,6 +58,7 @@ fn the_form_is_openmetrics_with_and_without_traffic() {
         ("nuke_plugin_cpu_seconds", "counter", "seconds"),
         ("nuke_requests_in_flight", "gauge", ""),
         ("nuke_http_responses", "counter", ""),
+        ("nuke_grpc_responses", "counter", ""),
         ("nuke_http_connections", "gauge", ""),
         ("nuke_model_state", "gauge", ""),
         ("nuke_queue_requests", "gauge", ""),

@@ -42,22 +42,31 @@ fn after_separator<'a>(words: &'a [&'a str]) -> &'a [&'a str] {
     }
 }
 
-/// Everything that is fetched or built before the host and the tests can be.
-fn setup(paths: &Paths) -> Result<(PathBuf, PathBuf, Toolchain)> {
-    let runtime = onnxruntime::ensure(paths)?;
+/// What `setup` has made ready.
+struct Prepared {
+    host: PathBuf,
+    runtime: PathBuf,
+    python: PathBuf,
+    toolchain: Toolchain,
+}
+
+/// Everything that is fetched or built before plugins and tests can be. The host is built first: it gets the
+/// library that it runs models with.
+fn setup(paths: &Paths) -> Result<Prepared> {
+    let host = serve::build_host(paths)?;
+    let runtime = onnxruntime::ensure(paths, &host)?;
     let python = python::tests(paths)?;
     let toolchain = Toolchain::prepare(paths)?;
     progress::note(&format!("ONNX Runtime: {}", runtime.display()));
     progress::note(&format!("Python: {}", python.display()));
-    Ok((runtime, python, toolchain))
+    Ok(Prepared { host, runtime, python, toolchain })
 }
 
 fn test(paths: &Paths, arguments: &[&str]) -> Result<ExitCode> {
-    let (runtime, python, toolchain) = setup(paths)?;
+    // The tests are of another package, for which cargo would not build the binary.
+    let Prepared { host, runtime, python, toolchain } = setup(paths)?;
     plugins::build(paths, &toolchain)?;
     guests::build(paths, &toolchain, &python)?;
-    // The tests are of another package, for which cargo would not build the binary.
-    let host = serve::build_host(paths)?;
     let mut cargo = Command::new(process::cargo());
     cargo
         .current_dir(&paths.root)

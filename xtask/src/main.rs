@@ -27,7 +27,7 @@ cargo xtask COMMAND
   serve [-- ARGS]      prepare everything, then run `nuke serve` on the sample bundles;
                        ARGS go to `nuke serve`
   test [-- ARGS]       prepare everything, then run every test; ARGS go to `cargo test`
-  setup                fetch ONNX Runtime, the Python packages and the wasm toolchain
+  setup                build the host; fetch ONNX Runtime, the Python packages and the wasm toolchain
   plugins              build the sample plugins into target/plugins
   guests               build the C, JavaScript and Rust guests into target/guests
   componentize A B     turn the core module A into the component B

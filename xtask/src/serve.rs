@@ -30,10 +30,10 @@ pub(crate) fn run(paths: &Paths, arguments: &[&str]) -> Result<ExitCode> {
     if TcpStream::connect(address).is_ok() {
         bail!("{address} is taken by another program; stop it, or pass `-- --http ADDRESS:PORT`");
     }
-    let runtime = onnxruntime::ensure(paths)?;
     let toolchain = Toolchain::prepare(paths)?;
     plugins::build(paths, &toolchain)?;
     let host = build_host(paths)?;
+    let runtime = onnxruntime::ensure(paths, &host)?;
     start_announcer(address)?;
     let mut serve = Command::new(&host);
     serve

@@ -6,6 +6,7 @@
 
 mod calls;
 mod echo;
+mod gather;
 mod native;
 mod open;
 mod photos;
@@ -41,6 +42,8 @@ struct Cli {
 enum Command {
     /// A loop around one model session: what a request would cost without a host
     Tensors(tensors::Args),
+    /// What it costs to put requests together into a batch, beside the run
+    Gather(gather::Args),
     /// The image pipeline as a native loop: decode, resize, run, labels
     Photos(photos::Args),
     /// A call into a plugin: empty, with 600 kB each way, with a fresh instance
@@ -69,13 +72,14 @@ fn run(command: Option<Command>, json: bool) -> Outcome<()> {
     };
     match command {
         Some(Command::Tensors(args)) => show(tensors::measure(&args)),
+        Some(Command::Gather(args)) => show(gather::measure(&args)),
         Some(Command::Photos(args)) => show(photos::measure(&args)),
         Some(Command::Calls(args)) => show(calls::measure(&args)),
         Some(Command::Preprocess(args)) => show(preprocess::measure(&args)),
         Some(Command::Open(args)) => show(open::measure(&args)),
         Some(Command::Echo(args)) => echo::serve(&args),
         None => {
-            for command in ["open", "tensors", "calls", "preprocess", "photos"] {
+            for command in ["open", "tensors", "gather", "calls", "preprocess", "photos"] {
                 run(Cli::parse_from(["compare", command]).command, json)?;
             }
             Ok(())

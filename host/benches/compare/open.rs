@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use nuke_host::model::ModelSession;
+use nuke_host::model::{ModelSession, SessionOptions};
 
 use crate::report::Report;
 use crate::stats::timed;
@@ -29,7 +29,9 @@ pub(crate) fn measure(args: &Args) -> Outcome<Report> {
     for path in &args.models {
         let model = places::model(path)?;
         let open = || {
-            (0..args.sessions).map(|_| ModelSession::open(&runtime, &model)).collect::<Result<Vec<_>, _>>()
+            (0..args.sessions)
+                .map(|_| ModelSession::open(&runtime, &model, &SessionOptions::default()))
+                .collect::<Result<Vec<_>, _>>()
         };
         let (opened, took) = timed(open);
         drop(opened?);

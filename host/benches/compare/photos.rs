@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use nuke_host::model::ModelSession;
+use nuke_host::model::{ModelSession, SessionOptions};
 
 use crate::report::Report;
 use crate::stats::{Samples, process_cpu, timed};
@@ -42,8 +42,9 @@ pub(crate) fn measure(args: &Args) -> Outcome<Report> {
     let labels = native::labels(&places::read(&args.bundle.join("labels.txt"))?)?;
     let photo = places::read(&args.photo)?;
     let threads = args.threads.max(1);
-    let sessions =
-        (0..threads).map(|_| ModelSession::open(&runtime, &model)).collect::<Result<Vec<_>, _>>()?;
+    let sessions = (0..threads)
+        .map(|_| ModelSession::open(&runtime, &model, &SessionOptions::default()))
+        .collect::<Result<Vec<_>, _>>()?;
     let duration = Duration::try_from_secs_f64(args.seconds)?;
     let (photo, labels) = (photo.as_slice(), labels.as_slice());
     let (started, cpu) = (Instant::now(), process_cpu());

@@ -35,5 +35,5 @@ pub(crate) fn name(path: &Path) -> String {
 /// ONNX Runtime as the host has it unless told otherwise: one thread for each session, an arena.
 pub(crate) fn onnxruntime() -> Outcome<Runtime> {
     let library = std::env::var_os("NUKE_ORT_LIB").filter(|value| !value.is_empty()).map(PathBuf::from);
-    Ok(Runtime::start(RuntimeOptions { library, intra_threads: 1, arena: true })?)
+    Ok(Runtime::start(RuntimeOptions { library, intra_threads: 1 })?)
 }

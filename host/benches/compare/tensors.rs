@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use nuke_host::model::ModelSession;
 use nuke_host::model::tensor::Tensor;
+use nuke_host::model::{ModelSession, SessionOptions};
 
 use crate::report::Report;
 use crate::stats::{Samples, process_cpu, timed};
@@ -28,7 +28,8 @@ pub(crate) struct Args {
 pub(crate) fn measure(args: &Args) -> Outcome<Report> {
     let runtime = places::onnxruntime()?;
     let model = places::model(&args.model)?;
-    let sessions = (0..args.threads.max(1)).map(|_| ModelSession::open(&runtime, &model));
+    let sessions =
+        (0..args.threads.max(1)).map(|_| ModelSession::open(&runtime, &model, &SessionOptions::default()));
     let sessions = sessions.collect::<Result<Vec<_>, _>>()?;
     let duration = Duration::try_from_secs_f64(args.seconds)?;
     let (started, cpu) = (Instant::now(), process_cpu());

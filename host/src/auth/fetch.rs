@@ -45,7 +45,10 @@ pub(super) async fn fetch(url: &Uri) -> Result<Fetched, String> {
         }
         let name =
             ServerName::try_from(host).map_err(|_| "the URL's host is no name of a server".to_owned())?;
-        let tls = TlsConnector::from(client()?).connect(name, tcp).await;
+        // The system's certificates are files.
+        let client = tokio::task::spawn_blocking(client).await;
+        let client = client.map_err(|error| format!("TLS cannot be set up: {error}"))??;
+        let tls = TlsConnector::from(client).connect(name, tcp).await;
         exchange(tls.map_err(|error| format!("no TLS connection: {error}"))?, url).await
     };
     match tokio::time::timeout(PATIENCE, asking).await {

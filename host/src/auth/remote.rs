@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use http::Uri;
 use tokio::sync::{Notify, Semaphore, watch};
 
@@ -23,7 +24,7 @@ const SHORTEST: Duration = Duration::from_secs(5);
 /// After a failure; it doubles with each further one.
 const RETRY: Duration = Duration::from_secs(1);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Asking {
     last: Option<Instant>,
     under_way: bool,
@@ -48,7 +49,8 @@ impl Remote {
             url,
             refresh,
             cooldown,
-            asking: Mutex::default(),
+            // The first asking is about to begin.
+            asking: Mutex::new(Asking { last: None, under_way: true }),
             wanted: Notify::new(),
             ends: watch::Sender::new(0),
             waiting: Semaphore::new(MOST_WAITING),
@@ -61,6 +63,8 @@ impl Remote {
         let mut told = None;
         loop {
             self.lock().under_way = true;
+            // A wish that came in just now is granted by this very asking.
+            let _ = self.wanted.notified().now_or_never();
             let fetched = fetch(&self.url).await;
             let outcome = fetched.and_then(|Fetched { text, max_age }| Ok((publish(&text)?, max_age)));
             let pause = match outcome {

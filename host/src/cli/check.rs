@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::flags::HostFlags;
 use super::{Failure, host};
+use crate::auth::Authority;
 use crate::config::{Loaded, ServerConfig};
 use crate::repository::{ModelIndex, VersionStatus, find_sources, load_all};
 use crate::telemetry::{LogOptions, start_logging};
@@ -32,6 +33,10 @@ fn check(loaded: &Loaded<ServerConfig>) -> Result<ExitCode, Failure> {
     let options = LogOptions { json: Some(false), filter: QUIET_ABOUT_VERSIONS.to_owned() };
     let _log = start_logging(&options).map_err(Failure::config)?;
     if let Some(problem) = &exposure {
+        println!("FAILED  configuration: {problem}");
+    }
+    let keys = Authority::open(&config.auth).err();
+    if let Some(problem) = &keys {
         println!("FAILED  configuration: {problem}");
     }
     let decisions = host::decisions(config);
@@ -62,6 +67,6 @@ fn check(loaded: &Loaded<ServerConfig>) -> Result<ExitCode, Failure> {
         }
     }
     println!("{ready} ready, {failed} failed");
-    let fine = failed == 0 && exposure.is_none() && tls.is_none();
+    let fine = failed == 0 && exposure.is_none() && tls.is_none() && keys.is_none();
     Ok(if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -25,6 +25,9 @@ pub(super) struct HostFlags {
     /// Where to listen for HTTP [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDR")]
     http: Option<String>,
+    /// Where to listen for gRPC [default: the same address as HTTP]
+    #[arg(long, value_name = "ADDR")]
+    grpc: Option<String>,
     /// The ONNX Runtime library [default: the one that the set-up fetched]
     #[arg(long, value_name = "FILE")]
     ort_lib: Option<String>,
@@ -57,6 +60,7 @@ impl HostFlags {
             ("repository.models", &self.models, "--models"),
             ("repository.plugins", &self.plugins, "--plugins"),
             ("server.http", &self.http, "--http"),
+            ("server.grpc", &self.grpc, "--grpc"),
             ("runtime.ort_lib", &self.ort_lib, "--ort-lib"),
             ("log.filter", &self.log, "--log"),
             ("log.format", &self.log_format, "--log-format"),

@@ -10,9 +10,10 @@ use crate::auth::{Authority, Gate, Limits};
 use crate::config::{
     ClientAuth, ListenAddress, LogFormat, Pooling, ServerConfig, TlsVersion, ValidationSettings,
 };
+use crate::grpc::{Place, grpc_router};
 use crate::http::{
-    AdminAccess, AppParts, AppState, BodyBounds, Control, Lifecycle, ListenerOptions, MemoryBudget,
-    RequestLimits, TlsOptions,
+    self, AdminAccess, AppParts, AppState, BodyBounds, Control, Door, Lifecycle, ListenerOptions,
+    MemoryBudget, RequestLimits, TlsOptions,
 };
 use crate::model::{Runtime, RuntimeOptions};
 use crate::plugin::{EngineOptions, PluginEngine, PluginLimits};
@@ -30,7 +31,6 @@ pub(super) fn loader(config: &ServerConfig) -> Result<Loader, Failure> {
     let runtime = Runtime::start(RuntimeOptions {
         library: config.runtime.ort_lib.clone(),
         intra_threads: config.runtime.intra_threads,
-        arena: config.runtime.arena,
     });
     let engine = PluginEngine::new(&EngineOptions {
         threads: config.plugins.threads,
@@ -138,7 +138,7 @@ pub(super) fn listener_options(config: &ServerConfig, memory: &MemoryBudget) -> 
 /// How listeners speak TLS; `None` if none does.
 pub(super) fn tls_options(config: &ServerConfig, metrics: &Metrics) -> Result<Option<TlsOptions>, Failure> {
     let tls = &config.tls;
-    if config.server.https.is_none() && !tls.admin {
+    if config.server.https.is_none() && !tls.admin && !tls.grpc {
         return Ok(None);
     }
     let (Some(cert), Some(key)) = (tls.cert.clone(), tls.key.clone()) else {
@@ -168,7 +168,7 @@ pub(super) fn app_state(
     authority: Arc<Authority>,
 ) -> Result<AppState, Failure> {
     let header = |name: &String| {
-        http::HeaderName::try_from(name.as_str())
+        ::http::HeaderName::try_from(name.as_str())
             .map_err(|_| Failure::config(format!("predict.headers: '{name}' is no header name")))
     };
     let admin = match &config.server.admin {
@@ -194,6 +194,7 @@ pub(super) fn app_state(
         max_body: config.server.max_body.as_usize(),
         bodies: BodyBounds { memory, pace: config.server.body_timeout },
         error_details: config.server.error_details,
+        max_message: config.server.max_message.unwrap_or(config.server.max_body).as_usize(),
         request_timeout: config.server.request_timeout,
         forwarded_headers: config.predict.headers.iter().map(header).collect::<Result<_, _>>()?,
         access_log: config.log.access,
@@ -204,4 +205,33 @@ pub(super) fn app_state(
 fn is_near(config: &ServerConfig) -> bool {
     let server = &config.server;
     server.http.is_loopback() && server.https.as_ref().is_none_or(ListenAddress::is_loopback)
+}
+
+/// What each listener serves.
+pub(super) struct Doors {
+    /// At `server.http`.
+    pub(super) everyone: Door,
+    /// At `server.grpc`, if there is one.
+    pub(super) grpc: Door,
+    /// At `server.admin`, if there is one.
+    pub(super) operators: Door,
+}
+
+pub(super) fn doors(config: &ServerConfig, state: &AppState) -> Result<Doors, Failure> {
+    let grpc = |place: Place| grpc_router(state.clone(), place).map_err(Failure::unavailable);
+    let everyone = |is_loopback: bool| grpc(Place::Everyone { is_loopback });
+    let server = &config.server;
+    let rest = http::router(state.clone());
+    let operators = Door::both(http::admin_router(state.clone()), grpc(Place::Operators)?);
+    Ok(match &server.grpc {
+        Some(address) => Doors {
+            everyone: Door::rest(rest),
+            grpc: Door::grpc(everyone(address.is_loopback())?),
+            operators,
+        },
+        None => {
+            let grpc = everyone(is_near(config))?;
+            Doors { everyone: Door::both(rest, grpc.clone()), grpc: Door::grpc(grpc), operators }
+        }
+    })
 }

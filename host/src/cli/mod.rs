@@ -5,11 +5,12 @@
 //! was told twice to stop, or for a publish that was told to. It never does the work itself.
 
 mod check;
-mod doors;
 mod flags;
 mod host;
 mod keys;
+mod listeners;
 mod publish;
+mod runtime;
 mod serve;
 mod signing;
 mod tls;
@@ -29,6 +30,7 @@ use crate::repository::ChildArgs;
 use flags::HostFlags;
 use keys::KeysArgs;
 use publish::{PublishArgs, UnpublishArgs};
+use runtime::RuntimeCommand;
 use tls::TlsArgs;
 use versions::VersionsArgs;
 
@@ -72,6 +74,9 @@ enum Command {
     Bench(Box<BenchArgs>),
     /// Make a certificate for trying TLS.
     Tls(TlsArgs),
+    /// Get the ONNX Runtime library, or tell which one there is.
+    #[command(subcommand)]
+    Runtime(RuntimeCommand),
     /// Validate the version on standard input: the host starts this itself.
     #[command(hide = true)]
     ValidateVersion(ChildArgs),
@@ -102,6 +107,7 @@ pub fn run() -> ExitCode {
         Command::Rollout(args) => run_rollout(args),
         Command::Bench(args) => run_bench(*args),
         Command::Tls(args) => tls::run(&args),
+        Command::Runtime(command) => runtime::run(command),
         Command::ValidateVersion(args) => validate::run(args),
         Command::Worker(args) => worker::run(args),
     }

@@ -10,8 +10,8 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use super::doors::Doors;
 use super::flags::HostFlags;
+use super::listeners::Listeners;
 use super::{EXIT_INTERRUPTED, Failure, host};
 use crate::auth::Authority;
 use crate::config::ServerConfig;
@@ -58,7 +58,7 @@ async fn serve(config: &ServerConfig, loader: Arc<Loader>) -> Result<(), Failure
     let decisions = host::decisions(config);
     let (index, lifecycle) =
         (Arc::new(ModelIndex::new(Arc::clone(&decisions))), Arc::new(Lifecycle::default()));
-    let doors = Doors::open(config, &loader).await?;
+    let listeners = Listeners::open(config, &loader).await?;
     let keeper = Keeper::open(
         Arc::clone(&loader),
         Arc::clone(&index),
@@ -72,12 +72,13 @@ async fn serve(config: &ServerConfig, loader: Arc<Loader>) -> Result<(), Failure
     let steering = Steering::new(Arc::clone(&index), decisions, Arc::clone(&metrics));
     let control = Control { keeper: keeper.handle(), steering: steering.clone() };
     authority.follow().map_err(Failure::unavailable)?;
-    let (memory, authorised) = (doors.memory.clone(), Arc::clone(&authority));
+    let (memory, authorised) = (listeners.memory.clone(), Arc::clone(&authority));
     let state = host::app_state(config, index, metrics, Arc::clone(&lifecycle), control, memory, authorised)?;
     tracing::info!(
-        address = %doors.address,
-        https = doors.https_address.map(tracing::field::display),
-        admin = doors.admin_address.map(tracing::field::display),
+        address = %listeners.address,
+        https = listeners.https_address.map(tracing::field::display),
+        grpc = listeners.grpc_address.map(tracing::field::display),
+        admin = listeners.admin_address.map(tracing::field::display),
         models = %config.repository.models.display(),
         onnxruntime = %loader.runtime.library().display(),
         pooled = loader.engine.pooled(),
@@ -91,8 +92,9 @@ async fn serve(config: &ServerConfig, loader: Arc<Loader>) -> Result<(), Failure
         loading.set_loaded();
         tracing::info!(ready, failed, "all versions have been loaded or have failed");
     }));
+    let doors = host::doors(config, &state)?;
     let stop = stop_signal(lifecycle, config.server.drain_delay)?;
-    let drained = doors.serve(config, state, stop).await;
+    let drained = listeners.serve(config, doors, stop).await;
     if let Err(reason) = tokio::task::block_in_place(|| steering.save()) {
         tracing::warn!(%reason, "what traffic must remember is not kept");
     }
@@ -126,6 +128,7 @@ fn stop_signal(lifecycle: Arc<Lifecycle>, delay: Duration) -> Result<watch::Rece
         let close = async {
             tokio::time::sleep(delay).await;
             tracing::info!("new connections are refused, requests in flight finish");
+            lifecycle.set_stopping();
             sender.send_replace(true);
             // What is left is the drain's.
             std::future::pending::<()>().await;

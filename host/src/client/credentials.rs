@@ -3,7 +3,7 @@
 //! Owns the arguments for it. Values are never shown: neither in help, nor in errors, nor by `Debug`.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
@@ -74,7 +74,7 @@ pub(super) fn remove_from(headers: &mut HeaderMap) {
     }
 }
 
-fn read(file: &PathBuf) -> Result<String, ClientError> {
+fn read(file: &Path) -> Result<String, ClientError> {
     let bytes = super::predict::read_input(file)?;
     let text = std::str::from_utf8(&bytes).map(str::trim);
     match text {

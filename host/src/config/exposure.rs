@@ -22,8 +22,9 @@ impl Loaded<ServerConfig> {
         let tls = &self.value.tls;
         let asks_for_certificates = tls.client_ca.is_some() && tls.client_auth == ClientAuth::Required;
         let admin = server.admin.as_ref().filter(|_| !(asks_for_certificates && tls.admin));
+        let grpc = server.grpc.as_ref().filter(|_| !(asks_for_certificates && tls.grpc));
         let https = server.https.as_ref().filter(|_| !asks_for_certificates);
-        for (key, address) in [("server.https", https), ("server.admin", admin)] {
+        for (key, address) in [("server.https", https), ("server.grpc", grpc), ("server.admin", admin)] {
             address.map_or(Ok(()), |address| self.check_address(key, address))?;
         }
         Ok(())

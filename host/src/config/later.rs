@@ -24,15 +24,10 @@ impl Later {
 }
 
 /// In `config.yaml`.
-pub(super) const SERVER: &[Later] = &[
-    Later::new("cache", "an answer cache"),
-    Later::new("server.grpc", "gRPC"),
-    Later::new("models[].gpu_id", "models on a GPU"),
-];
+pub(super) const SERVER: &[Later] = &[Later::new("cache", "an answer cache")];
 
 /// In `model.yaml`.
-pub(super) const MODEL: &[Later] =
-    &[Later::new("cache", "an answer cache"), Later::new("workers.device", "the choice of a device")];
+pub(super) const MODEL: &[Later] = &[Later::new("cache", "an answer cache")];
 
 /// In `bundle.yaml`.
 pub(super) const BUNDLE: &[Later] = &[

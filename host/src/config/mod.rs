@@ -15,6 +15,7 @@ mod auth;
 mod auth_decode;
 mod batching;
 mod bundle;
+mod device;
 mod exposure;
 mod file;
 mod json_text;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::batching::{self, BatchingSettings};
+use super::device::{self, Count};
 use super::names::Name;
 use super::quantity::ByteSize;
 use super::section::Section;
@@ -11,6 +12,7 @@ use super::traffic::{AlsoWanted, Labels, TrafficPolicy};
 use super::traffic_decode;
 use super::tree::Value;
 use super::yaml_text;
+use crate::model::SessionOptions;
 
 /// The most sizes that are warmed up.
 const MOST_BATCH_SIZES: usize = 64;
@@ -18,6 +20,9 @@ const MOST_BATCH_SIZES: usize = 64;
 const LARGEST_BATCH: usize = 65_536;
 /// The least that a process may be limited to.
 const LEAST_MEMORY: ByteSize = ByteSize::mib(64);
+
+/// The most sessions of a version.
+const MOST_WORKERS: usize = 4096;
 
 /// How a model is served, whatever its versions are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,19 +74,21 @@ pub enum VersionPolicy {
 /// `workers`: what runs the model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkerSettings {
-    /// `max`, default 1: sessions of each version, thus runs at a time. Each session has working
-    /// memory of its own, and may have the weights once more, which is why there is but one unless
-    /// asked for; raise it up to the number of cores (divided by `runtime.intra_threads`) for a
-    /// model that has to answer many requests at a time.
-    pub max: usize,
-    /// `min`, default 1: sessions that are there from the start and always; more are opened, up to `max`,
-    /// while requests wait too long.
-    pub min: usize,
+    /// `max`, default `auto`: sessions of each version, thus runs at a time; 1 on the cores, and 2 on a GPU,
+    /// so that one copies while the other computes. Each session has working memory of its own, which is
+    /// why there is but one unless asked for; raise it up to the number of cores (divided by
+    /// `runtime.intra_threads`) for a model that has to answer many requests at a time.
+    pub max: Option<usize>,
+    /// `min`, default `auto`: sessions that are there from the start and always; more are opened, up to `max`,
+    /// while requests wait too long. 1 on the cores, and on a GPU as many as `max` up to 2.
+    pub min: Option<usize>,
     /// `queue_wait`, default 10 ms: how long requests may wait in the queue, for a quarter of a second,
     /// before another worker is opened.
     pub queue_wait: Duration,
     /// `idle`, default 60 s: how long a worker must not have been needed before it ends.
     pub idle: Duration,
+    /// `device`, `tensorrt`, `gpu_memory`, `share_weights` and `arena`: where sessions run, and their memory.
+    pub session: SessionOptions,
     /// `isolation`, default `thread`: where a worker runs the model. In a process of its own, a model that
     /// crashes takes nothing with it but its own run, at the price of some memory for each worker and some
     /// microseconds for each run.
@@ -96,8 +103,8 @@ pub struct WorkerSettings {
 
 impl WorkerSettings {
     /// What a worker is started with: other values are for other workers.
-    fn where_it_runs(&self) -> (Isolation, Option<ByteSize>, Duration) {
-        (self.isolation, self.memory, self.health)
+    fn where_it_runs(&self) -> (Isolation, Option<ByteSize>, Duration, &SessionOptions) {
+        (self.isolation, self.memory, self.health, &self.session)
     }
 }
 
@@ -155,10 +162,11 @@ impl Default for ModelConfig {
         Self {
             versions: VersionPolicy::Latest(1),
             workers: WorkerSettings {
-                max: 1,
-                min: 1,
+                max: None,
+                min: None,
                 queue_wait: Duration::from_millis(10),
                 idle: Duration::from_secs(60),
+                session: SessionOptions { share_weights: true, ..SessionOptions::default() },
                 isolation: Isolation::Thread,
                 memory: None,
                 health: Duration::from_secs(5),
@@ -207,17 +215,24 @@ fn check_batch_sizes(sizes: &[usize]) -> Result<(), String> {
 }
 
 fn workers(section: &mut Section<'_>, default: WorkerSettings) -> WorkerSettings {
-    let max = section.take_in("max", default.max, 1..=4096);
-    let within = |min: &usize| match (1..=max).contains(min) {
-        true => Ok(()),
-        false => Err(format!("expected 1 to {max}, which is workers.max, got {min}")),
+    let most = |most: usize, why: &'static str| {
+        move |count: &Count| match count.0 {
+            Some(count) if !(1..=most).contains(&count) => {
+                Err(format!("expected 1 to {most}{why}, got {count}"))
+            }
+            _ => Ok(()),
+        }
     };
+    let max = section.take_if("max", Count(default.max), most(MOST_WORKERS, "")).0;
+    let why = if max.is_some() { ", which is workers.max" } else { "" };
+    let min = section.take_if("min", Count(default.min), most(max.unwrap_or(MOST_WORKERS), why)).0;
     let (milli, day) = (Duration::from_millis(1), Duration::from_secs(24 * 3600));
     WorkerSettings {
         max,
-        min: section.take_if("min", default.min, within),
+        min,
         queue_wait: section.take_in("queue_wait", default.queue_wait, milli..=Duration::from_secs(60)),
         idle: section.take_in("idle", default.idle, Duration::from_secs(1)..=day),
+        session: device::decode(section),
         isolation: section.take("isolation", default.isolation),
         memory: section.take_if("memory", default.memory, |memory: &Option<ByteSize>| match memory {
             Some(memory) if *memory < LEAST_MEMORY => Err(format!(

@@ -7,6 +7,7 @@ use super::model::Isolation;
 use super::setting::{Choice, Text, Wrong, expected_choice, parse_choice, show_choice};
 use super::traffic::{Colour, Reward, Strategy};
 use super::yaml_text;
+use crate::model::{ArenaExtend, Shrink};
 
 /// What a plugin may import from the host, each by its own consent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -120,16 +121,18 @@ macro_rules! choice_text {
 }
 
 choice_text!(
+    ArenaExtend,
     Capability,
-    ErrorDetails,
-    Pooling,
-    Watch,
-    LogFormat,
     Colour,
+    ErrorDetails,
     Isolation,
+    LogFormat,
     Oversize,
+    Pooling,
     Reward,
-    Strategy
+    Shrink,
+    Strategy,
+    Watch
 );
 
 /// The longest name of a model or version, in bytes: it is a folder's name.

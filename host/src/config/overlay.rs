@@ -35,6 +35,7 @@ const ALIASES: &[(&str, &str)] = &[
     ("NUKE_MODELS", "repository.models"),
     ("NUKE_PLUGINS", "repository.plugins"),
     ("NUKE_HTTP", "server.http"),
+    ("NUKE_GRPC", "server.grpc"),
     ("NUKE_ORT_LIB", "runtime.ort_lib"),
     ("NUKE_LOG", "log.filter"),
 ];

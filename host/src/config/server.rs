@@ -52,6 +52,9 @@ pub struct ListenSettings {
     /// `redirect`, default false: answer at `http` with the address of the same thing at `https`, but for
     /// the health answers. Set it where clients may still come without TLS.
     pub redirect: bool,
+    /// `grpc`, default none: an address of its own for gRPC. Without it gRPC is served at `http`, told apart by
+    /// its content type. Set it where a proxy or a firewall treats the two differently.
+    pub grpc: Option<ListenAddress>,
     /// `admin`, default none: an address of its own for `/admin` and for loading and unloading, which then
     /// are not served at `http`. Without it they are served at `http` if only this machine can reach it.
     /// Set it where a proxy hands requests of others on to `http`.
@@ -96,6 +99,9 @@ pub struct ListenSettings {
     pub max_memory: ByteSize,
     /// `error_details`, default local: who gets the backtrace and the output of a plugin that broke down.
     pub error_details: ErrorDetails,
+    /// `max_message`, default that of `max_body`: the largest gRPC message, and the most that a compressed one
+    /// may expand to. Costs memory as `max_body` does.
+    pub max_message: Option<ByteSize>,
     /// `request_timeout`, default 60 s: from a request's head to its answer, waiting included.
     /// Raise it for slow models; the client gets 504 when it passes.
     pub request_timeout: Duration,
@@ -203,9 +209,6 @@ pub struct RuntimeSettings {
     /// `intra_threads`, default 1: threads that one run of a model may use. 1 gives the most
     /// throughput under load; raise it for the latency of a single request to a large model.
     pub intra_threads: usize,
-    /// `arena`, default true: keep freed tensor memory for the next run. Off saves memory where
-    /// sizes vary a lot, at some speed.
-    pub arena: bool,
 }
 
 /// `predict`: what of a request reaches a plugin.
@@ -242,4 +245,6 @@ pub struct ModelEntry {
     pub version: String,
     /// `max_workers`, default that of the model: sessions of the model that may run at a time.
     pub max_workers: Option<usize>,
+    /// `gpu_id`, default none: the GPU that the model runs on, as `workers.device: cuda:N` says it.
+    pub gpu_id: Option<u32>,
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::address::ListenAddress;
 use super::auth_decode;
+use super::device;
 use super::limits;
 use super::names::{
     Capability, ErrorDetails, HeaderName, LogFilter, LogFormat, Name, Pooling, TrustedKey, Watch,
@@ -50,10 +51,9 @@ impl Machine {
 /// Decodes the whole file.
 pub(super) fn decode(section: &mut Section<'_>, machine: &Machine) -> ServerConfig {
     let server = section.section("server", listen);
-    let (https, admin) = (server.https.is_some(), server.admin.is_some());
     ServerConfig {
+        tls: section.section("tls", |section| tls::decode(section, &server)),
         server,
-        tls: section.section("tls", |section| tls::decode(section, https, admin)),
         repository: section.section("repository", |section| RepositorySettings {
             models: section.take("models", "./models".into()),
             plugins: section.take("plugins", "./plugins".into()),
@@ -73,7 +73,6 @@ pub(super) fn decode(section: &mut Section<'_>, machine: &Machine) -> ServerConf
         runtime: section.section("runtime", |section| RuntimeSettings {
             ort_lib: section.take("ort_lib", None),
             intra_threads: section.take_in("intra_threads", 1, 1..=MOST_PARALLEL),
-            arena: section.take("arena", true),
         }),
         predict: section.section("predict", predict),
         log: section.section("log", |section| LogSettings {
@@ -111,6 +110,7 @@ fn listen(section: &mut Section<'_>) -> ListenSettings {
             _ => Ok(()),
         }),
         https,
+        grpc: section.take("grpc", None),
         admin: section.take("admin", None),
         max_connections: section.take_in("max_connections", 4096, 1..=1_000_000),
         max_connections_per_address: section.take_in("max_connections_per_address", 0, 0..=1_000_000),
@@ -135,6 +135,12 @@ fn listen(section: &mut Section<'_>) -> ListenSettings {
         }),
         max_body,
         error_details: section.take("error_details", ErrorDetails::Local),
+        max_message: section.take_if("max_message", None, |size: &Option<ByteSize>| match size {
+            Some(size) if !(ByteSize::bytes(1)..=GIB4).contains(size) => {
+                Err(format!("expected 1 to {}, got {}", GIB4.show(), size.show()))
+            }
+            _ => Ok(()),
+        }),
         request_timeout: section.take_in("request_timeout", seconds(60), SHORTEST..=DAY),
     }
 }
@@ -185,6 +191,7 @@ fn models(section: &mut Section<'_>) -> Vec<ModelEntry> {
             }
             _ => Ok(()),
         });
+        let gpu_id = section.take_if("gpu_id", None, |number: &Option<u32>| device::check_gpu(*number));
         let (name, path) = (name?.0, path?);
         let key = (name.clone(), version.clone());
         if seen.contains(&key) {
@@ -193,7 +200,7 @@ fn models(section: &mut Section<'_>) -> Vec<ModelEntry> {
             section.problem("name", &place, message);
         }
         seen.push(key);
-        Some(ModelEntry { name, path, version, max_workers })
+        Some(ModelEntry { name, path, version, max_workers, gpu_id })
     });
     entries.into_iter().flatten().collect()
 }

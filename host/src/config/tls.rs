@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::section::Section;
+use super::server::ListenSettings;
 use super::setting::{Choice, Text, Wrong, expected_choice, parse_choice, show_choice};
 
 /// `tls`: the certificate of the server, and whose certificates it asks for.
@@ -39,6 +40,9 @@ pub struct TlsSettings {
     /// `admin`, default false: whether `server.admin` speaks TLS too, with the same files. Set it where
     /// operators come over a network.
     pub admin: bool,
+    /// `grpc`, default false: whether `server.grpc` speaks TLS too, with the same files. Without `server.grpc`,
+    /// gRPC is served at `server.https` anyway.
+    pub grpc: bool,
 }
 
 /// What becomes of a client without a certificate.
@@ -88,8 +92,8 @@ macro_rules! choice_text {
 
 choice_text!(ClientAuth, TlsVersion);
 
-/// Reads the section. `https` and `admin` say which other keys need it.
-pub(super) fn decode(section: &mut Section<'_>, https: bool, admin: bool) -> TlsSettings {
+/// Reads the section; `server` says which other listeners there are.
+pub(super) fn decode(section: &mut Section<'_>, server: &ListenSettings) -> TlsSettings {
     let seconds = Duration::from_secs;
     let settings = TlsSettings {
         cert: section.take("cert", None),
@@ -106,18 +110,24 @@ pub(super) fn decode(section: &mut Section<'_>, https: bool, admin: bool) -> Tls
         max_handshakes: section.take_in("max_handshakes", 256, 1..=100_000),
         reload: section.take_in("reload", seconds(5), Duration::from_millis(100)..=seconds(3600)),
         admin: section.take("admin", false),
+        grpc: section.take("grpc", false),
     };
     let place = section.place().clone();
-    let is_used = https || settings.admin;
+    let is_used = server.https.is_some() || settings.admin || settings.grpc;
     for (key, file) in [("cert", &settings.cert), ("key", &settings.key)] {
         if is_used && file.is_none() {
-            let message = "missing; TLS (server.https, tls.admin) needs a certificate and its key; \
+            let message = "missing; TLS (server.https, tls.grpc, tls.admin) needs a certificate and its key; \
                            `nuke tls self-signed` makes a pair for trying it";
             section.problem(key, &place, message);
         }
     }
-    if settings.admin && !admin {
-        section.problem("admin", &place, "server.admin is not set, so there is nothing to speak TLS there");
+    for (key, speaks, address) in
+        [("admin", settings.admin, &server.admin), ("grpc", settings.grpc, &server.grpc)]
+    {
+        if speaks && address.is_none() {
+            let message = format!("server.{key} is not set, so there is nothing to speak TLS there");
+            section.problem(key, &place, message);
+        }
     }
     if settings.client_crl.is_some() && settings.client_ca.is_none() {
         section.problem("client_crl", &place, "counts only with tls.client_ca, which is not set");

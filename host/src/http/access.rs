@@ -3,14 +3,17 @@
 //! Owns the access log's form. Handlers leave what they know in the response's extensions.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
+use http::{Method, Uri, Version};
 
 use super::reply::Failed;
+use super::request_id::{self, REQUEST_ID};
 use super::state::AppState;
 use crate::auth::{Caller, Origin};
 use crate::error::Error;
@@ -18,39 +21,80 @@ use crate::pipeline::{Stage, StageTimes};
 
 /// What a handler knows of the inference that it served.
 #[derive(Clone, Debug)]
-pub(super) struct Served {
-    pub(super) model: String,
-    pub(super) version: String,
-    pub(super) times: StageTimes,
+pub(crate) struct Served {
+    pub(crate) model: String,
+    pub(crate) version: String,
+    pub(crate) times: StageTimes,
 }
 
 /// Counts each response and, if wanted, writes its line.
 pub(super) async fn record(State(state): State<AppState>, request: Request, next: Next) -> Response {
     let started = Instant::now();
-    if !state.access_log() {
-        let response = run(next, request).await;
-        state.metrics().responded(response.status().as_u16());
-        return response;
-    }
-    let (method, uri) = (request.method().clone(), request.uri().clone());
-    let http_version = request.version();
-    let certificate = request.extensions().get::<Origin>().and_then(|origin| origin.certificate.clone());
-    let response = run(next, request).await;
+    let request_id = request_id::of(request.headers());
+    let asked = Asked::of(&request);
+    let mut response = run(next, request).await;
     state.metrics().responded(response.status().as_u16());
-    let took_us = micros(started.elapsed());
-    let (status, path) = (response.status().as_u16(), cut(uri.path()));
-    let served = response.extensions().get::<Served>();
-    let failed = response.extensions().get::<Failed>();
-    let caller = response.extensions().get::<Caller>();
+    response.headers_mut().insert(REQUEST_ID, request_id.clone());
+    if state.access_log() {
+        write(&Line {
+            asked: &asked,
+            status: response.status().as_u16(),
+            grpc_status: None,
+            took: started.elapsed(),
+            request_id: request_id::text(&request_id),
+            served: response.extensions().get::<Served>(),
+            failed: response.extensions().get::<Failed>(),
+            caller: response.extensions().get::<Caller>(),
+        });
+    }
+    response
+}
+
+/// What of a request its line tells.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    method: Method,
+    uri: Uri,
+    version: Version,
+    /// The subject of the client's certificate.
+    client: Option<Arc<str>>,
+}
+
+impl Asked {
+    pub(crate) fn of(request: &Request) -> Self {
+        let client = request.extensions().get::<Origin>().and_then(|origin| origin.certificate.clone());
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        Self { method, uri, version: request.version(), client }
+    }
+}
+
+/// What is known of a request once it has been answered.
+#[derive(Debug)]
+pub(crate) struct Line<'a> {
+    pub(crate) asked: &'a Asked,
+    pub(crate) status: u16,
+    pub(crate) grpc_status: Option<&'static str>,
+    pub(crate) took: Duration,
+    pub(crate) request_id: &'a str,
+    pub(crate) served: Option<&'a Served>,
+    pub(crate) failed: Option<&'a Failed>,
+    pub(crate) caller: Option<&'a Caller>,
+}
+
+/// Writes the line of one request.
+pub(crate) fn write(line: &Line<'_>) {
+    let Line { asked, served, failed, caller, .. } = line;
     let times = served.map(|served| served.times).unwrap_or_default();
     let stage = |stage| times.get(stage).map(micros);
     tracing::info!(
         target: "access",
-        %method,
-        path,
-        status,
-        took_us,
-        http = ?http_version,
+        method = %asked.method,
+        path = cut(asked.uri.path()),
+        status = line.status,
+        grpc_status = line.grpc_status,
+        took_us = micros(line.took),
+        request_id = line.request_id,
+        http = ?asked.version,
         model = served.map(|served| served.model.as_str()),
         version = served.map(|served| served.version.as_str()),
         subject = caller.and_then(Caller::subject).map(cut),
@@ -59,20 +103,24 @@ pub(super) async fn record(State(state): State<AppState>, request: Request, next
         infer_us = stage(Stage::Infer),
         postprocess_us = stage(Stage::Postprocess),
         plugin_cpu_us = Some(micros(times.plugin_cpu())).filter(|&us| us > 0),
-        client = certificate.as_deref().map(cut),
+        client = asked.client.as_deref().map(cut),
         code = failed.map(|failed| failed.code.as_str()),
         error = failed.map(|failed| cut(&failed.message)),
         "request"
     );
-    response
 }
 
 /// Runs the handler. A panic in it is a bug of the host; it costs one answer, not the connection.
 async fn run(next: Next, request: Request) -> Response {
     match AssertUnwindSafe(next.run(request)).catch_unwind().await {
         Ok(response) => response,
-        Err(_) => Error::internal("the host failed at this request; its log says more").into_response(),
+        Err(_) => panicked().into_response(),
     }
+}
+
+/// What a client is told whose request met a bug of the host.
+pub(crate) fn panicked() -> Error {
+    Error::internal("the host failed at this request; its log says more")
 }
 
 /// Bytes of a text from outside that a line holds.

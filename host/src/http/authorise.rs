@@ -24,10 +24,20 @@ const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const OPEN: [&str; 2] = ["/v2/health/live", "/v2/health/ready"];
 
 /// Gives the request its caller, or refuses it.
-pub(super) async fn authorise(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
+pub(super) async fn authorise(State(state): State<AppState>, request: Request, next: Next) -> Response {
     if OPEN.contains(&request.uri().path()) {
         return next.run(request).await;
     }
+    let_in(&state, request, next, Error::into_response).await
+}
+
+/// Gives a request of either protocol its caller, or refuses it in the protocol's own form.
+pub(crate) async fn let_in(
+    state: &AppState,
+    mut request: Request,
+    next: Next,
+    refuse: fn(Error) -> Response,
+) -> Response {
     let nowhere = || Origin { address: IpAddr::V4(Ipv4Addr::UNSPECIFIED), certificate: None };
     let peer = request.extensions().get::<Origin>().cloned().unwrap_or_else(nowhere);
     match state.gate().enter(request.headers_mut(), &peer).await {
@@ -39,7 +49,7 @@ pub(super) async fn authorise(State(state): State<AppState>, mut request: Reques
             response
         }
         Err(Refusal { error, standing }) => {
-            let mut response = error.into_response();
+            let mut response = refuse(error);
             tell(response.headers_mut(), standing.as_ref());
             response
         }

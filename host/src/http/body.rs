@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::{HeaderMap, header};
 use http_body_util::BodyExt as _;
 
-use super::door::MemoryBudget;
+use super::front::MemoryBudget;
 use crate::error::{Error, ErrorCode};
 
 /// Memory is set aside for so many times what has arrived, if the body may have as much: little enough that
@@ -34,7 +34,7 @@ pub struct BodyBounds {
 /// # Errors
 /// `PayloadTooLarge`, `UnsupportedMediaType` for a compressed one, `DeadlineExceeded` if the client is
 /// too slow, `InvalidArgument` if it breaks off, `Unavailable` if the memory of all requests is used up.
-pub(super) async fn read(
+pub(crate) async fn read(
     headers: &HeaderMap,
     body: Body,
     limit: usize,
@@ -135,7 +135,8 @@ fn refuse_compressed(headers: &HeaderMap) -> Result<(), Error> {
     }
 }
 
-fn too_large(limit: usize) -> Error {
+/// The refusal of a body over a limit.
+pub(crate) fn too_large(limit: usize) -> Error {
     Error::new(
         ErrorCode::PayloadTooLarge,
         format!("the body is over the limit of {limit} bytes (server.max_body is the most for any request)"),

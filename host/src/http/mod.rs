@@ -3,24 +3,27 @@
 //! Owns listening, routing, reading bodies within limits, and the one place where an error becomes a
 //! status ([`reply`]). It never knows wasmtime, ONNX Runtime or a folder.
 
-mod access;
-mod admin;
-mod authorise;
-mod body;
+pub(crate) mod access;
+pub(crate) mod admin;
+pub(crate) mod authorise;
+pub(crate) mod body;
 mod details;
 mod door;
+mod front;
 mod predict;
 pub mod reply;
+pub(crate) mod request_id;
 mod router;
-mod serving;
-mod state;
+pub(crate) mod serving;
+pub(crate) mod state;
 mod status;
-mod sticky;
-mod target;
+pub(crate) mod sticky;
+pub(crate) mod target;
 pub mod v2;
 
 pub use admin::AdminAccess;
 pub use body::BodyBounds;
-pub use door::{Listener, ListenerOptions, MemoryBudget, Redirect, RequestLimits, Reservation, TlsOptions};
+pub use door::Door;
+pub use front::{Listener, ListenerOptions, MemoryBudget, Redirect, RequestLimits, Reservation, TlsOptions};
 pub use router::{admin_router, router};
 pub use state::{AppParts, AppState, Control, Lifecycle};

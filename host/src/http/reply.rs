@@ -1,34 +1,42 @@
 //! From an error to an answer: the only place where an [`ErrorCode`] becomes a status.
 //!
-//! Owns the mapping and the body's form, `{"error": …, "code": …, "details": {…}}`.
+//! Owns the mapping for both protocols, and the body's form on HTTP, `{"error": …, "code": …, "details": {…}}`.
 
 use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
+use tonic::Code;
 
 use crate::error::{Error, ErrorCode};
 
-/// The HTTP status of each code.
-pub fn status_of(code: ErrorCode) -> StatusCode {
+/// The HTTP status and the gRPC status of each code.
+pub fn statuses_of(code: ErrorCode) -> (StatusCode, Code) {
     match code {
-        ErrorCode::InvalidArgument => StatusCode::BAD_REQUEST,
-        ErrorCode::NotFound => StatusCode::NOT_FOUND,
-        ErrorCode::Unauthenticated => StatusCode::UNAUTHORIZED,
-        ErrorCode::PermissionDenied => StatusCode::FORBIDDEN,
-        ErrorCode::Conflict => StatusCode::CONFLICT,
-        ErrorCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-        ErrorCode::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        ErrorCode::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        ErrorCode::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
+        ErrorCode::InvalidArgument => (StatusCode::BAD_REQUEST, Code::InvalidArgument),
+        ErrorCode::NotFound => (StatusCode::NOT_FOUND, Code::NotFound),
+        ErrorCode::Unauthenticated => (StatusCode::UNAUTHORIZED, Code::Unauthenticated),
+        ErrorCode::PermissionDenied => (StatusCode::FORBIDDEN, Code::PermissionDenied),
+        ErrorCode::Conflict => (StatusCode::CONFLICT, Code::FailedPrecondition),
+        ErrorCode::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, Code::Unimplemented),
+        ErrorCode::PayloadTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, Code::ResourceExhausted),
+        ErrorCode::UnsupportedMediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::InvalidArgument),
+        ErrorCode::ResourceExhausted => (StatusCode::TOO_MANY_REQUESTS, Code::ResourceExhausted),
         // The client is gone: this is for logs, where nginx made the number known.
-        ErrorCode::Cancelled => StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
-        ErrorCode::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
-        ErrorCode::PluginFault | ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-        ErrorCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-        ErrorCode::Unimplemented => StatusCode::NOT_IMPLEMENTED,
+        ErrorCode::Cancelled => {
+            (StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST), Code::Cancelled)
+        }
+        ErrorCode::DeadlineExceeded => (StatusCode::GATEWAY_TIMEOUT, Code::DeadlineExceeded),
+        ErrorCode::PluginFault | ErrorCode::Internal => (StatusCode::INTERNAL_SERVER_ERROR, Code::Internal),
+        ErrorCode::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable),
+        ErrorCode::Unimplemented => (StatusCode::NOT_IMPLEMENTED, Code::Unimplemented),
     }
+}
+
+/// Whether the same request may well be answered a little later.
+pub fn passes(code: ErrorCode) -> bool {
+    matches!(code, ErrorCode::ResourceExhausted | ErrorCode::Unavailable)
 }
 
 #[derive(Serialize)]
@@ -41,10 +49,16 @@ struct ErrorBody<'a> {
 
 /// What an answer that is an error came from: for the access log, and for who may see all of it.
 #[derive(Clone, Debug)]
-pub(super) struct Failed {
-    pub(super) code: ErrorCode,
-    pub(super) message: String,
+pub(crate) struct Failed {
+    pub(crate) code: ErrorCode,
+    pub(crate) message: String,
     details: Vec<(String, String)>,
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Self { code: error.code, message: error.message.into_owned(), details: error.details }
+    }
 }
 
 /// Details that tell of a plugin's inside: see `details`.
@@ -60,8 +74,8 @@ impl IntoResponse for Error {
         let shown = self.details.iter().filter(|(name, _)| !is_private(self.code, name));
         let details = shown.map(|(name, value)| (name.clone(), value.clone().into())).collect();
         let body = ErrorBody { error: &self.message, code: self.code.as_str(), details };
-        let mut response = json(status_of(self.code), &body);
-        if matches!(self.code, ErrorCode::ResourceExhausted | ErrorCode::Unavailable) {
+        let mut response = json(statuses_of(self.code).0, &body);
+        if passes(self.code) {
             let wait = self.retry_after.map_or(1, whole_seconds);
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait));
         }
@@ -90,13 +104,13 @@ pub(super) fn with_all_details(mut response: Response) -> Response {
 }
 
 /// Seconds after which it is late enough: rounded up, at least one.
-pub(super) fn whole_seconds(wait: Duration) -> u64 {
+pub(crate) fn whole_seconds(wait: Duration) -> u64 {
     wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)).max(1)
 }
 
 impl Error {
     /// What a client has to show (RFC 6750). Always the same where it is not known who asks.
-    fn challenge(&self) -> Option<HeaderValue> {
+    pub(crate) fn challenge(&self) -> Option<HeaderValue> {
         match self.code {
             ErrorCode::Unauthenticated => Some(HeaderValue::from_static("Bearer realm=\"nuke\"")),
             ErrorCode::PermissionDenied => {
@@ -123,6 +137,25 @@ pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_manual_has_both_statuses_of_every_code() {
+        let manual = include_str!("../../../docs/errors.md");
+        for code in ErrorCode::ALL {
+            let (status, grpc) = statuses_of(code);
+            // As gRPC's documents spell it, and not as Rust does.
+            let spelled: String = format!("{grpc:?}")
+                .chars()
+                .enumerate()
+                .flat_map(|(at, letter)| {
+                    let gap = (at > 0 && letter.is_uppercase()).then_some('_');
+                    gap.into_iter().chain(letter.to_uppercase())
+                })
+                .collect();
+            let row = format!("| `{}` | {} | `{spelled}` |", code.as_str(), status.as_u16());
+            assert!(manual.contains(&row), "docs/errors.md has no row {row}");
+        }
+    }
 
     #[test]
     fn an_error_says_what_went_wrong_and_when_to_try_again() {

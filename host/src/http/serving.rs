@@ -1,6 +1,6 @@
 //! One inference request from the first byte of its body to its answer.
 //!
-//! Owns what both inference routes have in common: which generation serves, by name or by traffic, reading the
+//! Owns what all inference routes have in common, gRPC's included: which generation serves, by name or by traffic, reading the
 //! body, the metrics, the mirror and the signature of the answer. A client that goes away drops it, which counts as
 //! cancelled.
 
@@ -33,10 +33,10 @@ const TRAFFIC_ARM: HeaderName = HeaderName::from_static("x-nuke-traffic-arm");
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Serving {
-    pub(super) generation: Arc<Generation>,
+pub(crate) struct Serving {
+    pub(crate) generation: Arc<Generation>,
     /// Where the stages note their time.
-    pub(super) times: StageTimes,
+    pub(crate) times: StageTimes,
     /// Where it counts how the request went, if traffic chose.
     arm: Option<Arc<Arm>>,
     mirror: Option<(MirrorSlot, Arc<Generation>)>,
@@ -45,11 +45,30 @@ pub(super) struct Serving {
     /// When the body was there: how long a client takes to send it is no version's doing.
     read: Instant,
     outcome: Result<(), ErrorCode>,
+    /// What the client's own deadline leaves, where the protocol has one.
+    pub(crate) patience: Duration,
     /// The request itself asks for less time than the server would give.
-    pub(super) hurried: bool,
+    pub(crate) hurried: bool,
     /// The caller's place among requests at a time, and what its bytes count against.
     admitted: Admitted,
     _in_flight: InFlight,
+}
+
+/// What an answer, or an error, says of who made it.
+#[derive(Clone, Debug)]
+pub(crate) struct Marks {
+    /// For the access log.
+    pub(crate) served: Served,
+    arm: Option<Arc<str>>,
+}
+
+impl Marks {
+    /// Names the version that answered, and the arm of the model's traffic.
+    pub(crate) fn headers(&self) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+        let version = HeaderValue::from_str(&self.served.version).ok().map(|value| (MODEL_VERSION, value));
+        let arm = self.arm.as_deref().and_then(|arm| HeaderValue::from_str(arm).ok());
+        version.into_iter().chain(arm.map(|arm| (TRAFFIC_ARM, arm)))
+    }
 }
 
 impl Serving {
@@ -73,7 +92,12 @@ impl Serving {
             None => route(state, target, &caller, (&head.headers, body), started).await?,
         };
         let admitted = caller.admit(&target.model)?;
-        Ok(Self {
+        Ok(Self::of(route, admitted, endpoint, started))
+    }
+
+    /// A request that has been routed, and let in.
+    pub(crate) fn of(route: Route, admitted: Admitted, endpoint: Endpoint, started: Instant) -> Self {
+        Self {
             times: StageTimes::default(),
             mirror: route.mirror,
             arm: route.arm,
@@ -81,11 +105,25 @@ impl Serving {
             started,
             read: started,
             outcome: Err(ErrorCode::Cancelled),
+            patience: Duration::MAX,
             hurried: false,
             admitted,
             _in_flight: route.generation.metrics().enter(),
             generation: route.generation,
-        })
+        }
+    }
+
+    /// Counts bytes of the request against the caller's limits.
+    ///
+    /// # Errors
+    /// `ResourceExhausted`.
+    pub(crate) fn charge(&self, bytes: usize) -> Result<(), Error> {
+        self.admitted.charge(bytes)
+    }
+
+    /// The whole request has been there since now.
+    pub(crate) fn has_been_read(&mut self) {
+        self.read = Instant::now();
     }
 
     /// Reads the request's body.
@@ -100,7 +138,7 @@ impl Serving {
         let declared = body::declared_length(headers).filter(|&length| length <= state.max_body());
         declared.map_or(Ok(()), |length| self.admitted.charge(length))?;
         let body = body::read(headers, body, state.max_body(), deadline, state.bodies()).await;
-        self.read = Instant::now();
+        self.has_been_read();
         let body = body?;
         if declared.is_none() {
             self.admitted.charge(body.len())?;
@@ -109,12 +147,12 @@ impl Serving {
     }
 
     /// What is to be asked the same as this request, if anything is; `asked` keeps it.
-    pub(super) fn keep(&self, asked: impl FnOnce() -> Asked) -> Option<Asked> {
+    pub(crate) fn keep(&self, asked: impl FnOnce() -> Asked) -> Option<Asked> {
         self.mirror.as_ref().map(|_| asked())
     }
 
     /// Asks the mirror what was kept, now that the client's own answer is there.
-    pub(super) fn mirror(
+    pub(crate) fn mirror(
         &mut self,
         state: &AppState,
         kept: Option<Asked>,
@@ -127,26 +165,30 @@ impl Serving {
     }
 
     /// When a request that may take `timeout` runs out of time.
-    pub(super) fn deadline(&self, timeout: Duration) -> Instant {
+    pub(crate) fn deadline(&self, timeout: Duration) -> Instant {
         self.started + timeout
     }
 
     /// Counts the request, and names in the answer what served it.
-    pub(super) fn finish(mut self, answer: Result<Response, Error>) -> Response {
-        self.outcome = answer.as_ref().map(|_| ()).map_err(|error| error.code);
+    pub(super) fn finish(self, answer: Result<Response, Error>) -> Response {
+        let marks = self.close(answer.as_ref().map(|_| ()).map_err(|error| error.code));
         let mut response = answer.unwrap_or_else(Error::into_response);
-        if let Ok(version) = HeaderValue::from_str(self.generation.version()) {
-            response.headers_mut().insert(MODEL_VERSION, version);
-        }
-        if let Some(arm) = self.arm.as_ref().and_then(|arm| HeaderValue::from_str(arm.name()).ok()) {
-            response.headers_mut().insert(TRAFFIC_ARM, arm);
-        }
-        response.extensions_mut().insert(Served {
-            model: self.generation.model().to_owned(),
-            version: self.generation.version().to_owned(),
-            times: self.times,
-        });
+        response.headers_mut().extend(marks.headers());
+        response.extensions_mut().insert(marks.served);
         response
+    }
+
+    /// Counts the request.
+    pub(crate) fn close(mut self, outcome: Result<(), ErrorCode>) -> Marks {
+        self.outcome = outcome;
+        Marks {
+            served: Served {
+                model: self.generation.model().to_owned(),
+                version: self.generation.version().to_owned(),
+                times: self.times,
+            },
+            arm: self.arm.as_ref().map(|arm| Arc::clone(arm.name())),
+        }
     }
 }
 
@@ -160,7 +202,9 @@ impl Drop for Serving {
             };
             arm.finished(outcome, self.read.elapsed());
         }
-        self.generation.metrics().finished(self.endpoint, self.outcome, self.started.elapsed(), &self.times);
+        let total = self.started.elapsed();
+        self.generation.metrics().finished(self.endpoint, self.outcome, total, &self.times);
+        self.generation.statistics().finished(self.outcome, total, &self.times);
     }
 }
 

@@ -3,10 +3,10 @@
 //! Owns nothing that a reload changes: the index inside swaps its own content.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use http::HeaderName;
+use tokio::sync::watch;
 
 use super::admin::AdminAccess;
 use super::body::BodyBounds;
@@ -16,27 +16,69 @@ use crate::config::ErrorDetails;
 use crate::repository::{KeeperHandle, ModelIndex, Steering};
 use crate::telemetry::{Audit, Metrics};
 
+/// How far the server is in its life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    #[default]
+    Starting,
+    Ready,
+    Draining,
+    Stopping,
+}
+
 /// Whether the server wants requests. A load balancer reads it as readiness.
 #[derive(Debug, Default)]
-pub struct Lifecycle {
-    loaded: AtomicBool,
-    draining: AtomicBool,
-}
+pub struct Lifecycle(watch::Sender<Phase>);
 
 impl Lifecycle {
     /// All versions have been loaded, or have failed.
     pub fn set_loaded(&self) {
-        self.loaded.store(true, Relaxed);
+        self.enter(Phase::Ready);
     }
 
     /// The server is about to stop.
     pub fn set_draining(&self) {
-        self.draining.store(true, Relaxed);
+        self.enter(Phase::Draining);
+    }
+
+    /// New connections are refused; what is in flight finishes.
+    pub fn set_stopping(&self) {
+        self.enter(Phase::Stopping);
+    }
+
+    /// Phases come one after another, and never back.
+    fn enter(&self, phase: Phase) {
+        self.0.send_if_modified(|present| {
+            let is_later = *present < phase;
+            *present = phase.max(*present);
+            is_later
+        });
     }
 
     /// Whether new requests are welcome.
     pub fn is_ready(&self) -> bool {
-        self.loaded.load(Relaxed) && !self.draining.load(Relaxed)
+        *self.0.borrow() == Phase::Ready
+    }
+
+    /// Whether only what is in flight is still answered.
+    pub fn is_stopping(&self) -> bool {
+        *self.0.borrow() == Phase::Stopping
+    }
+
+    /// Completes when readiness is no longer `ready`; at once if it is not. Not after the server was told to stop:
+    /// it never comes back then.
+    pub async fn changed_from(&self, ready: bool) {
+        // The sender is this one's own: it is there for as long as somebody waits.
+        let mut phases = self.0.subscribe();
+        let _changed = phases.wait_for(|phase| (*phase == Phase::Ready) != ready).await;
+    }
+
+    /// Completes when only what is in flight is still answered.
+    pub fn stopping(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut phases = self.0.subscribe();
+        async move {
+            let _stopping = phases.wait_for(|phase| *phase == Phase::Stopping).await;
+        }
     }
 }
 
@@ -72,6 +114,8 @@ pub struct AppParts {
     pub bodies: BodyBounds,
     /// Who sees what a plugin that broke down left behind.
     pub error_details: ErrorDetails,
+    /// Bytes of a gRPC message, and of what it expands to.
+    pub max_message: usize,
     /// From a request's head to its answer.
     pub request_timeout: Duration,
     /// The request headers that plugins see.
@@ -101,27 +145,27 @@ impl AppState {
         &self.0.turns
     }
 
-    pub(super) fn index(&self) -> &ModelIndex {
+    pub(crate) fn index(&self) -> &ModelIndex {
         &self.0.parts.index
     }
 
-    pub(super) fn metrics(&self) -> &Metrics {
+    pub(crate) fn metrics(&self) -> &Metrics {
         &self.0.parts.metrics
     }
 
-    pub(super) fn lifecycle(&self) -> &Lifecycle {
+    pub(crate) fn lifecycle(&self) -> &Lifecycle {
         &self.0.parts.lifecycle
     }
 
-    pub(super) fn keeper(&self) -> &KeeperHandle {
+    pub(crate) fn keeper(&self) -> &KeeperHandle {
         &self.0.parts.control.keeper
     }
 
-    pub(super) fn steering(&self) -> &Steering {
+    pub(crate) fn steering(&self) -> &Steering {
         &self.0.parts.control.steering
     }
 
-    pub(super) fn admin(&self) -> &AdminAccess {
+    pub(crate) fn admin(&self) -> &AdminAccess {
         &self.0.parts.admin
     }
 
@@ -133,27 +177,31 @@ impl AppState {
         &self.0.parts.audit
     }
 
-    pub(super) fn max_body(&self) -> usize {
+    pub(crate) fn max_body(&self) -> usize {
         self.0.parts.max_body
     }
 
-    pub(super) fn bodies(&self) -> &BodyBounds {
+    pub(crate) fn max_message(&self) -> usize {
+        self.0.parts.max_message
+    }
+
+    pub(crate) fn bodies(&self) -> &BodyBounds {
         &self.0.parts.bodies
     }
 
-    pub(super) fn error_details(&self) -> ErrorDetails {
+    pub(crate) fn error_details(&self) -> ErrorDetails {
         self.0.parts.error_details
     }
 
-    pub(super) fn request_timeout(&self) -> Duration {
+    pub(crate) fn request_timeout(&self) -> Duration {
         self.0.parts.request_timeout
     }
 
-    pub(super) fn forwarded_headers(&self) -> &[HeaderName] {
+    pub(crate) fn forwarded_headers(&self) -> &[HeaderName] {
         &self.0.parts.forwarded_headers
     }
 
-    pub(super) fn access_log(&self) -> bool {
+    pub(crate) fn access_log(&self) -> bool {
         self.0.parts.access_log
     }
 }

@@ -8,7 +8,7 @@ use crate::config::Sticky;
 
 /// The key of a request, as far as its headers and its caller's verified name have it; `None` if they do not, or if
 /// the key is elsewhere.
-pub(super) fn key<'a>(sticky: &Sticky, headers: &'a HeaderMap, subject: Option<&'a str>) -> Option<&'a [u8]> {
+pub(crate) fn key<'a>(sticky: &Sticky, headers: &'a HeaderMap, subject: Option<&'a str>) -> Option<&'a [u8]> {
     match sticky {
         Sticky::Header(name) => {
             let name = HeaderName::try_from(name.as_str()).ok()?;

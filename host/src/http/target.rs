@@ -12,9 +12,9 @@ use crate::error::Error;
 
 /// The model, and the version, label or arm if the path names one.
 #[derive(Debug)]
-pub(super) struct Target {
-    pub(super) model: String,
-    pub(super) version: Option<String>,
+pub(crate) struct Target {
+    pub(crate) model: String,
+    pub(crate) version: Option<String>,
 }
 
 /// A model as a whole, for requests of operators that are about no single version of it. Their routes ask who asks.
@@ -48,6 +48,28 @@ impl<S: Send + Sync> FromRequestParts<S> for Target {
     }
 }
 
+impl Target {
+    /// What a request names in two fields, the second of them possibly empty.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if the version is named twice.
+    pub(crate) fn named(model: &str, version: &str) -> Result<Self, Error> {
+        let version = Some(version.to_owned()).filter(|version| !version.is_empty());
+        Self { model: model.to_owned(), version }.split()
+    }
+
+    /// No model's name has an '@': what follows it is a version or a label.
+    fn split(self) -> Result<Self, Error> {
+        let Some((model, version)) = self.model.split_once('@') else {
+            return Ok(self);
+        };
+        if self.version.is_some() {
+            return Err(Error::invalid("the path names a version twice: behind '@' and on its own"));
+        }
+        Ok(Self { version: Some(version.to_owned()), model: model.to_owned() })
+    }
+}
+
 async fn read<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<Target, Error> {
     let pairs = Path::<Vec<(String, String)>>::from_request_parts(parts, state).await;
     let Path(pairs) = pairs.map_err(|error| Error::invalid(format!("the path cannot be read: {error}")))?;
@@ -59,12 +81,5 @@ async fn read<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<Target, Er
             _ => {}
         }
     }
-    // No model's name has an '@': what follows it is a version or a label.
-    if let Some((model, version)) = target.model.split_once('@') {
-        if target.version.is_some() {
-            return Err(Error::invalid("the path names a version twice: behind '@' and on its own"));
-        }
-        target = Target { version: Some(version.to_owned()), model: model.to_owned() };
-    }
-    Ok(target)
+    target.split()
 }

@@ -90,7 +90,7 @@ impl Channel {
     pub(super) fn send_with(&self, message: Message, handles: &[BorrowedFd<'_>]) -> Result<(), ChannelError> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(HANDLES))];
         let mut beside = SendAncillaryBuffer::new(&mut space);
-        if !beside.push(SendAncillaryMessage::ScmRights(handles)) {
+        if handles.len() > HANDLES || !beside.push(SendAncillaryMessage::ScmRights(handles)) {
             return Err(ChannelError::System(io::Error::other("too many handles for one message")));
         }
         let bytes = message.encode();

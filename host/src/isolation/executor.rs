@@ -3,12 +3,13 @@
 //! Owns the choice between the two, so that whoever runs a model need not know which it is.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::loss::Loss;
 use super::session::ChildSession;
 use crate::error::Error;
 use crate::model::tensor::Tensor;
-use crate::model::{ModelSession, RunStop, Signature};
+use crate::model::{Device, ModelSession, RunStop, Signature};
 
 /// See the module.
 #[derive(Debug)]
@@ -47,7 +48,25 @@ impl Executor {
 
     /// Whether a run computes on the thread that asks for it, and on no other.
     pub fn computes_here(&self) -> bool {
-        matches!(self, Self::Thread(session) if session.threads() == 1)
+        matches!(self, Self::Thread(session) if session.threads() == 1) && !self.is_on_gpu()
+    }
+
+    /// Whether the model runs on a GPU.
+    pub fn is_on_gpu(&self) -> bool {
+        match self {
+            Self::Thread(session) => session.placement().device != Device::Cpu,
+            Self::Process(session) => session.is_on_gpu(),
+            #[cfg(test)]
+            Self::Scripted(_) => false,
+        }
+    }
+
+    /// What the last run took of processor time, where that is not this thread's.
+    pub fn spent(&self) -> Option<Duration> {
+        match self {
+            Self::Process(session) => session.spent(),
+            _ => None,
+        }
     }
 
     /// The process that it runs in, if that is not the host.

@@ -28,8 +28,9 @@ pub(super) enum Message {
     Space { bytes: u64 },
     /// Run what the arena's first `head` bytes describe.
     Run { number: u64, head: u64 },
-    /// The run's outputs are described by the arena's first `head` bytes.
-    Done { number: u64, head: u64 },
+    /// The run's outputs are described by the arena's first `head` bytes; it took the thread that ran it so many
+    /// nanoseconds of processor time.
+    Done { number: u64, head: u64, spent: u64 },
     /// The run failed; why is the arena's first `length` bytes. `invalid` if the inputs were at fault.
     Failed { number: u64, invalid: bool, length: u64 },
     /// Nobody waits for this run any more.
@@ -68,7 +69,7 @@ impl Message {
             Self::Arena { size } => (5, [size, 0, 0]),
             Self::Space { bytes } => (6, [bytes, 0, 0]),
             Self::Run { number, head } => (7, [number, head, 0]),
-            Self::Done { number, head } => (8, [number, head, 0]),
+            Self::Done { number, head, spent } => (8, [number, head, spent]),
             Self::Failed { number, invalid, length } => (9, [number, u64::from(invalid), length]),
             Self::Stop { number } => (10, [number, 0, 0]),
             Self::Ping { number } => (11, [number, 0, 0]),
@@ -113,7 +114,7 @@ impl Message {
             (5, [size, 0, 0]) => Self::Arena { size },
             (6, [bytes, 0, 0]) => Self::Space { bytes },
             (7, [number, head, 0]) => Self::Run { number, head },
-            (8, [number, head, 0]) => Self::Done { number, head },
+            (8, [number, head, spent]) => Self::Done { number, head, spent },
             (9, [number, invalid @ (0 | 1), length]) => {
                 Self::Failed { number, invalid: invalid == 1, length }
             }
@@ -140,7 +141,7 @@ mod tests {
             4 => Message::Arena { size: one },
             5 => Message::Space { bytes: one },
             6 => Message::Run { number: one, head: two },
-            7 => Message::Done { number: one, head: two },
+            7 => Message::Done { number: one, head: two, spent: three },
             8 => Message::Failed { number: one, invalid: flag, length: three },
             9 => Message::Stop { number: one },
             10 => Message::Ping { number: one },

@@ -20,7 +20,7 @@ mod package;
 mod places;
 mod process;
 #[cfg(test)]
-pub(crate) mod scripted;
+pub mod scripted;
 mod session;
 mod signature;
 mod worker;
@@ -34,7 +34,7 @@ pub use loss::{Loss, LossKind, OpenError};
 pub use session::ChildSession;
 pub use worker::{WorkerArgs, run_worker};
 
-use crate::model::ModelSource;
+use crate::model::{ModelSource, SessionOptions};
 use package::{Package, Settings};
 
 /// How processes of workers are started.
@@ -44,8 +44,8 @@ pub struct IsolationOptions {
     pub library: PathBuf,
     /// Threads within one operator.
     pub intra_threads: usize,
-    /// Whether sessions keep freed memory.
-    pub arena: bool,
+    /// How the session is opened.
+    pub session: SessionOptions,
     /// Bytes of private memory that a worker may use.
     pub memory: Option<u64>,
     /// How long a worker may stay silent.
@@ -65,7 +65,7 @@ impl Isolated {
     /// # Errors
     /// There is not so much of it.
     pub fn new(source: &ModelSource, options: IsolationOptions) -> Result<Self, String> {
-        let settings = Settings { intra_threads: options.intra_threads, arena: options.arena };
+        let settings = Settings { intra_threads: options.intra_threads, session: options.session.clone() };
         let package = Arc::new(Package::new(source, settings)?);
         Ok(Self { package, options })
     }

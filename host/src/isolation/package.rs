@@ -6,13 +6,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::memory::Memory;
-use crate::model::{ModelSource, take_weights_apart};
+use crate::model::{ModelSource, SessionOptions};
 
 /// Where files begin: at a page, so that a worker that does not touch one does not have it.
 const ALIGNMENT: usize = 4096;
-/// What a model calls the weights that were inside it: ONNX Runtime uses them where they lie, so that all workers
-/// have the same memory.
-const WEIGHTS: &str = "nuke-weights";
 /// Bytes of a head, at most: names of files.
 const MOST_HEAD: usize = 16 << 20;
 
@@ -22,8 +19,8 @@ const MOST_HEAD: usize = 16 << 20;
 pub(super) struct Settings {
     /// Threads within one operator.
     pub(super) intra_threads: usize,
-    /// Whether the session keeps freed memory.
-    pub(super) arena: bool,
+    /// How its session is opened.
+    pub(super) session: SessionOptions,
 }
 
 /// A file within the package.
@@ -52,14 +49,9 @@ impl Package {
     /// # Errors
     /// There is not so much of it.
     pub(super) fn new(source: &ModelSource, settings: Settings) -> Result<Self, String> {
-        // A model that names a file like that already keeps its weights where they are.
-        let is_free = !source.external().contains_key(WEIGHTS);
-        let apart = if is_free { take_weights_apart(source.model(), WEIGHTS)? } else { None };
-        let mut files: Vec<(Option<String>, &[u8])> = match &apart {
-            Some(apart) => vec![(None, &apart.model), (Some(WEIGHTS.to_owned()), &apart.weights)],
-            None => vec![(None, source.model())],
-        };
-        files.extend(source.external().iter().map(|(name, bytes)| (Some(name.clone()), bytes.as_ref())));
+        let files = source.external().iter().map(|(name, bytes)| (Some(name.clone()), bytes.as_ref()));
+        let files: Vec<(Option<String>, &[u8])> =
+            std::iter::once((None, source.model().as_ref())).chain(files).collect();
         let mut head = Head { settings, parts: Vec::new() };
         // Offsets are counted from where the files begin, which depends on the head's length.
         let mut at = 0_usize;
@@ -129,7 +121,7 @@ mod tests {
 
     fn package() -> Package {
         let source = ModelSource::new(Bytes::new(), |_| Err(String::new())).unwrap();
-        Package::new(&source, Settings { intra_threads: 2, arena: true }).unwrap()
+        Package::new(&source, Settings { intra_threads: 2, session: SessionOptions::default() }).unwrap()
     }
 
     #[test]
@@ -138,7 +130,7 @@ mod tests {
         let handle = package.memory().as_fd().try_clone_to_owned().unwrap();
         let received = Memory::received(handle, package.memory().size() as u64).unwrap();
         let (settings, source) = open(&received).unwrap();
-        assert_eq!(settings, Settings { intra_threads: 2, arena: true });
+        assert_eq!(settings, Settings { intra_threads: 2, session: SessionOptions::default() });
         assert!(source.model().is_empty() && source.external().is_empty());
         assert!(received.write(b"x", 0).is_err(), "a worker cannot change what others run");
     }

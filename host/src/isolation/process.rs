@@ -16,7 +16,7 @@ use super::worker::{COMMAND, WorkerArgs};
 use crate::child;
 
 /// From a process's last word to its end: its memory has to be freed.
-const LAST_STEPS: Duration = Duration::from_secs(5);
+const LAST_STEPS: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 5000 });
 
 /// How a process has ended.
 #[derive(Debug)]
@@ -72,6 +72,12 @@ impl Process {
             group.take_in(process.id())?;
         }
         Ok(process)
+    }
+
+    /// A process that a test has started.
+    #[cfg(test)]
+    pub(super) fn of(child: Child) -> Self {
+        Self { child, errors: None, group: None, ended: false }
     }
 
     /// Its number in the system.

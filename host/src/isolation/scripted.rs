@@ -8,13 +8,16 @@ use crate::model::Signature;
 use crate::model::tensor::Tensor;
 
 /// What becomes of a run with these requests: its inputs as they are, or a death.
-pub(crate) type Script = Arc<dyn Fn(&[&[Tensor]]) -> Option<LossKind> + Send + Sync>;
+pub type Script = Arc<dyn Fn(&[&[Tensor]]) -> Option<LossKind> + Send + Sync>;
 
 /// Gives back what comes in, behind each other, until it dies.
-pub(crate) struct Scripted {
-    pub(crate) signature: Arc<Signature>,
-    pub(crate) script: Script,
-    pub(crate) lost: Option<Loss>,
+pub struct Scripted {
+    /// What the model takes and gives.
+    pub signature: Arc<Signature>,
+    /// Says who dies.
+    pub script: Script,
+    /// Why it runs nothing any more.
+    pub lost: Option<Loss>,
 }
 
 impl std::fmt::Debug for Scripted {

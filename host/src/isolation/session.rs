@@ -24,7 +24,7 @@ use crate::child;
 use crate::config::ByteSize;
 use crate::error::{Error, ErrorCode};
 use crate::model::tensor::Tensor;
-use crate::model::{RunStop, Signature};
+use crate::model::{DeviceWish, RunStop, Signature};
 
 /// The first arena: most requests of small models fit.
 const FIRST_ARENA: usize = 64 << 10;
@@ -46,10 +46,12 @@ pub struct ChildSession {
     arena: Memory,
     signature: Arc<Signature>,
     threads: usize,
+    is_on_gpu: bool,
     health: Duration,
     memory: Option<u64>,
     run: u64,
     ping: u64,
+    spent: Duration,
     lost: Option<Loss>,
 }
 
@@ -63,19 +65,7 @@ impl ChildSession {
         let process = Process::start(options, theirs)?;
         let (control, their_control) = Channel::pair().map_err(|error| error.to_string())?;
         let arena = new_arena(FIRST_ARENA).map_err(|error| error.to_string())?;
-        let mut session = Self {
-            process,
-            data,
-            control: Arc::new(control),
-            arena,
-            signature: Arc::new(Signature { inputs: Vec::new(), outputs: Vec::new() }),
-            threads: options.intra_threads.max(1),
-            health: options.health,
-            memory: options.memory,
-            run: 0,
-            ping: 0,
-            lost: None,
-        };
+        let mut session = Self::new(process, (data, control), arena, options);
         let opened = session.greet(package, &their_control).and_then(|()| session.await_model());
         match opened {
             Ok(Ok(signature)) => session.signature = Arc::new(signature),
@@ -90,6 +80,29 @@ impl ChildSession {
         let limited_by = memory.map(|_| session.process.limited_by());
         tracing::debug!(pid, memory, limited_by, "a process for a worker has opened its model");
         Ok(session)
+    }
+
+    fn new(
+        process: Process,
+        (data, control): (Channel, Channel),
+        arena: Memory,
+        options: &IsolationOptions,
+    ) -> Self {
+        Self {
+            process,
+            data,
+            control: Arc::new(control),
+            arena,
+            signature: Arc::new(Signature { inputs: Vec::new(), outputs: Vec::new() }),
+            threads: options.intra_threads.max(1),
+            is_on_gpu: matches!(options.session.device, DeviceWish::Cuda(_)),
+            health: options.health,
+            memory: options.memory,
+            run: 0,
+            ping: 0,
+            spent: Duration::ZERO,
+            lost: None,
+        }
     }
 
     /// Shakes hands, and hands over what is to be opened.
@@ -139,6 +152,16 @@ impl ChildSession {
     /// Threads that share one run.
     pub fn threads(&self) -> usize {
         self.threads
+    }
+
+    /// Whether the model was opened on a GPU.
+    pub fn is_on_gpu(&self) -> bool {
+        self.is_on_gpu
+    }
+
+    /// What the last run took of processor time, if all of it was computed by one thread. It is the process's word.
+    pub fn spent(&self) -> Option<Duration> {
+        (self.threads == 1).then_some(self.spent)
     }
 
     /// The process's number in the system.
@@ -217,7 +240,10 @@ impl ChildSession {
         let answer = self.answer(stopped.as_deref());
         stop.inspect(|stop| stop.forget());
         match answer? {
-            Message::Done { number: of, head } if of == number => self.outputs(head, &places.wanted).map(Ok),
+            Message::Done { number: of, head, spent } if of == number => {
+                self.spent = Duration::from_nanos(spent);
+                self.outputs(head, &places.wanted).map(Ok)
+            }
             Message::Failed { number: of, invalid, length } if of == number => {
                 let text = self.text(length, worker::MOST_TEXT)?;
                 let code = if invalid { ErrorCode::InvalidArgument } else { ErrorCode::Internal };
@@ -400,3 +426,7 @@ fn new_arena(size: usize) -> std::io::Result<Memory> {
 fn lacking(size: usize, error: &std::io::Error) -> Error {
     Error::new(ErrorCode::ResourceExhausted, format!("{size} bytes of shared memory cannot be had: {error}"))
 }
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use rustix::time::{ClockId, clock_gettime};
 
 use super::channel::{Channel, ChannelError};
 use super::memory::Memory;
@@ -20,7 +21,7 @@ use super::signature;
 use crate::child::{self, Limits};
 use crate::error::{Error, ErrorCode};
 use crate::model::tensor::Tensor;
-use crate::model::{ModelSession, ModelSource, RunStop, Runtime, RuntimeOptions};
+use crate::model::{DeviceWish, ModelSession, ModelSource, RunStop, Runtime, RuntimeOptions};
 
 /// The subcommand that a worker is started with.
 pub(super) const COMMAND: &str = "worker";
@@ -123,15 +124,19 @@ fn start(data: &Channel, build: u64) -> Result<(Memory, Memory, Channel), Start>
 
 fn open(package: &Memory, library: PathBuf) -> Result<ModelSession, String> {
     // Sessions get their settings with the model; the library has to be loaded before files are closed.
-    let options = RuntimeOptions { library: Some(library), intra_threads: 1, arena: true };
+    let options = RuntimeOptions { library: Some(library), intra_threads: 1 };
     let mut runtime = Runtime::start(options).map_err(|error| error.to_string())?;
-    if let Err(error) = child::close_files() {
+    let (settings, source): (Settings, ModelSource) = package::open(package)?;
+    // A GPU's driver opens files whenever it likes.
+    if !matches!(settings.session.device, DeviceWish::Cuda(_))
+        && let Err(error) = child::close_files()
+    {
         eprintln!("a worker keeps more rights than it needs: files can be opened: {error}");
     }
-    let (settings, source): (Settings, ModelSource) = package::open(package)?;
-    runtime.set_sessions(settings.intra_threads, settings.arena);
-    let session = ModelSession::open(&runtime, &source).map_err(|error| error.to_string())?;
-    crate::repository::give_back_memory();
+    runtime.set_threads(settings.intra_threads);
+    let session =
+        ModelSession::open(&runtime, &source, &settings.session).map_err(|error| error.to_string())?;
+    crate::memory::trim();
     Ok(session)
 }
 
@@ -231,7 +236,7 @@ impl Desk {
     }
 
     /// Hands over the outputs of a run.
-    fn answer(&mut self, number: u64, outputs: &[Tensor]) -> Result<(), ChannelError> {
+    fn answer(&mut self, (number, spent): (u64, u64), outputs: &[Tensor]) -> Result<(), ChannelError> {
         let place = |tensor: &Tensor| Place {
             datatype: tensor.datatype,
             shape: tensor.shape.clone(),
@@ -246,7 +251,7 @@ impl Desk {
         for (place, tensor) in places.tensors.iter().zip(outputs) {
             self.arena.write(&tensor.data, place.offset)?;
         }
-        self.data.send(Message::Done { number, head: head.len() as u64 })
+        self.data.send(Message::Done { number, head: head.len() as u64, spent })
     }
 }
 
@@ -259,12 +264,14 @@ fn serve(mut session: ModelSession, desk: &mut Desk, current: &Current) -> Chann
                 desk.replace(message, handles)?;
                 continue;
             };
+            let began = processor_time();
             let ran = catch_unwind(AssertUnwindSafe(|| run(&mut session, desk, current, number, head)));
             current.end();
+            let spent = processor_time().saturating_sub(began);
             let outputs =
                 ran.unwrap_or_else(|_| Err(Error::internal("the worker panicked while it ran the model")));
             match outputs {
-                Ok(outputs) => desk.answer(number, &outputs)?,
+                Ok(outputs) => desk.answer((number, spent), &outputs)?,
                 Err(error) => {
                     let invalid = error.code == ErrorCode::InvalidArgument;
                     let text = error.message.as_bytes();
@@ -278,6 +285,12 @@ fn serve(mut session: ModelSession, desk: &mut Desk, current: &Current) -> Chann
         Ok(()) => ChannelError::Closed,
         Err(error) => error,
     }
+}
+
+/// Nanoseconds that this thread has computed so far.
+fn processor_time() -> u64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
 }
 
 /// Runs what the arena describes, with the inputs where they lie.

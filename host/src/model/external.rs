@@ -8,6 +8,8 @@
 
 use std::collections::BTreeSet;
 
+use super::protobuf::{Content, CutShort, Fields};
+
 /// Messages within messages: deeper than any real graph's subgraphs.
 const DEPTH: usize = 96;
 
@@ -29,8 +31,8 @@ enum Message {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum WalkError {
     /// A length or a number runs past the end.
-    #[error("the file is cut short or is no ONNX model (at byte {0} of a message)")]
-    CutShort(usize),
+    #[error(transparent)]
+    CutShort(#[from] CutShort),
     /// External data where the host cannot hand it in.
     #[error(
         "a tensor in a subgraph, a function or an attribute keeps its elements in '{0}'; only the \
@@ -98,10 +100,10 @@ fn walk(
     if depth > DEPTH {
         return Err(WalkError::TooDeep);
     }
-    let mut fields = Fields::of(bytes);
+    let mut fields = Fields::new(bytes);
     let (mut key, mut value) = (None, None);
     while let Some((field, content)) = fields.next()? {
-        let Some(content) = content else {
+        let Content::Bytes(content) = content else {
             continue;
         };
         match (message, field) {
@@ -125,86 +127,6 @@ fn walk(
     }
     found.insert(location.to_owned());
     Ok(())
-}
-
-/// A field's number, with its content if it has a length.
-pub(super) type Field<'a> = (u64, Option<&'a [u8]>);
-
-/// The fields of one message, in the order of its bytes.
-pub(super) struct Fields<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
-impl<'a> Fields<'a> {
-    /// Those of these bytes.
-    pub(super) const fn of(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0 }
-    }
-
-    /// The next field, and all its bytes: tag, length and content.
-    pub(super) fn next_whole(&mut self) -> Result<Option<(Field<'a>, &'a [u8])>, WalkError> {
-        let start = self.at;
-        let Some(field) = self.next()? else {
-            return Ok(None);
-        };
-        Ok(Some((field, self.bytes.get(start..self.at).unwrap_or_default())))
-    }
-
-    /// The next field.
-    fn next(&mut self) -> Result<Option<Field<'a>>, WalkError> {
-        if self.at >= self.bytes.len() {
-            return Ok(None);
-        }
-        let tag = self.varint()?;
-        // Readers differ in what they make of more than 32 bits, or of field 0: neither is written by any.
-        if tag > u64::from(u32::MAX) || tag >> 3 == 0 {
-            return Err(WalkError::CutShort(self.at));
-        }
-        let content = match tag & 7 {
-            0 => {
-                self.varint()?;
-                None
-            }
-            1 => {
-                self.take(8)?;
-                None
-            }
-            2 => {
-                let length = usize::try_from(self.varint()?).map_err(|_| WalkError::CutShort(self.at))?;
-                Some(self.take(length)?)
-            }
-            5 => {
-                self.take(4)?;
-                None
-            }
-            _ => return Err(WalkError::CutShort(self.at)),
-        };
-        Ok(Some((tag >> 3, content)))
-    }
-
-    fn varint(&mut self) -> Result<u64, WalkError> {
-        let mut value = 0_u64;
-        for shift in (0..70).step_by(7) {
-            let byte = *self.bytes.get(self.at).ok_or(WalkError::CutShort(self.at))?;
-            self.at += 1;
-            if shift < 64 {
-                value |= u64::from(byte & 0x7f) << shift;
-            }
-            if byte & 0x80 == 0 {
-                return Ok(value);
-            }
-        }
-        Err(WalkError::CutShort(self.at))
-    }
-
-    fn take(&mut self, length: usize) -> Result<&'a [u8], WalkError> {
-        let end = self.at.checked_add(length).filter(|&end| end <= self.bytes.len());
-        let end = end.ok_or(WalkError::CutShort(self.at))?;
-        let taken = &self.bytes[self.at..end];
-        self.at = end;
-        Ok(taken)
-    }
 }
 
 #[cfg(test)]

@@ -4,8 +4,13 @@
 //! error that names the remedy, never a panic.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use ort::environment::Environment;
+
+use super::options::Device;
+use super::provider;
+use crate::install::{self, Flavour};
 
 /// How ONNX Runtime is set up.
 #[derive(Clone, Debug)]
@@ -14,8 +19,6 @@ pub struct RuntimeOptions {
     pub library: Option<PathBuf>,
     /// Threads within one operator, per session. One per worker scales best when requests are many.
     pub intra_threads: usize,
-    /// Whether sessions keep freed memory in an arena: faster, at the price of resident memory.
-    pub arena: bool,
 }
 
 /// Why ONNX Runtime cannot be used.
@@ -23,7 +26,7 @@ pub struct RuntimeOptions {
 pub enum RuntimeError {
     /// No library anywhere.
     #[error(
-        "ONNX Runtime was not found (looked for {looked}); run `cargo xtask setup`, or name a \
+        "ONNX Runtime was not found (looked for {looked}); `nuke runtime install` gets it, or name a \
          libonnxruntime of 1.22 or newer with --ort-lib or NUKE_ORT_LIB"
     )]
     Missing {
@@ -49,6 +52,8 @@ pub struct Runtime {
     pub(super) environment: Environment,
     pub(super) options: RuntimeOptions,
     library: PathBuf,
+    /// Devices that were found good.
+    good: Mutex<Vec<Device>>,
 }
 
 impl Runtime {
@@ -69,7 +74,7 @@ impl Runtime {
             .with_telemetry(false)
             .build()
             .map_err(|error| RuntimeError::Environment(error.to_string()))?;
-        Ok(Self { environment, options, library })
+        Ok(Self { environment, options, library, good: Mutex::default() })
     }
 
     /// The file that was loaded.
@@ -82,11 +87,23 @@ impl Runtime {
         &self.options
     }
 
-    /// Sets how sessions are opened from now on: threads within one operator, and whether freed memory is
-    /// kept.
-    pub fn set_sessions(&mut self, intra_threads: usize, arena: bool) {
+    /// Sets the threads within one operator, for sessions that are opened from now on.
+    pub fn set_threads(&mut self, intra_threads: usize) {
         self.options.intra_threads = intra_threads;
-        self.options.arena = arena;
+    }
+
+    /// Why no session can run on a device, or `None`: that the library lacks what it needs for it, that there is
+    /// no such device, or what the driver says. A device that was found good is not looked at again.
+    pub fn why_not_on(&self, device: Device) -> Option<String> {
+        let mut good = self.good.lock().unwrap_or_else(PoisonError::into_inner);
+        if good.contains(&device) {
+            return None;
+        }
+        let reason = provider::why_not(self, device);
+        if reason.is_none() {
+            good.push(device);
+        }
+        reason
     }
 
     /// What the library says of its own build.
@@ -96,9 +113,6 @@ impl Runtime {
 }
 
 const NAME: &str = if cfg!(target_os = "macos") { "libonnxruntime.dylib" } else { "libonnxruntime.so" };
-
-/// The version whose library the set-up fetches.
-const FETCHED: &str = "1.31.1";
 
 fn find_library(named: Option<&Path>) -> Result<PathBuf, RuntimeError> {
     if let Some(path) = named {
@@ -113,7 +127,10 @@ fn find_library(named: Option<&Path>) -> Result<PathBuf, RuntimeError> {
         places.push(folder.join("lib").join(NAME));
     }
     if let Some(cache) = crate::paths::cache_folder() {
-        places.push(cache.join("onnxruntime").join(FETCHED).join(NAME));
+        // Who has fetched the one for GPUs wants to use it; it runs on the cores just as well.
+        for flavour in [Flavour::Cuda, Flavour::Cpu] {
+            places.push(install::folder(&cache, flavour).join(NAME));
+        }
     }
     places.push(Path::new("/usr/local/lib").join(NAME));
     places.push(Path::new("/usr/lib").join(NAME));
@@ -128,6 +145,9 @@ fn find_among(places: Vec<PathBuf>) -> Result<PathBuf, RuntimeError> {
     Err(RuntimeError::Missing { looked: looked.join(", ") })
 }
 
+/// What a shared library begins with: ELF, and both forms of Mach-O.
+const LIBRARIES: [&[u8]; 3] = [b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe"];
+
 /// The loader maps a library into memory, and a process that touches what a cut-short file lacks dies by
 /// SIGBUS: so an ELF file's own table of sections has to lie within the file.
 fn refuse_cut_short(library: &Path) -> Result<(), String> {
@@ -139,6 +159,9 @@ fn refuse_cut_short(library: &Path) -> Result<(), String> {
     file.take(64).read_to_end(&mut header).map_err(|error| error.to_string())?;
     // Other formats, and ELF of other widths, are left to the loader.
     let is_elf64 = header.starts_with(b"\x7fELF\x02\x01") && header.len() == 64;
+    if !LIBRARIES.iter().any(|magic| header.starts_with(magic)) {
+        return Err("the file is no shared library".to_owned());
+    }
     let (Some(offset), Some(size), Some(count)) =
         (header.get(0x28..0x30), header.get(0x3a..0x3c), header.get(0x3c..0x3e))
     else {
@@ -163,9 +186,25 @@ mod tests {
         assert!(text.contains("/nowhere/libonnxruntime.so") && text.contains("--ort-lib"), "{text}");
     }
 
+    /// Set for the process that has not loaded ONNX Runtime yet, as this one may have for other tests.
+    const ALONE: &str = "NUKE_TEST_ALONE";
+
     #[test]
     fn a_file_that_is_no_library_is_refused_without_a_panic() {
-        let options = RuntimeOptions { library: Some("Cargo.toml".into()), intra_threads: 1, arena: true };
+        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+        let name = module_path!().split_once("::").map(|(_, module)| format!("{module}::in_a_process_alone"));
+        command.args(["--exact", "--nocapture", "--test-threads=1"]).arg(name.unwrap()).env(ALONE, "1");
+        let output = command.output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    }
+
+    #[test]
+    fn in_a_process_alone() {
+        if std::env::var_os(ALONE).is_none() {
+            return;
+        }
+        let options = RuntimeOptions { library: Some("Cargo.toml".into()), intra_threads: 1 };
         let text = Runtime::start(options).unwrap_err().to_string();
         assert!(text.starts_with("ONNX Runtime at Cargo.toml:"), "{text}");
         assert!(!text.contains('\n'));

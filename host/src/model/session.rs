@@ -3,20 +3,21 @@
 //! Owns opening a model from bytes that were read once, and running it. It never reads a file.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use ort::ep;
-use ort::session::Session;
-use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
+use ort::session::{RunOptions, Session};
 use ort::value::{Outlet, ValueType};
 
 use super::batch::GatherBuffer;
-use super::external;
+use super::options::{Device, SessionOptions, Shrink, Sizes};
+use super::placement::Placement;
 use super::runtime::Runtime;
+use super::shared::SharedWeights;
 use super::signature::{Signature, TensorSpec};
+use super::staging::Staging;
 use super::stop::RunStop;
-use super::{values, weights};
+use super::{external, open, values};
 use crate::error::{Error, ErrorCode};
 use crate::model::tensor::Tensor;
 
@@ -47,6 +48,14 @@ pub enum ModelError {
         /// Why.
         reason: String,
     },
+    /// It was to run on a GPU, and cannot.
+    #[error("workers.device is {device}: {reason}")]
+    Device {
+        /// The device.
+        device: String,
+        /// Why not, and the remedy.
+        reason: String,
+    },
     /// An input or output that the protocol has no form for.
     #[error("{place} '{name}' is {found}; only tensors of the protocol's datatypes can be served")]
     Unsupported {
@@ -69,11 +78,21 @@ pub enum ModelError {
     },
 }
 
-/// A model's bytes, read once, with those of the files that it keeps weights in.
+/// A model's bytes, read once, with those of the files that it keeps weights in, and what all sessions that are
+/// opened from it have in common.
 #[derive(Clone, Debug, Default)]
 pub struct ModelSource {
     model: Bytes,
     external: BTreeMap<String, Bytes>,
+    common: Arc<Common>,
+}
+
+/// What the sessions of one model have in common.
+#[derive(Debug, Default)]
+struct Common {
+    weights: SharedWeights,
+    /// Where they run, once that was decided, with what decided it.
+    placement: Mutex<Option<(SessionOptions, Arc<Placement>)>>,
 }
 
 impl ModelSource {
@@ -91,7 +110,7 @@ impl ModelSource {
                 .map_err(|reason| ModelError::External { location: location.clone(), reason })?;
             external.insert(location, bytes);
         }
-        Ok(Self { model, external })
+        Ok(Self { model, external, common: Arc::default() })
     }
 
     /// The model's own bytes.
@@ -103,6 +122,39 @@ impl ModelSource {
     pub fn external(&self) -> &BTreeMap<String, Bytes> {
         &self.external
     }
+
+    pub(super) fn shared_weights(&self) -> &SharedWeights {
+        &self.common.weights
+    }
+
+    /// Decides where a model's sessions run, the first time that it is asked with these options.
+    ///
+    /// # Errors
+    /// [`ModelError::Device`].
+    pub fn placement(
+        &self,
+        runtime: &Runtime,
+        options: &SessionOptions,
+    ) -> Result<Arc<Placement>, ModelError> {
+        let mut decided = self.common.placement.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*decided {
+            Some((with, placement)) if is_same_place(with, options, placement) => Ok(Arc::clone(placement)),
+            _ => {
+                let placement = Arc::new(open::choose(runtime, self, options)?);
+                *decided = Some((options.clone(), Arc::clone(&placement)));
+                Ok(placement)
+            }
+        }
+    }
+}
+
+/// Whether what was decided with one set of options holds with the other: what decides is the device, and how its
+/// providers are set up.
+fn is_same_place(with: &SessionOptions, options: &SessionOptions, placement: &Placement) -> bool {
+    let wish = options.device;
+    (wish == with.device || wish == placement.device.into())
+        && (with.tensorrt, with.gpu_memory, with.arena)
+            == (options.tensorrt, options.gpu_memory, options.arena)
 }
 
 /// A model, open and ready to run.
@@ -112,7 +164,12 @@ pub struct ModelSession {
     signature: Arc<Signature>,
     /// One for each input.
     gather: Vec<GatherBuffer>,
+    /// On a GPU only.
+    staging: Option<Staging>,
+    placement: Arc<Placement>,
     threads: usize,
+    shrink: Shrink,
+    sizes: Sizes,
     /// ONNX Runtime uses them where they lie; freed after the session.
     _weights: BTreeMap<String, Bytes>,
 }
@@ -122,23 +179,39 @@ impl ModelSession {
     ///
     /// # Errors
     /// [`ModelError`].
-    pub fn open(runtime: &Runtime, source: &ModelSource) -> Result<Self, ModelError> {
-        let refused = |error: ort::Error| refusal(&one_line(error.message()));
-        let mut builder = builder(runtime).map_err(refused)?;
-        weights::give(&mut builder, &source.external).map_err(refused)?;
-        let session = builder.commit_from_memory(&source.model).map_err(refused)?;
-        let signature = Signature {
-            inputs: specs("input", session.inputs())?,
-            outputs: specs("output", session.outputs())?,
+    pub fn open(
+        runtime: &Runtime,
+        source: &ModelSource,
+        options: &SessionOptions,
+    ) -> Result<Self, ModelError> {
+        let placement = source.placement(runtime, options)?;
+        let device = placement.device;
+        let (session, signature) = open::open(runtime, source, options, device)?;
+        let staging = match device {
+            Device::Cpu => None,
+            Device::Cuda(_) => {
+                let staging = Staging::new(&session, device);
+                Some(staging.map_err(|error| ModelError::Refused(one_line(error.message())))?)
+            }
         };
         let gather = signature.inputs.iter().map(|_| GatherBuffer::default()).collect();
+        let keeps = options.arena.enabled || staging.is_some();
         Ok(Self {
             session,
             signature: Arc::new(signature),
             gather,
+            staging,
+            placement,
             threads: runtime.options.intra_threads.max(1),
+            shrink: if keeps { options.arena.shrink } else { Shrink::Never },
+            sizes: Sizes::default(),
             _weights: source.external.clone(),
         })
+    }
+
+    /// Where it runs, and why there.
+    pub fn placement(&self) -> &Arc<Placement> {
+        &self.placement
     }
 
     /// What it takes and gives.
@@ -172,6 +245,38 @@ impl ModelSession {
         wanted: &[usize],
         stop: Option<&RunStop>,
     ) -> Result<Vec<Tensor>, Error> {
+        let made;
+        let stop = match stop {
+            Some(stop) => stop,
+            None => {
+                made = RunStop::new()?;
+                &made
+            }
+        };
+        let bytes: usize =
+            requests.iter().flat_map(|inputs| inputs.iter()).map(|tensor| tensor.data.len()).sum();
+        if !self.sizes.shrinks(bytes as u64, self.shrink) {
+            return self.run_with(requests, wanted, stop.options());
+        }
+        let arenas = match self.placement.device {
+            Device::Cpu => "cpu:0".to_owned(),
+            Device::Cuda(number) => format!("gpu:{number}"),
+        };
+        let options = stop.shrinking(&arenas)?;
+        let outcome = self.run_with(requests, wanted, &options);
+        crate::memory::trim_now();
+        outcome
+    }
+
+    fn run_with(
+        &mut self,
+        requests: &[&[Tensor]],
+        wanted: &[usize],
+        options: &RunOptions,
+    ) -> Result<Vec<Tensor>, Error> {
+        if let Some(staging) = &self.staging {
+            return staging.run(&mut self.session, &self.signature, requests, wanted, options);
+        }
         let values: Result<Vec<_>, ort::Error> = match requests {
             [inputs] => inputs.iter().map(|tensor| values::to_ort(tensor.into())).collect(),
             _ => {
@@ -182,11 +287,7 @@ impl ModelSession {
             }
         };
         let values = values.map_err(run_failed)?;
-        let outputs = match stop {
-            Some(stop) => self.session.run_with_options(values.as_slice(), stop.options()),
-            None => self.session.run(values.as_slice()),
-        };
-        let outputs = outputs.map_err(run_failed)?;
+        let outputs = self.session.run_with_options(values.as_slice(), options).map_err(run_failed)?;
         wanted
             .iter()
             .map(|&position| {
@@ -199,27 +300,11 @@ impl ModelSession {
     }
 }
 
-/// Where ONNX Runtime looks for files that a model names. All that a model may have is handed in as bytes;
-/// whatever else it names must not be found, and nothing lies below a device.
-const EXTERNAL_FOLDER: &str = "session.model_external_initializers_file_folder_path";
-const NOWHERE: &str = "/dev/null/nowhere";
-
-fn builder(runtime: &Runtime) -> Result<SessionBuilder, ort::Error> {
-    let cpu = ep::CPU::default().with_arena_allocator(runtime.options.arena).build();
-    let builder = Session::builder(&runtime.environment)?
-        .with_optimization_level(GraphOptimizationLevel::All)?
-        .with_intra_threads(runtime.options.intra_threads.max(1))?
-        // Spinning threads would take the cores that other requests need.
-        .with_intra_op_spinning(false)?
-        .with_inter_op_spinning(false)?
-        .with_execution_providers([cpu])?
-        .with_config_entry(EXTERNAL_FOLDER, NOWHERE)?
-        // ONNX Runtime's own format would not be seen by the walk over the protobuf.
-        .with_config_entry("session.load_model_format", "ONNX")?;
-    Ok(builder)
-}
-
-fn specs(place: &'static str, outlets: &[Outlet]) -> Result<Vec<TensorSpec>, ModelError> {
+/// What the protocol makes of a model's inputs or outputs.
+///
+/// # Errors
+/// [`ModelError::Name`] or [`ModelError::Unsupported`].
+pub(super) fn specs(place: &'static str, outlets: &[Outlet]) -> Result<Vec<TensorSpec>, ModelError> {
     for (position, outlet) in outlets.iter().enumerate() {
         let name = outlet.name();
         let problem = if name.is_empty() {
@@ -249,7 +334,7 @@ fn specs(place: &'static str, outlets: &[Outlet]) -> Result<Vec<TensorSpec>, Mod
 }
 
 /// ONNX Runtime tells a bad argument from a fault of its own by its code.
-fn run_failed(error: ort::Error) -> Error {
+pub(super) fn run_failed(error: ort::Error) -> Error {
     let code = match error.code() {
         ort::ErrorCode::InvalidArgument => ErrorCode::InvalidArgument,
         _ => ErrorCode::Internal,
@@ -258,7 +343,7 @@ fn run_failed(error: ort::Error) -> Error {
 }
 
 /// Puts into words of our own what ONNX Runtime says with its source files and functions around it.
-fn refusal(text: &str) -> ModelError {
+pub(super) fn refusal(text: &str) -> ModelError {
     let word_after = |mark: &str| {
         let rest = text.split_once(mark)?.1.split_whitespace().next()?;
         Some(rest.trim_end_matches(['.', ',']).to_owned())
@@ -277,7 +362,7 @@ fn refusal(text: &str) -> ModelError {
     }
 }
 
-fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ").trim_end_matches('.').to_owned()
 }
 

@@ -11,12 +11,12 @@ use tokio::sync::Notify;
 
 use crate::config::{self, ModelConfig};
 use crate::isolation::Executor;
-use crate::model::Signature;
+use crate::model::{Device, Placement, Signature};
 use crate::plugin::Plugin;
 use crate::scheduler::{
     BatchLimits, Budget, Oversize, Scheduler, SchedulerLimits, SchedulerOptions, SessionOpener, WorkerRange,
 };
-use crate::telemetry::{ComputeSeries, GenerationMetrics};
+use crate::telemetry::{ComputeSeries, GenerationMetrics, Statistics};
 
 /// What a generation is made of.
 #[derive(Debug)]
@@ -43,6 +43,8 @@ pub struct GenerationParts {
     pub opener: Option<SessionOpener>,
     /// The cores, shared with the other models.
     pub budget: Arc<Budget>,
+    /// Where its sessions run.
+    pub placement: Arc<Placement>,
     /// Who is told when it is given up because its workers die again and again.
     pub on_given_up: Arc<Notify>,
 }
@@ -57,14 +59,19 @@ pub struct Generation {
     scheduler: Scheduler,
     plugin: Option<Plugin>,
     metrics: GenerationMetrics,
+    placement: Arc<Placement>,
+    compute: Arc<ComputeSeries>,
     settings: ArcSwap<ModelConfig>,
 }
 
-/// How many workers a model may have.
-pub(crate) fn worker_range(settings: &ModelConfig) -> WorkerRange {
+/// How many workers a model may have. On a GPU there are two unless something else is asked for, and from the
+/// start: one copies while the other computes.
+pub(crate) fn worker_range(settings: &ModelConfig, device: Device) -> WorkerRange {
     let workers = &settings.workers;
-    let min = workers.min.min(workers.max);
-    WorkerRange { min, max: workers.max, wait: workers.queue_wait, idle: workers.idle }
+    let usual = if device == Device::Cpu { 1 } else { 2 };
+    let max = workers.max.unwrap_or_else(|| usual.max(workers.min.unwrap_or(usual)));
+    let min = workers.min.unwrap_or(usual).min(max);
+    WorkerRange { min, max, wait: workers.queue_wait, idle: workers.idle }
 }
 
 /// What of a model's settings its scheduler may be told anew while it serves.
@@ -98,8 +105,8 @@ impl Generation {
             model: parts.model.clone(),
             limits: scheduler_limits(&parts.settings),
             tolerance: parts.settings.batching.tolerance,
-            metrics: parts.compute,
-            workers: worker_range(&parts.settings),
+            metrics: Arc::clone(&parts.compute),
+            workers: worker_range(&parts.settings, parts.placement.device),
             opener: parts.opener,
             budget: parts.budget,
             on_given_up: parts.on_given_up,
@@ -112,6 +119,8 @@ impl Generation {
             signature: parts.signature,
             plugin: parts.plugin,
             metrics: parts.metrics,
+            placement: parts.placement,
+            compute: parts.compute,
             settings: ArcSwap::from_pointee(parts.settings),
         })
     }
@@ -139,7 +148,7 @@ impl Generation {
         opener: Option<SessionOpener>,
     ) -> std::io::Result<()> {
         self.scheduler.apply(scheduler_limits(&settings));
-        let range = worker_range(&settings);
+        let range = worker_range(&settings, self.placement.device);
         self.settings.store(Arc::new(settings));
         more.into_iter().try_for_each(|session| self.scheduler.add_worker(session))?;
         self.scheduler.scale_within(range, opener);
@@ -168,6 +177,16 @@ impl Generation {
         &self.signature
     }
 
+    /// Where its sessions run, and why there.
+    pub fn placement(&self) -> &Placement {
+        &self.placement
+    }
+
+    /// How many workers it may have now.
+    pub fn worker_range(&self) -> WorkerRange {
+        worker_range(&self.settings(), self.placement.device)
+    }
+
     /// Its plugin, if it has one.
     pub fn plugin(&self) -> Option<&Plugin> {
         self.plugin.as_ref()
@@ -176,6 +195,11 @@ impl Generation {
     /// Where it counts.
     pub fn metrics(&self) -> &GenerationMetrics {
         &self.metrics
+    }
+
+    /// What it has done so far.
+    pub fn statistics(&self) -> &Statistics {
+        &self.compute.statistics
     }
 
     /// Brings its metrics up to how queue, workers and instances stand now.
@@ -187,5 +211,27 @@ impl Generation {
     /// Its queue and workers.
     pub fn scheduler(&self) -> &Scheduler {
         &self.scheduler
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gpu_has_two_workers_unless_told_otherwise() {
+        let range = |device, min, max| {
+            let mut settings = ModelConfig::default();
+            (settings.workers.min, settings.workers.max) = (min, max);
+            let range = worker_range(&settings, device);
+            (range.min, range.max)
+        };
+        let gpu = Device::Cuda(0);
+        assert_eq!((range(Device::Cpu, None, None), range(gpu, None, None)), ((1, 1), (2, 2)));
+        assert_eq!((range(Device::Cpu, None, Some(4)), range(gpu, None, Some(4))), ((1, 4), (2, 4)));
+        assert_eq!((range(Device::Cpu, Some(3), None), range(gpu, Some(3), None)), ((3, 3), (3, 3)));
+        assert_eq!((range(gpu, None, Some(1)), range(gpu, Some(1), None)), ((1, 1), (1, 2)));
+        // `models[].max_workers` may be less than the model's own `workers.min`.
+        assert_eq!(range(Device::Cpu, Some(4), Some(2)), (2, 2));
     }
 }

@@ -19,12 +19,12 @@ use super::fingerprint::Fingerprint;
 use super::hints::Hints;
 use super::index::ModelIndex;
 use super::load::{Loader, More};
-use super::memory::Trim;
 use super::reconcile::{Outcome, Reconciler, Work};
 use super::rollback::Rollbacks;
 use super::scan::{Key, Scan, Scanner};
 use super::status::{Draining, LoadStage};
 use crate::config::{ModelConfig, ModelEntry, Watch};
+use crate::memory::Trim;
 use crate::pipeline::Generation;
 
 /// Events come in bursts: what else comes within this time is one hint.

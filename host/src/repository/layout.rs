@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use super::decisions::Decisions;
 use super::{files, version};
 use crate::config::{AlsoWanted, ModelConfig, ModelEntry, VersionPolicy};
+use crate::model::DeviceWish;
 
 const MODEL_FILE: &str = "model.yaml";
 /// The version's name of a model folder that has none.
@@ -222,8 +223,8 @@ fn select_by_policy(versions: Vec<(String, PathBuf)>, policy: &VersionPolicy) ->
     }
 }
 
-/// A listed model adds a version, or replaces the one of the same name; `max_workers` holds for all of
-/// the model's versions.
+/// A listed model adds a version, or replaces the one of the same name; `max_workers` and `gpu_id` hold for all
+/// of the model's versions.
 fn add_listed(sources: &mut Vec<VersionSource>, entry: &ModelEntry, decisions: &Decisions) {
     sources.retain(|source| source.version != NO_VERSION);
     let default = || Ok(decisions.apply(&entry.name, ModelConfig::default()));
@@ -236,12 +237,13 @@ fn add_listed(sources: &mut Vec<VersionSource>, entry: &ModelEntry, decisions: &
         settings,
     });
     sources.sort_by(|left, right| version::compare(&left.version, &right.version));
-    let Some(workers) = entry.max_workers else {
-        return;
-    };
     for source in sources {
-        if let Ok(settings) = &mut source.settings {
-            settings.workers.max = workers;
+        let Ok(settings) = &mut source.settings else {
+            continue;
+        };
+        settings.workers.max = entry.max_workers.or(settings.workers.max);
+        if let Some(number) = entry.gpu_id {
+            settings.workers.session.device = DeviceWish::Cuda(number);
         }
     }
 }

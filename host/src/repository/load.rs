@@ -17,7 +17,7 @@ use super::validation::{self, ValidationOptions};
 use super::warmup;
 use crate::config::{ByteSize, Capability, Isolation, ModelConfig};
 use crate::isolation::{Executor, Isolated, IsolationOptions};
-use crate::model::{ModelSession, Runtime};
+use crate::model::{Device, DeviceWish, ModelSession, Placement, Runtime, SessionOptions};
 use crate::pipeline::{Generation, GenerationParts, worker_range};
 use crate::plugin::{BundleContext, Plugin, PluginEngine, PluginLimits, PluginSource};
 use crate::scheduler::{Budget, SessionOpener};
@@ -68,10 +68,11 @@ impl Loader {
         progress(LoadStage::Validating);
         let content = self.read_validated(source, &settings)?;
         progress(LoadStage::Loading);
-        let opener = self.opener(&content, &settings)?;
-        let (sessions, plugin) = self.open(&content, &opener, worker_range(&settings).min)?;
+        let opening = self.opening(&content, &settings, settings.workers.session.device)?;
+        let workers = worker_range(&settings, opening.placement.device).min;
+        let (sessions, plugin) = self.open(&content, &opening, workers)?;
         progress(LoadStage::Warming);
-        self.start(&content, (sessions, opener), plugin, settings)
+        self.start(&content, (sessions, opening), plugin, settings)
     }
 
     fn read_validated(&self, source: &VersionSource, settings: &ModelConfig) -> Result<Content, String> {
@@ -84,10 +85,10 @@ impl Loader {
     pub(super) fn open(
         &self,
         content: &Content,
-        opener: &SessionOpener,
+        opening: &Opening,
         workers: usize,
     ) -> Result<(Vec<Executor>, Option<Plugin>), String> {
-        match (open_sessions(opener, workers), self.load_plugin(content)) {
+        match (opening.sessions(workers), self.load_plugin(content)) {
             (Ok(sessions), Ok(plugin)) => Ok((sessions, plugin)),
             (Err(model), Err(plugin)) => Err(format!("{model}\n{plugin}")),
             (Err(reason), Ok(_)) | (Ok(_), Err(reason)) => Err(reason),
@@ -98,7 +99,7 @@ impl Loader {
     pub(super) fn start(
         &self,
         content: &Content,
-        (mut sessions, opener): (Vec<Executor>, SessionOpener),
+        (mut sessions, opening): (Vec<Executor>, Opening),
         plugin: Option<Plugin>,
         settings: ModelConfig,
     ) -> Result<Generation, String> {
@@ -108,7 +109,12 @@ impl Loader {
         warmup::warm_up_sessions(&mut sessions, &settings.warmup.batch_sizes, &samples)?;
         let metrics =
             self.metrics.generation(&content.model, &content.version, plugin.as_ref().map(Plugin::name));
-        let opener = needs_opener(&settings).then_some(opener);
+        let Opening { opener, placement } = opening;
+        let (device, reason) = (placement.device, &placement.reason);
+        tracing::info!(model = content.model, version = content.version, %device, reason, "where it runs");
+        let compute = self.metrics.compute();
+        compute.runs_on(&content.model, &content.version, &device.to_string());
+        let opener = needs_opener(&settings, device).then_some(opener);
         let generation = Generation::start(GenerationParts {
             model: content.model.clone(),
             version: content.version.clone(),
@@ -118,9 +124,13 @@ impl Loader {
             settings,
             metrics,
             plugin,
-            compute: self.metrics.compute().generation(&content.model, &content.version),
+            compute: compute.generation(&content.model, &content.version),
             opener,
-            budget: Arc::clone(&self.budget),
+            budget: match device {
+                Device::Cpu => Arc::clone(&self.budget),
+                Device::Cuda(_) => Budget::of_a_gpu(),
+            },
+            placement,
             on_given_up: Arc::clone(&self.given_up),
         });
         let generation = generation.map_err(cannot_start)?;
@@ -141,44 +151,60 @@ impl Loader {
     /// The reason, for the operator.
     pub fn open_more(&self, source: &VersionSource, serving: &Generation) -> Result<More, String> {
         let settings = source.settings.as_ref().map_err(String::clone)?;
-        let range = worker_range(settings);
+        let device = serving.placement().device;
+        let range = worker_range(settings, device);
         let count = range.min.saturating_sub(serving.scheduler().workers().0);
         if count == 0 && (range.max == range.min || serving.scheduler().can_open()) {
             return Ok(More::default());
         }
         let content = self.read_validated(source, settings)?;
-        let opener = self.opener(&content, settings)?;
-        let mut sessions = open_sessions(&opener, count)?;
+        let opening = self.opening(&content, settings, device.into())?;
+        let mut sessions = opening.sessions(count)?;
         let samples =
             warmup::read_samples(&content.samples, serving.plugin(), serving.signature(), &source.model)?;
         warmup::warm_up_sessions(&mut sessions, &settings.warmup.batch_sizes, &samples)?;
-        Ok(More { sessions, opener: needs_opener(settings).then_some(opener) })
+        Ok(More { sessions, opener: needs_opener(settings, device).then_some(opening.opener) })
     }
 
-    /// What opens a content's sessions, as its settings say. It keeps the model's bytes in memory, once.
-    pub(super) fn opener(&self, content: &Content, settings: &ModelConfig) -> Result<SessionOpener, String> {
+    /// Decides where a content runs that is wanted on `wish`, and what opens its sessions, as its settings say. It
+    /// keeps the model's bytes in memory, once.
+    pub(super) fn opening(
+        &self,
+        content: &Content,
+        settings: &ModelConfig,
+        wish: DeviceWish,
+    ) -> Result<Opening, String> {
         let path = content.model_path.clone();
+        let wanted = SessionOptions { device: wish, ..settings.workers.session.clone() };
+        let placement = content.source.placement(&self.runtime, &wanted);
+        let placement = placement.map_err(|error| format!("{path}: {error}"))?;
+        let workers = worker_range(settings, placement.device).max;
+        // A single worker is better off with weights of its own: ONNX Runtime then keeps only what its kernels
+        // need of them. Processes share theirs in a way of their own.
+        let share_weights =
+            wanted.share_weights && workers > 1 && settings.workers.isolation == Isolation::Thread;
+        let options = SessionOptions { device: placement.device.into(), share_weights, ..wanted };
         if settings.workers.isolation == Isolation::Process {
-            let options = self.isolation(settings);
-            let isolated = Isolated::new(&content.source, options);
+            let isolated = Isolated::new(&content.source, self.isolation(settings, options));
             let isolated = isolated.map_err(|reason| format!("{path}: {reason}"))?;
-            return Ok(SessionOpener::new(move || {
+            let opener = SessionOpener::new(move || {
                 isolated.open().map(Executor::from).map_err(|error| error.about(&path))
-            }));
+            });
+            return Ok(Opening { opener, placement });
         }
         let (runtime, source) = (Arc::clone(&self.runtime), content.source.clone());
-        Ok(SessionOpener::new(move || {
-            let session = ModelSession::open(&runtime, &source);
+        let opener = SessionOpener::new(move || {
+            let session = ModelSession::open(&runtime, &source, &options);
             session.map(Executor::from).map_err(|error| format!("{path}: {error}").into())
-        }))
+        });
+        Ok(Opening { opener, placement })
     }
 
-    fn isolation(&self, settings: &ModelConfig) -> IsolationOptions {
-        let runtime = self.runtime.options();
+    fn isolation(&self, settings: &ModelConfig, session: SessionOptions) -> IsolationOptions {
         IsolationOptions {
             library: self.runtime.library().to_owned(),
-            intra_threads: runtime.intra_threads,
-            arena: runtime.arena,
+            intra_threads: self.runtime.options().intra_threads,
+            session,
             memory: settings.workers.memory.map(ByteSize::as_u64),
             health: settings.workers.health,
         }
@@ -214,15 +240,23 @@ pub struct More {
     pub opener: Option<SessionOpener>,
 }
 
-/// Whether sessions may be opened while a generation serves: when there may be more of them, and when one may
-/// die.
-fn needs_opener(settings: &ModelConfig) -> bool {
-    let range = worker_range(settings);
-    range.max > range.min || settings.workers.isolation == Isolation::Process
+/// What opens a content's sessions, and where they run.
+pub(super) struct Opening {
+    opener: SessionOpener,
+    placement: Arc<Placement>,
 }
 
-fn open_sessions(opener: &SessionOpener, count: usize) -> Result<Vec<Executor>, String> {
-    (0..count).map(|_| opener.open().map_err(|error| error.reason)).collect()
+impl Opening {
+    fn sessions(&self, count: usize) -> Result<Vec<Executor>, String> {
+        (0..count).map(|_| self.opener.open().map_err(|error| error.reason)).collect()
+    }
+}
+
+/// Whether sessions may be opened while a generation serves: when there may be more of them, and when one may
+/// die.
+fn needs_opener(settings: &ModelConfig, device: Device) -> bool {
+    let range = worker_range(settings, device);
+    range.max > range.min || settings.workers.isolation == Isolation::Process
 }
 
 pub(super) fn cannot_start(error: std::io::Error) -> String {

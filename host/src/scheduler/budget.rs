@@ -8,7 +8,10 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// See the module. One for each host.
+/// More than any model has workers.
+const GPU_RUNS: usize = 1 << 20;
+
+/// See the module. One for each host, and one for each model on a GPU.
 #[derive(Debug)]
 pub struct Budget {
     state: Mutex<State>,
@@ -55,6 +58,13 @@ impl Budget {
     pub fn of_this_machine(threads: usize) -> Arc<Self> {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
         Self::new(cores / threads.max(1))
+    }
+
+    /// A budget for a model that runs on a GPU. It waits for no core: what its runs need of one is little beside
+    /// what the device does meanwhile, and a device that waits for a core is lost. How many runs it has at a
+    /// time is the number of its workers, and which of them computes the device decides.
+    pub fn of_a_gpu() -> Arc<Self> {
+        Self::new(GPU_RUNS)
     }
 
     /// Runs that one model can have at a time.
@@ -204,6 +214,14 @@ mod tests {
         assert!(full.grant());
         let granted: Vec<_> = full.waiting.iter().map(|asking| asking.granted).collect();
         assert_eq!(granted, [None, Some(false), None]);
+    }
+
+    #[test]
+    fn a_gpu_waits_for_no_core() {
+        let budget = Budget::of_a_gpu();
+        let member = budget.member();
+        let permits: Vec<_> = (0..100).map(|_| member.enter()).collect();
+        assert_eq!(permits.len(), 100);
     }
 
     #[test]

@@ -21,9 +21,8 @@ const CRASHED: u32 = 4;
 /// Deaths by a process's own fault that end a generation if they come within [`WINDOW`].
 const FAULTS: usize = 12;
 const WINDOW: Duration = Duration::from_secs(60);
-/// The first wait; each is twice the one before.
+/// The first wait, once there are more points than of one crash; with each further one it is twice as long.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
-const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 /// What becomes of a worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,9 +71,9 @@ impl Crashes {
             let (count, seconds) = (state.faults.len(), WINDOW.as_secs());
             return Next::GiveUp(format!("its workers died {count} times within {seconds} s"));
         }
-        let wait = match state.in_a_row {
-            0 | 1 => Duration::ZERO,
-            more => FIRST_WAIT.saturating_mul(1 << (more - 2).min(16)).min(LONGEST_WAIT),
+        let wait = match state.points {
+            ..=CRASHED => Duration::ZERO,
+            more => FIRST_WAIT.saturating_mul(1 << ((more - CRASHED - 1) / CRASHED).min(16)),
         };
         Next::Replace(wait)
     }

@@ -68,8 +68,11 @@ fn soon() -> Instant {
     Instant::now() + Duration::from_secs(60)
 }
 
+/// What each value was answered.
+type Answers = Vec<(i64, Result<i64, Error>)>;
+
 /// Asks all at once; the answers, or the errors, by value.
-fn ask(scheduler: Scheduler, values: &[i64]) -> (Vec<(i64, Result<i64, Error>)>, Scheduler) {
+fn ask(scheduler: Scheduler, values: &[i64]) -> (Answers, Scheduler) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let scheduler = Arc::new(scheduler);
     let answers = runtime.block_on(async {

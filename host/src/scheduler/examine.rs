@@ -1,7 +1,7 @@
 //! What a model makes of batches: found out by running it, before it serves.
 //!
 //! Owns two questions. May requests share a run: is an item's answer the same whoever it runs with? And what
-//! is gained by it: which size costs the least processor time for each item? An open first dimension proves
+//! is gained by it: which size costs the least processor time for each item, or on a GPU the least time? An open first dimension proves
 //! neither: it may be a sequence's length, and large convolutions run slower in batches.
 
 use std::fmt;
@@ -17,6 +17,8 @@ use crate::model::tensor::Tensor;
 
 /// Sizes that are tried, in this order; what lies beyond gains little on a processor.
 const SIZES: [usize; 5] = [2, 4, 8, 16, 32];
+/// Sizes that are tried after those on a GPU, which small ones leave idle.
+const GPU_SIZES: [usize; 2] = [64, 128];
 /// What open dimensions other than the first are tried with.
 const OPEN: [usize; 3] = [8, 1, 224];
 /// Runs of one size, and how long they may take together.
@@ -135,7 +137,9 @@ fn prove(
 fn best_size(session: &mut Executor, first: &[Tensor], second: &[Tensor]) -> usize {
     let began = Instant::now();
     let mut costs = Vec::new();
-    for size in std::iter::once(1).chain(SIZES) {
+    let is_on_gpu = session.is_on_gpu();
+    let larger = GPU_SIZES.into_iter().filter(|_| is_on_gpu);
+    for size in std::iter::once(1).chain(SIZES).chain(larger) {
         let items: Vec<&[Tensor]> = [first, second].into_iter().cycle().take(size).collect();
         let Some(cost) = cost(session, &items) else {
             break;
@@ -181,7 +185,8 @@ fn cost(session: &mut Executor, items: &[&[Tensor]]) -> Option<f64> {
         let clock = if session.computes_here() { ClockId::ThreadCPUTime } else { ClockId::Monotonic };
         let start = seconds(clock);
         session.run_batch(items, &[], None).ok()?;
-        least = least.min(seconds(clock) - start);
+        let took = seconds(clock) - start;
+        least = least.min(session.spent().map_or(took, |spent| spent.as_secs_f64()));
         if run > 0 && began.elapsed() > PATIENCE {
             break;
         }

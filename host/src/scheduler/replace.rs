@@ -118,6 +118,7 @@ impl Shared {
                     return Some(self.processes.hold(session, &self.metrics));
                 }
                 Err(error) => {
+                    error.kind.inspect(|kind| self.metrics.lost(*kind));
                     (reason, kind) = (format!("it cannot be replaced: {}", error.reason), error.kind);
                 }
             }

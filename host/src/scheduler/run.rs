@@ -110,9 +110,13 @@ fn run(
 ) -> Result<Vec<Tensor>, Error> {
     let items: usize = jobs.iter().map(|job| job.items().max(1)).sum();
     metrics.runs.observe(items as f64);
+    let started = Instant::now();
     let inputs: Vec<&[Tensor]> = jobs.iter().map(|job| job.inputs.as_slice()).collect();
     let ran = catch_unwind(AssertUnwindSafe(|| session.run_batch(&inputs, wanted, Some(running.stop()))));
-    ran.unwrap_or_else(|_| Err(Error::internal("the worker panicked while it ran the model")))
+    let outputs =
+        ran.unwrap_or_else(|_| Err(Error::internal("the worker panicked while it ran the model")))?;
+    metrics.statistics.ran(items, started.elapsed());
+    Ok(outputs)
 }
 
 /// The positions that any of them asks for, ascending.

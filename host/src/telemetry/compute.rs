@@ -2,7 +2,8 @@
 //!
 //! Owns their names and labels. A generation resolves its series once.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -11,6 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use super::statistics::Statistics;
 use crate::isolation::LossKind;
 
 /// Upper bounds of the items of a run.
@@ -30,6 +32,13 @@ struct DirectionLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DeviceLabels {
+    model: String,
+    version: String,
+    device: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabels {
     model: String,
     version: String,
@@ -45,6 +54,9 @@ pub struct ComputeMetrics {
     stopped: Family<Labels, Counter>,
     retried: Family<Labels, Counter>,
     steps: Family<DirectionLabels, Counter>,
+    devices: Family<DeviceLabels, Gauge>,
+    /// The series of `devices` that each version has.
+    placed: Mutex<BTreeMap<(String, String), DeviceLabels>>,
     processes: Family<Labels, Gauge>,
     losses: Family<ReasonLabels, Counter>,
 }
@@ -58,6 +70,8 @@ impl Default for ComputeMetrics {
             stopped: Family::default(),
             retried: Family::default(),
             steps: Family::default(),
+            devices: Family::default(),
+            placed: Mutex::default(),
             processes: Family::default(),
             losses: Family::default(),
         }
@@ -87,6 +101,7 @@ impl ComputeMetrics {
             "Batches that failed and were run again request by request",
             self.retried.clone(),
         );
+        registry.register("model_device", "1 for the device that a version runs on", self.devices.clone());
         registry.register("worker_processes", "Processes of workers that live", self.processes.clone());
         registry.register(
             "worker_deaths",
@@ -114,11 +129,34 @@ impl ComputeMetrics {
             processes: self.processes.get_or_create_owned(&labels),
             losses: self.losses.clone(),
             labels,
+            statistics: Statistics::default(),
         })
+    }
+
+    /// A version runs on this device from now on, and on no other.
+    pub fn runs_on(&self, model: &str, version: &str, device: &str) {
+        let (model, version) = (model.to_owned(), version.to_owned());
+        let labels =
+            DeviceLabels { model: model.clone(), version: version.clone(), device: device.to_owned() };
+        let mut placed = self.placed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(before) = placed.insert((model, version), labels.clone())
+            && before != labels
+        {
+            self.devices.remove(&before);
+        }
+        self.devices.get_or_create_owned(&labels).set(1);
+    }
+
+    fn runs_nowhere(&self, model: &str, version: &str) {
+        let mut placed = self.placed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(labels) = placed.remove(&(model.to_owned(), version.to_owned())) {
+            self.devices.remove(&labels);
+        }
     }
 
     pub(super) fn forget(&self, model: &str, version: &str) {
         let labels = Labels { model: model.to_owned(), version: version.to_owned() };
+        self.runs_nowhere(model, version);
         self.runs.remove(&labels);
         self.limits.remove(&labels);
         self.processes.remove(&labels);
@@ -135,6 +173,7 @@ impl ComputeMetrics {
     }
 
     pub(super) fn unloaded(&self, model: &str, version: &str) {
+        self.runs_nowhere(model, version);
         let labels = Labels { model: model.to_owned(), version: version.to_owned() };
         self.limits.remove(&labels);
         self.processes.remove(&labels);
@@ -160,6 +199,8 @@ pub struct ComputeSeries {
     pub ended: Counter,
     /// Processes of workers that live.
     pub processes: Gauge,
+    /// What the protocol's statistics tell of it.
+    pub statistics: Statistics,
     losses: Family<ReasonLabels, Counter>,
     labels: Labels,
 }

@@ -24,7 +24,7 @@ impl Metrics {
         for stage in Stage::ALL.map(Stage::as_str).into_iter().chain([TOTAL]) {
             self.durations.remove(&StageLabels { model: model.clone(), version: version.clone(), stage });
         }
-        for endpoint in [Endpoint::Predict, Endpoint::Infer].map(Endpoint::as_str) {
+        for endpoint in Endpoint::ALL.map(Endpoint::as_str) {
             for outcome in ErrorCode::ALL.map(ErrorCode::as_str).into_iter().chain([OK]) {
                 let (model, version) = (model.clone(), version.clone());
                 self.requests.remove(&RequestLabels { model, version, endpoint, outcome });

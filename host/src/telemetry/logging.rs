@@ -6,6 +6,7 @@ use std::io::IsTerminal as _;
 
 use tracing_subscriber::EnvFilter;
 
+use super::json_line::JsonLine;
 use super::writer::{self, WriterGuard};
 
 /// What libraries say at level info is for their own authors; a filter that names them overrides this.
@@ -37,7 +38,7 @@ pub fn start_logging(options: &LogOptions) -> Result<LogGuard, String> {
         .map_err(|error| format!("the log's thread cannot be started: {error}"))?;
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     let started = if options.json.unwrap_or(!terminal) {
-        subscriber.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init_boxed()
+        subscriber.event_format(JsonLine).try_init_boxed()
     } else {
         subscriber.with_ansi(terminal).compact().try_init_boxed()
     };

@@ -44,14 +44,20 @@ pub enum Endpoint {
     Predict,
     /// `/v2/models/…/infer`.
     Infer,
+    /// `ModelInfer` and `ModelStreamInfer` on gRPC.
+    Grpc,
 }
 
 impl Endpoint {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Predict, Self::Infer, Self::Grpc];
+
     /// Its name in logs and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Predict => "predict",
             Self::Infer => "infer",
+            Self::Grpc => "grpc",
         }
     }
 }
@@ -91,6 +97,11 @@ struct StatusLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CodeLabels {
+    code: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct SwapLabels {
     model: String,
     outcome: &'static str,
@@ -120,6 +131,7 @@ pub struct Metrics {
     pub(super) plugin_cpu: Family<PluginLabels, Seconds>,
     in_flight: Family<ModelLabels, Gauge>,
     responses: Family<StatusLabels, Counter>,
+    grpc_responses: Family<CodeLabels, Counter>,
     connections: Gauge,
     states: Family<StateLabels, Gauge>,
     swaps: Family<SwapLabels, Counter>,
@@ -154,6 +166,7 @@ impl Metrics {
             plugin_cpu: Family::default(),
             in_flight: Family::default(),
             responses: Family::default(),
+            grpc_responses: Family::default(),
             connections: Gauge::default(),
             states: Family::default(),
             swaps: Family::default(),
@@ -201,6 +214,7 @@ impl Metrics {
         );
         registry.register("requests_in_flight", "Inference requests being served", self.in_flight.clone());
         registry.register("http_responses", "Responses by status, of all routes", self.responses.clone());
+        registry.register("grpc_responses", "gRPC calls by status code", self.grpc_responses.clone());
         registry.register("http_connections", "Open connections", self.connections.clone());
         registry.register("model_state", "1 for the state a version is in", self.states.clone());
         registry.register("swaps", "Loads of versions while serving, by outcome", self.swaps.clone());
@@ -262,7 +276,7 @@ impl Metrics {
             })
         };
         GenerationMetrics {
-            answered: [answered(Endpoint::Predict), answered(Endpoint::Infer)],
+            answered: Endpoint::ALL.map(answered),
             total: stage("total"),
             stages: Stage::ALL.map(|each| stage(each.as_str())),
             cpu: [cpu(Stage::Preprocess), cpu(Stage::Postprocess)],
@@ -291,6 +305,11 @@ impl Metrics {
     /// Counts a response of any route.
     pub fn responded(&self, status: u16) {
         self.responses.get_or_create(&StatusLabels { status }).inc();
+    }
+
+    /// Counts a gRPC call that ended, or a stream that began, by its status' name.
+    pub fn grpc_responded(&self, code: &'static str) {
+        self.grpc_responses.get_or_create(&CodeLabels { code }).inc();
     }
 
     /// Notes that a connection opened (1) or closed (-1).
@@ -354,7 +373,7 @@ impl Metrics {
 pub struct GenerationMetrics {
     all: Arc<Metrics>,
     labels: ModelLabels,
-    answered: [Counter; 2],
+    answered: [Counter; 3],
     total: Histogram,
     stages: [Histogram; 4],
     cpu: [Option<Seconds>; 2],

@@ -10,22 +10,22 @@ use rcgen::{
 use serde_json::{Value, json};
 
 /// The secret that every host of these tests knows.
-pub const SECRET: &[u8] = b"an-issuers-secret-that-no-output-may-ever-show-0123456789abcdefgh";
+pub(crate) const SECRET: &[u8] = b"an-issuers-secret-that-no-output-may-ever-show-0123456789abcdefgh";
 
 /// Somebody who signs tokens.
-pub struct Issuer {
-    pub algorithm: Algorithm,
-    pub key: EncodingKey,
+pub(crate) struct Issuer {
+    pub(crate) algorithm: Algorithm,
+    pub(crate) key: EncodingKey,
     /// What a host gets: a secret, or a public key as PEM.
-    pub public: Vec<u8>,
+    pub(crate) public: Vec<u8>,
 }
 
 impl Issuer {
-    pub fn hs256() -> Self {
+    pub(crate) fn hs256() -> Self {
         Self::new(Algorithm::HS256)
     }
 
-    pub fn new(algorithm: Algorithm) -> Self {
+    pub(crate) fn new(algorithm: Algorithm) -> Self {
         use Algorithm::{ES256, ES384, EdDSA, HS256, HS384, HS512};
         let pair = match algorithm {
             HS256 | HS384 | HS512 => {
@@ -46,18 +46,18 @@ impl Issuer {
     }
 
     /// A token with these claims beside those that are in order.
-    pub fn token(&self, changed: Value) -> String {
+    pub(crate) fn token(&self, changed: Value) -> String {
         self.token_of(None, changed)
     }
 
     /// As [`Issuer::token`], with a name for its key.
-    pub fn token_of(&self, kid: Option<&str>, changed: Value) -> String {
+    pub(crate) fn token_of(&self, kid: Option<&str>, changed: Value) -> String {
         let header = Header { kid: kid.map(str::to_owned), ..Header::new(self.algorithm) };
         encode(&header, &claims(changed), &self.key).unwrap()
     }
 
     /// The key as a set of keys has it.
-    pub fn jwk(&self, kid: &str) -> Value {
+    pub(crate) fn jwk(&self, kid: &str) -> Value {
         let public = match self.algorithm.family() {
             AlgorithmFamily::Hmac => DecodingKey::from_secret(&self.public),
             AlgorithmFamily::Rsa => DecodingKey::from_rsa_pem(&self.public).unwrap(),
@@ -72,7 +72,7 @@ impl Issuer {
 }
 
 /// Claims that are in order, but for those that are changed; `null` takes one out.
-pub fn claims(changed: Value) -> Value {
+pub(crate) fn claims(changed: Value) -> Value {
     let mut all =
         json!({"sub": "ann", "iss": "me", "aud": "nuke", "exp": seconds(600), "scope": "predict:*"});
     for (name, value) in changed.as_object().unwrap() {
@@ -83,6 +83,6 @@ pub fn claims(changed: Value) -> Value {
 }
 
 /// So many seconds from now.
-pub fn seconds(from_now: i64) -> i64 {
+pub(crate) fn seconds(from_now: i64) -> i64 {
     i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap() + from_now
 }

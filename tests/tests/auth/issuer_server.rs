@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 /// What the server does with a request.
 #[derive(Clone)]
-pub enum Behaviour {
+pub(crate) enum Behaviour {
     /// Answers with this set of keys.
     Keys(Vec<Value>),
     /// Answers with this text and status.
@@ -24,14 +24,14 @@ pub enum Behaviour {
 }
 
 /// A server of keys.
-pub struct KeyServer {
+pub(crate) struct KeyServer {
     address: SocketAddr,
     behaviour: Arc<Mutex<Behaviour>>,
     asked: Arc<AtomicUsize>,
 }
 
 impl KeyServer {
-    pub fn start(behaviour: Behaviour) -> Self {
+    pub(crate) fn start(behaviour: Behaviour) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (behaviour, asked) = (Arc::new(Mutex::new(behaviour)), Arc::new(AtomicUsize::new(0)));
@@ -46,16 +46,16 @@ impl KeyServer {
         server
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}/keys.json", self.address)
     }
 
-    pub fn set(&self, behaviour: Behaviour) {
+    pub(crate) fn set(&self, behaviour: Behaviour) {
         *self.behaviour.lock().unwrap() = behaviour;
     }
 
     /// How often it was asked.
-    pub fn asked(&self) -> usize {
+    pub(crate) fn asked(&self) -> usize {
         self.asked.load(Ordering::SeqCst)
     }
 }

@@ -66,31 +66,23 @@ fn places_come_back_when_clients_go_away() {
         // One that is still sending its body has a place, too.
         let mut sending = open_socket(server.address());
         sending.write_all(&head.as_bytes()[..head.len() - 5]).unwrap();
-        eventually("both places are taken", || {
-            let answer = infer_for(&server.client(), "other", 1, ("authorization", &ann));
-            if answer.status == 429 {
-                refused(&answer, 429, &["at a time", "this caller"]);
-                assert!(answer.header("retry-after").is_some());
-            }
-            answer.status == 429
-        });
+        eventually("both have come in", || sum(&server, "nuke_requests_in_flight") == 2.0);
+        let answer = infer_for(&server.client(), "other", 1, ("authorization", &ann));
+        refused(&answer, 429, &["at a time", "this caller"]);
+        assert!(answer.header("retry-after").is_some());
         infer_for(&server.client(), "other", 1, ("authorization", &token("bob"))).expect(200);
         drop((gone, sending));
-        eventually("the places are free again", || {
-            infer_for(&server.client(), "other", 1, ("authorization", &ann)).status == 200
-        });
+        eventually("both have left", || sum(&server, "nuke_requests_in_flight") == 0.0);
+        infer_for(&server.client(), "other", 1, ("authorization", &ann)).expect(200);
     }
-    no_worker_is_busy(&server);
+    // What nobody waits for any more costs no compute.
+    eventually("no worker is busy", || sum(&server, "nuke_workers_busy") == 0.0);
 }
 
-/// What nobody waits for any more costs no compute.
-fn no_worker_is_busy(server: &Server) {
-    let ann = token("metrics");
-    eventually("no worker is busy", || {
-        let answer =
-            server.client().request("GET", "/metrics").header("authorization", &ann).send().expect(200);
-        Metrics::new(answer.text()).sum("nuke_workers_busy", &[]) == 0.0
-    });
+/// A metric over all its labels.
+fn sum(server: &Server, name: &str) -> f64 {
+    let answer = server.client().request("GET", "/metrics").header("authorization", &token("metrics")).send();
+    Metrics::new(answer.expect(200).text()).sum(name, &[])
 }
 
 #[test]

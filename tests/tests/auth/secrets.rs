@@ -1,6 +1,5 @@
 //! Nothing that the host writes or answers holds a secret, even where it tells everything.
 
-use bytes::Bytes;
 use nuke_tests::{Server, nuke};
 use serde_json::json;
 
@@ -12,7 +11,7 @@ fn infer_h2(server: &Server, pairs: &[(&str, &str)]) -> u16 {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let stream = tokio::net::TcpStream::connect(server.address()).await.unwrap();
-        let (mut sender, connection) = h2::client::handshake::<_, Bytes>(stream).await.unwrap();
+        let (mut sender, connection) = h2::client::handshake(stream).await.unwrap();
         let driver = tokio::spawn(connection);
         let mut request = http::Request::get(format!("{}/v2/models/slow", server.url()));
         for (name, value) in pairs {

@@ -163,5 +163,12 @@ fn a_host_whose_keys_are_wrong_does_not_start() {
         let exited = setup.builder(&config).try_start().unwrap_err();
         assert_eq!(exited.status.code(), Some(64));
         assert!(exited.logs.concat().contains(expected), "{exited}");
+        let mut check = nuke_tests::nuke();
+        check.args(["check", "--config"]).arg(setup.path("config.yaml"));
+        check.arg("--models").arg(setup.repository.models()).arg("--plugins").arg(setup.repository.plugins());
+        let output = check.output().unwrap();
+        let told = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{told}");
+        assert!(told.contains("FAILED  configuration: auth: ") && told.contains(expected), "{told}");
     }
 }

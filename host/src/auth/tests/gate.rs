@@ -23,7 +23,11 @@ fn gate(more: &str) -> (tempfile::TempDir, Gate, String) {
     let key = NewKey::make("ci", vec![ScopeWord::parse("admin").unwrap()], SystemTime::now(), None).unwrap();
     let entry = key.entry.clone();
     let store = KeyStore::new(folder.path().join("keys.yaml"));
-    store.change(|file| Ok(file.keys.push(entry))).unwrap();
+    let add = |file: &mut crate::config::ApiKeyFile| {
+        file.keys.push(entry);
+        Ok(())
+    };
+    store.change(add).unwrap();
     let text = format!(
         "auth:\n  jwt: {{keys: [{{algorithm: HS256, file: jwt.key}}], issuer: me, audience: nuke}}\n  \
          api_keys: {{file: keys.yaml}}\n  certificates: [{{subject: 'CN=ops*', scopes: [metrics]}}]\n{more}"

@@ -39,7 +39,7 @@ fn versions_in_three_forms() {
 #[test]
 fn a_whole_model_file() {
     let config = model("workers: {max: 4}\nqueue: {size: 0, timeout: 50ms}\n").value;
-    assert_eq!((config.workers.max, config.queue.size), (4, 0));
+    assert_eq!((config.workers.max, config.queue.size), (Some(4), 0));
     assert_eq!(config.queue.timeout, Duration::from_millis(50));
 }
 
@@ -74,7 +74,7 @@ fn files_are_read_from_disk() {
     assert_eq!(loaded.value.repository.models, folder.join("m"));
     assert_eq!(loaded.file.as_deref(), Some(path.as_path()));
     std::fs::write(&path, "workers: {max: 2}\n").unwrap();
-    assert_eq!(ModelConfig::load(&path).unwrap().value.workers.max, 2);
+    assert_eq!(ModelConfig::load(&path).unwrap().value.workers.max, Some(2));
     std::fs::write(&path, "model: m.onnx\n").unwrap();
     assert_eq!(BundleConfig::load(&path).unwrap().value.model.as_str(), "m.onnx");
     std::fs::remove_dir_all(&folder).unwrap();
@@ -140,7 +140,7 @@ fn chapter(file: &str) -> &'static str {
 
 #[test]
 fn every_key_is_in_the_manual() {
-    let entry = "models: [{name: a, path: b, version: '1', max_workers: 1}]\n\
+    let entry = "models: [{name: a, path: b, version: '1', max_workers: 1, gpu_id: 0}]\n\
                  auth: {jwt: {keys: [{algorithm: HS256, file: k, kid: a}]}, certificates: [{subject: a, scopes: [admin]}]}";
     let server = ServerConfig::from_text("config.yaml", entry).unwrap().report;
     let bundle = BundleConfig::from_text("bundle.yaml", "").unwrap().report;

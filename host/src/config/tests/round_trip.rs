@@ -32,7 +32,7 @@ prop_compose! {
             ("server.idle_timeout", format!("{millis}ms")),
             ("server.max_body", bytes.to_string()),
             ("repository.models", format!("'{folder}'")),
-            ("runtime.arena", arena.to_string()),
+            ("log.access", arena.to_string()),
             ("runtime.ort_lib", if arena { "null".into() } else { "lib.so".to_owned() }),
             ("plugins.pooling", pooling.to_owned()),
             ("predict.headers", format!("[{}]", headers.join(", "))),

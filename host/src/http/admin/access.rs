@@ -40,16 +40,41 @@ pub(in crate::http) async fn at_shared_listener(
     request: Request,
     next: Next,
 ) -> Response {
+    match at_shared(&state, None, request.uri()) {
+        Ok(is_loopback) => guarded(&state, is_loopback, request, next, HTTP).await,
+        Err(error) => error.into_response(),
+    }
+}
+
+/// How a protocol tells errors, and how they are found in what it has told.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wording {
+    pub(crate) refuse: fn(Error) -> Response,
+    pub(crate) failed: fn(&Response) -> Option<Failed>,
+}
+
+const HTTP: Wording =
+    Wording { refuse: Error::into_response, failed: |response| response.extensions().get().cloned() };
+
+/// Whether operators may ask at a listener of all requests, and whether only this machine can reach it. `here` says
+/// that of a listener other than `server.http`.
+pub(crate) fn at_shared(state: &AppState, here: Option<bool>, uri: &Uri) -> Result<bool, Error> {
     let remedy = match state.admin() {
-        AdminAccess::Shared { is_loopback } => return guarded(&state, *is_loopback, request, next).await,
+        AdminAccess::Shared { is_loopback } if here.unwrap_or(*is_loopback) || state.gate().is_closed() => {
+            return Ok(here.unwrap_or(*is_loopback));
+        }
         AdminAccess::Own { address, .. } => format!("ask at {address} (server.admin)"),
-        AdminAccess::Off => {
+        AdminAccess::Shared { .. } | AdminAccess::Off => {
             "set up 'auth', or set server.admin to an address that only operators reach".to_owned()
         }
     };
-    let path: String = request.uri().path().chars().take(200).collect();
-    Error::new(ErrorCode::PermissionDenied, format!("{path} is not served at this address; {remedy}"))
-        .into_response()
+    let path: String = uri.path().chars().take(200).collect();
+    Err(Error::new(ErrorCode::PermissionDenied, format!("{path} is not served at this address; {remedy}")))
+}
+
+/// Whether only this machine can reach the listener for operators.
+pub(crate) fn own_is_loopback(state: &AppState) -> bool {
+    matches!(state.admin(), AdminAccess::Own { is_loopback: true, .. })
 }
 
 /// In front of the operator's routes at their own listener.
@@ -58,30 +83,44 @@ pub(in crate::http) async fn at_own_listener(
     request: Request,
     next: Next,
 ) -> Response {
-    let is_loopback = matches!(state.admin(), AdminAccess::Own { is_loopback: true, .. });
-    guarded(&state, is_loopback, request, next).await
+    let is_loopback = own_is_loopback(&state);
+    guarded(&state, is_loopback, request, next, HTTP).await
 }
 
+/// The model that something was done to, where the path does not say.
+#[derive(Clone, Debug)]
+pub(crate) struct Acted(pub(crate) String);
+
 /// Whatever changes something is kept in the audit log, and whatever is refused.
-async fn guarded(state: &AppState, is_loopback: bool, request: Request, next: Next) -> Response {
+pub(crate) async fn guarded(
+    state: &AppState,
+    is_loopback: bool,
+    request: Request,
+    next: Next,
+    wording: Wording,
+) -> Response {
     let path: String = request.uri().path().chars().take(500).collect();
-    let (changes, action) = (!request.method().is_safe(), format!("{} {path}", request.method()));
+    let (changes, mut action) = (!request.method().is_safe(), format!("{} {path}", request.method()));
     let caller = request.extensions().get::<Caller>().cloned();
     let address = request.extensions().get::<Origin>().map(|peer| peer.address);
     let response = match judge(is_loopback, &request, caller.as_ref()) {
         Ok(()) => next.run(request).await,
-        Err(error) => error.into_response(),
+        Err(error) => (wording.refuse)(error),
     };
-    let failed = response.extensions().get::<Failed>();
-    let is_refused = failed.is_some_and(|failed| failed.code == ErrorCode::PermissionDenied);
+    let failed = (wording.failed)(&response);
+    let is_refused = failed.as_ref().is_some_and(|failed| failed.code == ErrorCode::PermissionDenied);
     if changes || is_refused {
+        if let Some(Acted(model)) = response.extensions().get() {
+            action.push(' ');
+            action.extend(model.chars().take(500).flat_map(char::escape_default));
+        }
         let identity = caller.as_ref().map(Caller::identity);
         let entry = AuditEntry {
             action,
             subject: identity.map_or_else(String::new, |identity| identity.subject.clone()),
             kind: identity.map_or("", |identity| identity.kind.as_str()),
             address,
-            outcome: failed.map_or("done", |failed| failed.code.as_str()),
+            outcome: failed.as_ref().map_or("done", |failed| failed.code.as_str()),
             reason: failed.map(|failed| failed.message.chars().take(500).collect()),
         };
         state.audit().record(entry).await;

@@ -37,7 +37,17 @@ pub(super) async fn load(
     request: Request,
 ) -> Result<Response, Error> {
     let parameters = read(&state, request).await?;
-    if let Some(name) = parameters.keys().next() {
+    let versions = load_model(&state, &target.model, parameters.keys()).await?;
+    Ok(reply::json(StatusCode::OK, &json!({"name": target.model, "versions": versions})))
+}
+
+/// Loads a model; these are the names of the request's parameters. Returns the versions that serve.
+pub(crate) async fn load_model(
+    state: &AppState,
+    model: &str,
+    mut parameters: impl Iterator<Item = &String>,
+) -> Result<Vec<String>, Error> {
+    if let Some(name) = parameters.next() {
         let message = format!(
             "parameter '{}': a model is loaded as it lies in the models folder; put files and settings there",
             name.chars().take(100).flat_map(char::escape_default).collect::<String>()
@@ -45,17 +55,15 @@ pub(super) async fn load(
         return Err(Error::new(ErrorCode::Unimplemented, message));
     }
     // A client that goes away takes nothing back.
-    let (keeper, model) = (state.keeper().clone(), target.model.clone());
-    let loading = tokio::spawn(async move { keeper.load(&model).await });
+    let (keeper, name) = (state.keeper().clone(), model.to_owned());
+    let loading = tokio::spawn(async move { keeper.load(&name).await });
     let loaded =
         loading.await.map_err(|error| Error::internal(format!("the load itself failed: {error}")))?;
-    loaded
-        .map(|versions| reply::json(StatusCode::OK, &json!({"name": target.model, "versions": versions})))
-        .map_err(|reason| {
-            let known = state.index().all().contains_key(&target.model);
-            let message = format!("failed to load '{}': {reason}", shortened(&target.model));
-            Error::new(if known { ErrorCode::InvalidArgument } else { ErrorCode::NotFound }, message)
-        })
+    loaded.map_err(|reason| {
+        let known = state.index().all().contains_key(model);
+        let message = format!("failed to load '{}': {reason}", shortened(model));
+        Error::new(if known { ErrorCode::InvalidArgument } else { ErrorCode::NotFound }, message)
+    })
 }
 
 pub(super) async fn unload(
@@ -64,18 +72,27 @@ pub(super) async fn unload(
     request: Request,
 ) -> Result<Response, Error> {
     let parameters = read(&state, request).await?;
-    if let Some(name) = parameters.keys().find(|name| name.as_str() != UNLOAD_DEPENDENTS) {
+    unload_model(&state, &target.model, parameters.keys()).await?;
+    Ok(reply::json(StatusCode::OK, &json!({"name": target.model})))
+}
+
+/// Takes a model out; these are the names of the request's parameters.
+pub(crate) async fn unload_model(
+    state: &AppState,
+    model: &str,
+    mut parameters: impl Iterator<Item = &String>,
+) -> Result<(), Error> {
+    if let Some(name) = parameters.find(|name| name.as_str() != UNLOAD_DEPENDENTS) {
         return Err(Error::invalid(format!(
             "parameter '{}' is none of an unload; {UNLOAD_DEPENDENTS} is",
             shortened(name)
         )));
     }
-    let (keeper, model) = (state.keeper().clone(), target.model.clone());
-    let unloading = tokio::spawn(async move { keeper.unload(&model).await });
+    let (keeper, name) = (state.keeper().clone(), model.to_owned());
+    let unloading = tokio::spawn(async move { keeper.unload(&name).await });
     let unloaded =
         unloading.await.map_err(|error| Error::internal(format!("the unload itself failed: {error}")))?;
-    unloaded.map_err(|_| unknown(&target.model))?;
-    Ok(reply::json(StatusCode::OK, &json!({"name": target.model})))
+    unloaded.map_err(|_| unknown(model))
 }
 
 fn shortened(name: &str) -> String {

@@ -3,8 +3,8 @@
 //! Owns the routes below `/admin` and the protocol's loading and unloading, and who may ask for them
 //! ([`access`]). It decides nothing: the repository and the traffic do.
 
-pub(super) mod access;
-mod control;
+pub(crate) mod access;
+pub(crate) mod control;
 mod models;
 mod traffic;
 

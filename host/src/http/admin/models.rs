@@ -52,6 +52,12 @@ fn entry(version: &str, status: &VersionStatus) -> Value {
         if isolation == Isolation::Process.as_str() {
             entry["workers"]["processes"] = json!(generation.scheduler().processes());
         }
+        let placement = generation.placement();
+        entry["device"] = json!({
+            "name": placement.device.to_string(),
+            "reason": placement.reason,
+            "nodes": placement.nodes,
+        });
         entry["queue"] = json!(generation.scheduler().waiting());
         entry["plugin"] = json!(generation.plugin().map(crate::plugin::Plugin::name));
     }

@@ -23,12 +23,15 @@ use crate::repository::VersionStatus;
 use crate::timestamp::timestamp;
 
 /// The platform's name, as Triton calls it: clients know it.
-const PLATFORM: &str = "onnxruntime_onnx";
+pub(crate) const PLATFORM: &str = "onnxruntime_onnx";
+/// The server's own name.
+pub(crate) const NAME: &str = "nuke";
 /// The extensions of the protocol that are served. What is not in here is refused with a reason.
-const EXTENSIONS: [&str; 4] = ["binary_tensor_data", "parameters", "model_configuration", "model_repository"];
+pub(crate) const EXTENSIONS: [&str; 4] =
+    ["binary_tensor_data", "parameters", "model_configuration", "model_repository"];
 
 pub(super) async fn server() -> Response {
-    let body = json!({"name": "nuke", "version": env!("CARGO_PKG_VERSION"), "extensions": EXTENSIONS});
+    let body = json!({"name": NAME, "version": env!("CARGO_PKG_VERSION"), "extensions": EXTENSIONS});
     reply::json(StatusCode::OK, &body)
 }
 
@@ -67,42 +70,67 @@ pub(super) async fn index(
 }
 
 fn listing(state: &AppState, caller: &Caller, only_ready: bool) -> Vec<Value> {
-    let all = state.index().all();
     let mut entries = Vec::new();
+    each_version(state, caller, only_ready, |listed| entries.push(entry(&listed)));
+    entries
+}
+
+/// A version in the repository's index.
+#[derive(Debug)]
+pub(crate) struct Listed<'a> {
+    pub(crate) model: &'a str,
+    pub(crate) version: &'a str,
+    /// In Triton's words, which its clients know. A version that serves an earlier content is `READY`, with the
+    /// reason why the present one failed.
+    pub(crate) state: &'static str,
+    /// Empty if there is nothing to say.
+    pub(crate) reason: String,
+    status: &'a VersionStatus,
+}
+
+/// Shows every version of every model that the caller may know, or those that serve.
+pub(crate) fn each_version(
+    state: &AppState,
+    caller: &Caller,
+    only_ready: bool,
+    mut show: impl FnMut(Listed<'_>),
+) {
+    let all = state.index().all();
     for (name, model) in all.iter().filter(|(name, _)| caller.sees(name)) {
         let rolled_back = model.traffic.rolled_back();
         for (version, status) in &model.versions {
             if only_ready && status.generation().is_none() {
                 continue;
             }
-            let mut entry = entry(name, version, status);
+            let mut reason = status.failure().map(|failure| failure.reason.clone()).unwrap_or_default();
             // It serves whoever names it, and traffic has left it.
-            if let Some((canary, reason)) = &rolled_back
+            if let Some((canary, why)) = &rolled_back
                 && canary == version
                 && status.failure().is_none()
             {
-                entry["reason"] = json!(format!("rolled back: {reason}"));
+                reason = format!("rolled back: {why}");
             }
-            entries.push(entry);
+            show(Listed { model: name, version, state: state_of(status), reason, status });
         }
     }
-    entries
 }
 
-/// The state in Triton's words, which its clients know, and in the host's own. A version that serves an
-/// earlier content is `READY`, with the reason why the present one failed.
-fn entry(name: &str, version: &str, status: &VersionStatus) -> Value {
-    let state = match status {
+fn state_of(status: &VersionStatus) -> &'static str {
+    match status {
         VersionStatus::Ready(_) | VersionStatus::Outdated(..) => "READY",
         VersionStatus::Discovered | VersionStatus::Loading(_) => "LOADING",
         VersionStatus::Draining(_) => "UNLOADING",
         VersionStatus::Unloaded(_) | VersionStatus::Failed(_) => "UNAVAILABLE",
-    };
+    }
+}
+
+/// The state in Triton's words and in the host's own.
+fn entry(listed: &Listed<'_>) -> Value {
+    let Listed { model, version, state, reason, status } = listed;
     let mut entry = json!({
-        "name": name, "version": version, "state": state, "status": status.as_str(), "reason": "",
+        "name": model, "version": version, "state": state, "status": status.as_str(), "reason": reason,
     });
     if let Some(failure) = status.failure() {
-        entry["reason"] = json!(failure.reason);
         entry["since"] = json!(timestamp(failure.since));
         entry["next_retry"] = json!(failure.next_retry.map(timestamp));
     }
@@ -116,15 +144,7 @@ fn entry(name: &str, version: &str, status: &VersionStatus) -> Value {
 pub(super) async fn model(State(state): State<AppState>, target: Target) -> Result<Response, Error> {
     let (model, version) = (target.model.as_str(), target.version.as_deref());
     let generation = state.index().find(model, version)?;
-    let all = state.index().all();
-    let is_ready = |(name, status): &(String, VersionStatus)| status.generation().map(|_| name.clone());
-    let versions: Vec<_> = match version {
-        Some(_) => vec![generation.version().to_owned()],
-        None => all
-            .get(model)
-            .map(|model| model.versions.iter().filter_map(is_ready).collect())
-            .unwrap_or_default(),
-    };
+    let versions = ready_versions(&state, &generation, model, version);
     let tensor = |spec: &TensorSpec| json!({"name": spec.name, "datatype": spec.datatype.as_str(), "shape": spec.shape});
     let signature = generation.signature();
     let body = json!({
@@ -137,6 +157,24 @@ pub(super) async fn model(State(state): State<AppState>, target: Target) -> Resu
     Ok(reply::json(StatusCode::OK, &body))
 }
 
+/// The versions of a model that answer: the one that is named, or all.
+pub(crate) fn ready_versions(
+    state: &AppState,
+    generation: &Generation,
+    model: &str,
+    version: Option<&str>,
+) -> Vec<String> {
+    let all = state.index().all();
+    let is_ready = |(name, status): &(String, VersionStatus)| status.generation().map(|_| name.clone());
+    match version {
+        Some(_) => vec![generation.version().to_owned()],
+        None => all
+            .get(model)
+            .map(|model| model.versions.iter().filter_map(is_ready).collect())
+            .unwrap_or_default(),
+    }
+}
+
 pub(super) async fn config(State(state): State<AppState>, target: Target) -> Result<Response, Error> {
     let generation = state.index().find(&target.model, target.version.as_deref())?;
     Ok(reply::json(StatusCode::OK, &model_config(&generation)))
@@ -146,7 +184,7 @@ pub(super) async fn config(State(state): State<AppState>, target: Target) -> Res
 /// `max_batch_size` of 0 says that shapes include the batch dimension.
 fn model_config(generation: &Generation) -> Value {
     let tensor = |spec: &TensorSpec| json!({"name": spec.name, "data_type": config_type(spec.datatype), "dims": spec.shape});
-    let workers = generation.settings().workers.max;
+    let workers = generation.worker_range().max;
     json!({
         "name": generation.model(),
         "platform": PLATFORM,

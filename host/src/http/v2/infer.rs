@@ -15,6 +15,7 @@ use crate::error::{Error, ErrorCode};
 use crate::http::serving::Serving;
 use crate::http::state::AppState;
 use crate::http::target::Target;
+use crate::model::tensor::Tensor;
 use crate::pipeline::{self, Asked, PredictOutput};
 use crate::scheduler::Terms;
 use crate::telemetry::Endpoint;
@@ -41,8 +42,18 @@ pub(in crate::http) async fn answer(
     body: &Bytes,
 ) -> Result<Response, Error> {
     let mut request = wire::read(&serving.generation, headers, body, state.max_body())?;
-    refuse_unserved(&request)?;
-    let patience = request.timeout_us()?.map_or(Duration::MAX, Duration::from_micros);
+    let outputs = run(state, serving, &mut request).await?;
+    wire::write(&serving.generation, &request, outputs)
+}
+
+/// What is the same on every protocol, once the request has been read. It takes the inputs out of the request.
+pub(crate) async fn run(
+    state: &AppState,
+    serving: &mut Serving,
+    request: &mut InferRequest,
+) -> Result<Vec<Tensor>, Error> {
+    refuse_unserved(request)?;
+    let patience = request.timeout_us()?.map_or(Duration::MAX, Duration::from_micros).min(serving.patience);
     let deadline = serving.deadline(patience.min(state.request_timeout()));
     serving.hurried = patience < state.request_timeout();
     let terms = Terms { deadline, priority: request.priority()? };
@@ -54,7 +65,7 @@ pub(in crate::http) async fn answer(
         let primary = outputs.clone().map(PredictOutput::Tensors).map_err(|error| error.code);
         serving.mirror(state, kept, primary);
     }
-    wire::write(&serving.generation, &request, outputs?)
+    outputs
 }
 
 /// The extensions that are not advertised are refused, never silently ignored.

@@ -4,10 +4,10 @@
 //! metadata and configuration in [`describe`], bodies of inference in [`codec`] and [`wire`].
 
 pub mod codec;
-mod describe;
+pub(crate) mod describe;
 mod health;
-pub(super) mod infer;
-pub(super) mod wire;
+pub(crate) mod infer;
+pub(crate) mod wire;
 
 use axum::Router;
 use axum::routing::{get, post};

@@ -100,7 +100,8 @@ fn encode(
 /// JSON from this size on takes milliseconds, which other connections of the thread must not wait for.
 const HEAVY: usize = 256 << 10;
 
-fn off_the_reactor<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
+/// Runs `work` so that other connections do not wait for it, if it has so many bytes to read or write.
+pub(crate) fn off_the_reactor<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
     if bytes < HEAVY { work() } else { tokio::task::block_in_place(work) }
 }
 

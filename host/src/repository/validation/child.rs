@@ -77,20 +77,21 @@ fn validate(args: ChildArgs) -> Result<Vec<String>, String> {
     stage("it loaded ONNX Runtime");
     // Sessions get their settings with the version; the library has to be loaded before files are closed.
     let library = Some(args.ort_lib);
-    let options = RuntimeOptions { library, intra_threads: 1, arena: true };
+    let options = RuntimeOptions { library, intra_threads: 1 };
     let mut runtime = Runtime::start(options).map_err(|error| error.to_string())?;
     if let Err(error) = child::close_files() {
         say(&Line::Unconfined(format!("files can be opened: {error}")));
     }
     stage("it read the version");
     let (head, content) = wire::read(&mut std::io::stdin().lock())?;
-    runtime.set_sessions(head.intra_threads, head.arena);
+    runtime.set_threads(head.intra_threads);
     let threads = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build();
     let threads = threads.map_err(|error| format!("no thread can be started: {error}"))?;
     let _entered = threads.enter();
     let loader = loader(runtime, head.limits, head.allow)?;
     let mut settings = ModelConfig::default();
     settings.warmup.batch_sizes = head.batch_sizes;
+    settings.workers.session = head.session;
     examine::examine(&loader, &content, settings, stage)
 }
 

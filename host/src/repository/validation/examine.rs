@@ -23,15 +23,15 @@ pub(super) fn examine(
     stage: impl Fn(&str),
 ) -> Result<Vec<String>, String> {
     stage("it opened the model and the plugin");
-    let opener = loader.opener(content, &settings)?;
-    let (mut sessions, plugin) = loader.open(content, &opener, 1)?;
+    let opening = loader.opening(content, &settings, settings.workers.session.device)?;
+    let (mut sessions, plugin) = loader.open(content, &opening, 1)?;
     stage("it ran the model on zeros");
     let mut warnings = Vec::new();
     for session in &mut sessions {
         warnings.extend(run_once(session).map_err(|reason| format!("{}: {reason}", content.model_path))?);
     }
     stage("it warmed up, with the plugin and the samples");
-    let generation = loader.start(content, (sessions, opener), plugin, settings)?;
+    let generation = loader.start(content, (sessions, opening), plugin, settings)?;
     generation.free();
     Ok(warnings)
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Capability, ModelConfig};
-use crate::model::{ModelSource, RuntimeOptions};
+use crate::model::{DeviceWish, ModelSource, RuntimeOptions, SessionOptions};
 use crate::plugin::PluginLimits;
 use crate::repository::content::{Content, PluginContent};
 use crate::repository::load::LoaderOptions;
@@ -36,8 +36,8 @@ pub(super) struct Head {
     pub(super) allow: Vec<Capability>,
     /// Threads within one operator.
     pub(super) intra_threads: usize,
-    /// Whether sessions keep freed memory.
-    pub(super) arena: bool,
+    /// How the model is opened: on the cores, whatever the host does, since a child may open no device.
+    pub(super) session: SessionOptions,
     /// The batch sizes that the host will warm up with.
     pub(super) batch_sizes: Vec<usize>,
     /// What the bundle declares.
@@ -88,7 +88,11 @@ impl<'a> Job<'a> {
             limits: options.limits.clone(),
             allow: options.allow.clone(),
             intra_threads: runtime.intra_threads,
-            arena: runtime.arena,
+            session: SessionOptions {
+                device: DeviceWish::Cpu,
+                arena: settings.workers.session.arena,
+                ..SessionOptions::default()
+            },
             batch_sizes: settings.warmup.batch_sizes.clone(),
             capabilities: content.capabilities.clone(),
             settings: content.settings.clone(),
@@ -265,7 +269,7 @@ mod tests {
 
     fn encoded() -> Vec<u8> {
         let content = sample_content();
-        let runtime = RuntimeOptions { library: None, intra_threads: 2, arena: true };
+        let runtime = RuntimeOptions { library: None, intra_threads: 2 };
         let options = LoaderOptions {
             plugins: "plugins".into(),
             limits: PluginLimits::default(),
@@ -283,7 +287,7 @@ mod tests {
     fn what_is_written_is_read() {
         let (head, content) = read(&mut encoded().as_slice()).unwrap();
         let expected = sample_content();
-        assert_eq!((head.intra_threads, head.arena, head.allow.len()), (2, true, 3));
+        assert_eq!((head.intra_threads, head.session.device, head.allow.len()), (2, DeviceWish::Cpu, 3));
         assert_eq!(head.limits.time, PluginLimits::default().time);
         assert_eq!((content.files, content.samples), (expected.files, expected.samples));
         assert_eq!(content.plugin.unwrap().component, expected.plugin.unwrap().component);

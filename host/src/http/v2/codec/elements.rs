@@ -65,7 +65,8 @@ pub(super) fn no_json_form(name: &str, datatype: DataType) -> Error {
     ))
 }
 
-fn too_large(name: &str, bytes: usize, most: usize) -> Error {
+/// The refusal of a tensor whose elements take more than a request may have.
+pub(crate) fn too_large(name: &str, bytes: usize, most: usize) -> Error {
     Error::new(
         ErrorCode::PayloadTooLarge,
         format!(

@@ -144,8 +144,9 @@ impl Parse<'_> {
             (None, Some(at)) => Some(self.tensor(&mut reader.rewound(at), &name, datatype, &shape)?),
             (tensor, _) => tensor,
         };
-        let path = format!("{}.parameters", reader.path());
-        let size = parameter_count(&fields.parameters, "binary_data_size", &path)?;
+        let path = reader.shown_path();
+        let size =
+            parameter_count(&fields.parameters, "binary_data_size", format_args!("{path}.parameters"))?;
         match (tensor, size) {
             (Some(tensor), None) => Ok(Input::Json(tensor)),
             (None, Some(size)) => Ok(Input::Binary { name, datatype, shape, size }),
@@ -188,10 +189,10 @@ impl Parse<'_> {
         })?;
         let name = found_name.ok_or_else(|| Fault::Here("'name' is missing".to_owned()))?;
         refuse_shared_memory(&found, "output", &name)?;
-        let path = format!("{}.parameters", reader.path());
+        let path = reader.shown_path();
         Ok(RequestedOutput {
-            binary: parameter_flag(&found, "binary_data", &path)?,
-            classification: parameter_count(&found, "classification", &path)?,
+            binary: parameter_flag(&found, "binary_data", format_args!("{path}.parameters"))?,
+            classification: parameter_count(&found, "classification", format_args!("{path}.parameters"))?,
             name,
             parameters: found,
         })

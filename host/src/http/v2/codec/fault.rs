@@ -29,7 +29,7 @@ impl From<Error> for Fault {
 }
 
 /// At most 40 characters of a client's text, so that a message cannot grow with the body.
-pub(super) fn shorten(text: &str) -> String {
+pub(crate) fn shorten(text: &str) -> String {
     const SHOWN: usize = 40;
     match text.char_indices().nth(SHOWN) {
         Some((end, _)) => format!("{}…", &text[..end]),

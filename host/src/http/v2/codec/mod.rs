@@ -20,6 +20,9 @@ mod runs;
 mod tests;
 mod write;
 
+pub(crate) use elements::too_large;
 pub use encode::{Encoded, InferResponse, ResponseOutput, encode};
+pub(crate) use fault::shorten;
 pub use parse::{HEADER_LENGTH, header_length, parse, raw_request};
 pub use request::{Body, InferRequest, Limits, ParameterValue, Parameters, RequestedOutput};
+pub(crate) use request::{parameter, parameter_count};

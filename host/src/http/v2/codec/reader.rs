@@ -10,6 +10,7 @@
 //! would have to be read twice.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use super::fault::{Fault, shorten};
 use super::number::{self, Number};
@@ -77,15 +78,21 @@ impl<'a> Reader<'a> {
 
     /// The path of the current field, such as `inputs[0].shape[1]`.
     pub(super) fn path(&self) -> String {
-        let mut path = String::new();
-        for step in &self.path {
-            match step {
-                Step::Key(key) if path.is_empty() => path.push_str(key),
-                Step::Key(key) => path.extend([".", key]),
-                Step::Index(index) => path.push_str(&format!("[{index}]")),
+        self.shown_path().to_string()
+    }
+
+    /// As [`Reader::path`], but written only where it is shown: most requests have no fault.
+    pub(super) fn shown_path(&self) -> impl fmt::Display + '_ {
+        fmt::from_fn(|f| {
+            for (index, step) in self.path.iter().enumerate() {
+                match step {
+                    Step::Key(key) if index == 0 => f.write_str(key)?,
+                    Step::Key(key) => write!(f, ".{key}")?,
+                    Step::Index(index) => write!(f, "[{index}]")?,
+                }
             }
-        }
-        path
+            Ok(())
+        })
     }
 
     /// A failure at the cursor: what was expected, what stands there, line and column.

@@ -3,6 +3,8 @@
 //! Owns the request's types and the meaning of its reserved parameters. It knows no model: whether
 //! inputs, outputs and shapes fit one is for the caller to check.
 
+use std::fmt;
+
 use bytes::Bytes;
 
 use crate::error::Error;
@@ -119,12 +121,16 @@ fn reserved_count(parameters: &Parameters, name: &str) -> Result<Option<u64>, Er
 }
 
 /// The parameter of that name.
-pub(super) fn parameter<'a>(parameters: &'a Parameters, name: &str) -> Option<&'a ParameterValue> {
+pub(crate) fn parameter<'a>(parameters: &'a Parameters, name: &str) -> Option<&'a ParameterValue> {
     parameters.iter().find(|(candidate, _)| candidate == name).map(|(_, value)| value)
 }
 
 /// The parameter of that name, as an integer of 0 or more.
-pub(super) fn parameter_count(parameters: &Parameters, name: &str, path: &str) -> Result<Option<u64>, Error> {
+pub(crate) fn parameter_count(
+    parameters: &Parameters,
+    name: &str,
+    path: impl fmt::Display,
+) -> Result<Option<u64>, Error> {
     match parameter(parameters, name) {
         None => Ok(None),
         Some(ParameterValue::Uint(value)) => Ok(Some(*value)),
@@ -137,7 +143,11 @@ pub(super) fn parameter_count(parameters: &Parameters, name: &str, path: &str) -
 }
 
 /// The parameter of that name, as true or false; false if there is none.
-pub(super) fn parameter_flag(parameters: &Parameters, name: &str, path: &str) -> Result<bool, Error> {
+pub(super) fn parameter_flag(
+    parameters: &Parameters,
+    name: &str,
+    path: impl fmt::Display,
+) -> Result<bool, Error> {
     match parameter(parameters, name) {
         None => Ok(false),
         Some(ParameterValue::Bool(value)) => Ok(*value),

@@ -1,10 +1,11 @@
-//! Giving memory back to the system after generations were freed.
+//! Giving memory back to the system after much of it was freed.
 //!
-//! Owns when the allocator is asked to. ONNX Runtime and wasmtime free what a generation had, on many threads;
-//! glibc keeps that in arenas of its own, where it lies in pieces that the next generation, loaded by other
-//! threads, does not find. Asked once in a while, it hands whole free pages back.
+//! Owns when the allocator is asked to. ONNX Runtime and wasmtime free what a generation or a large run had, on
+//! many threads; glibc keeps that in arenas of its own, where it lies in pieces that the next generation, loaded
+//! by other threads, does not find. Asked once in a while, it hands whole free pages back.
 #![allow(unsafe_code)]
 
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// From a generation's end to the trim: what ends in a row is one trim. It costs milliseconds, in which
@@ -13,16 +14,16 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// When to trim next.
 #[derive(Debug, Default)]
-pub(super) struct Trim(Option<Instant>);
+pub(crate) struct Trim(Option<Instant>);
 
 impl Trim {
     /// Something large was freed.
-    pub(super) fn ask(&mut self) {
+    pub(crate) fn ask(&mut self) {
         self.0.get_or_insert_with(|| Instant::now() + PAUSE);
     }
 
     /// Ends when it is time; never, if nothing was freed.
-    pub(super) async fn due(at: Option<Instant>) {
+    pub(crate) async fn due(at: Option<Instant>) {
         match at {
             Some(at) => tokio::time::sleep_until(at.into()).await,
             None => std::future::pending().await,
@@ -30,14 +31,27 @@ impl Trim {
     }
 
     /// When it is due, if it is.
-    pub(super) const fn at(&self) -> Option<Instant> {
+    pub(crate) const fn at(&self) -> Option<Instant> {
         self.0
     }
 
     /// Trims, on a blocking thread.
-    pub(super) fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
         self.0 = None;
         drop(tokio::task::spawn_blocking(trim));
+    }
+}
+
+/// Trims now, on a thread of its own, unless that was done a moment ago.
+pub(crate) fn trim_now() {
+    static LAST: Mutex<Option<Instant>> = Mutex::new(None);
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    if last.is_some_and(|last| last.elapsed() < PAUSE) {
+        return;
+    }
+    *last = Some(Instant::now());
+    if let Err(error) = std::thread::Builder::new().name("trim".to_owned()).spawn(trim) {
+        tracing::debug!(%error, "no thread to give memory back on");
     }
 }
 

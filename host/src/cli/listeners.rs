@@ -1,36 +1,39 @@
-//! The listeners of `nuke serve`: plain, TLS, and the operators' own.
+//! The listeners of `nuke serve`: plain, TLS, gRPC's own, and the operators' own.
 //!
-//! Owns which of them there are, what each serves, and that all drain together.
+//! Owns which of them there are, which of them speak TLS, and that all drain together. What each serves is
+//! decided in `host`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use super::host::Doors;
 use super::{Failure, host};
 use crate::config::{ListenAddress, ServerConfig};
-use crate::http::{
-    AppState, Listener, ListenerOptions, MemoryBudget, Redirect, TlsOptions, admin_router, router,
-};
+use crate::http::{Door, Listener, ListenerOptions, MemoryBudget, Redirect, TlsOptions};
 use crate::repository::Loader;
 
 /// Addresses that are bound; nothing is accepted yet.
-pub(super) struct Doors {
+pub(super) struct Listeners {
     /// Of plain HTTP.
     pub(super) address: SocketAddr,
     /// Of HTTP over TLS.
     pub(super) https_address: Option<SocketAddr>,
+    /// Of gRPC alone.
+    pub(super) grpc_address: Option<SocketAddr>,
     /// Of operators.
     pub(super) admin_address: Option<SocketAddr>,
     /// What requests may hold, over all of them.
     pub(super) memory: MemoryBudget,
     plain: Listener,
     https: Option<Listener>,
+    grpc: Option<Listener>,
     admin: Option<Listener>,
     tls: Option<TlsOptions>,
 }
 
-impl Doors {
+impl Listeners {
     /// Binds all addresses.
     ///
     /// # Errors
@@ -40,18 +43,21 @@ impl Doors {
         let options = host::listener_options(config, &memory);
         let tls = host::tls_options(config, &loader.metrics)?;
         let secure = ListenerOptions { tls: tls.clone(), ..options.clone() };
-        let plain = bind(&config.server.http, &options, loader).await?;
-        let https = bind_if(config.server.https.as_ref(), &secure, loader).await?;
-        let of_admin = if config.tls.admin { &secure } else { &options };
-        let admin = bind_if(config.server.admin.as_ref(), of_admin, loader).await?;
-        let known = |listener: Option<&Listener>| listener.map(Listener::address).transpose();
+        let of = |is_secure: bool| if is_secure { &secure } else { &options };
+        let server = &config.server;
+        let plain = bind(&server.http, &options, loader).await?;
+        let https = bind_if(server.https.as_ref(), &secure, loader).await?;
+        let grpc = bind_if(server.grpc.as_ref(), of(config.tls.grpc), loader).await?;
+        let admin = bind_if(server.admin.as_ref(), of(config.tls.admin), loader).await?;
         Ok(Self {
             address: plain.address().map_err(Failure::unavailable)?,
-            https_address: known(https.as_ref()).map_err(Failure::unavailable)?,
-            admin_address: known(admin.as_ref()).map_err(Failure::unavailable)?,
+            https_address: known(https.as_ref())?,
+            grpc_address: known(grpc.as_ref())?,
+            admin_address: known(admin.as_ref())?,
             memory,
             plain,
             https,
+            grpc,
             admin,
             tls,
         })
@@ -61,28 +67,32 @@ impl Doors {
     pub(super) async fn serve(
         self,
         config: &ServerConfig,
-        state: AppState,
+        doors: Doors,
         stop: watch::Receiver<bool>,
     ) -> bool {
         if let Some(tls) = self.tls {
             tokio::spawn(tls.certificates.follow(config.tls.reload));
         }
         let port = self.https_address.map(|address| address.port()).filter(|_| config.server.redirect);
-        let routes = router(state.clone());
-        let plain = self.plain.serve(Redirect::new(routes.clone(), port), stopped(stop.clone()));
-        let https = async {
-            match self.https {
-                Some(https) => https.serve(routes, stopped(stop.clone())).await,
-                None => true,
-            }
-        };
-        let admin = async {
-            match self.admin {
-                Some(admin) => admin.serve(admin_router(state), stopped(stop.clone())).await,
-                None => true,
-            }
-        };
-        tokio::join!(plain, https, admin) == (true, true, true)
+        let plain = Redirect::new(doors.everyone.clone(), port);
+        let all = tokio::join!(
+            self.plain.serve(plain, stopped(stop.clone())),
+            serve_if(self.https, doors.everyone, stop.clone()),
+            serve_if(self.grpc, doors.grpc, stop.clone()),
+            serve_if(self.admin, doors.operators, stop),
+        );
+        all == (true, true, true, true)
+    }
+}
+
+fn known(listener: Option<&Listener>) -> Result<Option<SocketAddr>, Failure> {
+    listener.map(Listener::address).transpose().map_err(Failure::unavailable)
+}
+
+async fn serve_if(listener: Option<Listener>, door: Door, stop: watch::Receiver<bool>) -> bool {
+    match listener {
+        Some(listener) => listener.serve(door, stopped(stop)).await,
+        None => true,
     }
 }
 

@@ -1,4 +1,4 @@
-//! The door: connections, with or without TLS, and what a client may cost before its request is looked at.
+//! The way in: connections, with or without TLS, and what a client may cost before its request is looked at.
 //!
 //! Owns accepting, the handshake, the clocks and bounds of a connection, the memory of all requests together,
 //! and the drain. It serves any service of requests, and never knows a route, a model or an identity: who came is
@@ -21,7 +21,7 @@ mod connection;
 mod frames;
 mod in_flight;
 mod listener;
-pub(in crate::http) mod memory;
+mod memory;
 mod peer;
 mod redirect;
 mod request;

@@ -1,0 +1,105 @@
+//! `ModelStreamInfer`: a request after another on one call, answered in their order.
+//!
+//! Owns how many of them are worked on at once, how one that fails is told, and when a stream ends although its
+//! client would go on: at its deadline, and when the server stops.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures_util::stream::{self, Stream, StreamExt as _};
+use http::HeaderMap;
+use tonic::{Request, Status, Streaming};
+
+use super::call::{Call, too_late};
+use super::failure;
+use super::infer::{Asked, infer};
+use super::message::{WholeMessage, head};
+use super::protocol::{ModelInferResponse, ModelStreamInferResponse};
+use crate::auth::Caller;
+use crate::error::{Error, ErrorCode};
+use crate::http::state::AppState;
+
+/// Requests of one stream that are worked on at once; more are not read until one is answered.
+const AT_ONCE: usize = 4;
+/// Asks that a request that fails ends the stream with its status.
+const ENDS_WITH_STATUS: &str = "triton_grpc_error";
+
+/// The answers of one stream.
+pub(super) type Answers = Pin<Box<dyn Stream<Item = Result<ModelStreamInferResponse, Status>> + Send>>;
+
+/// Whoever drops the answers ends everything that is still worked on.
+pub(super) fn answers(
+    state: &AppState,
+    caller: Caller,
+    request: Request<Streaming<WholeMessage>>,
+) -> Answers {
+    let (metadata, extensions, messages) = request.into_parts();
+    let deadline = extensions.get::<Call>().and_then(Call::deadline);
+    let one = One {
+        state: state.clone(),
+        headers: Arc::new(metadata.into_headers()),
+        caller,
+        deadline,
+        limit: state.max_message(),
+    };
+    let (stopping, state) = (state.lifecycle().stopping(), state.clone());
+    let stopped = move || {
+        let is_stopping = state.lifecycle().is_stopping();
+        is_stopping.then(|| Error::new(ErrorCode::Unavailable, "the server is stopping; ask another one"))
+    };
+    let told = ended(stopped).map(|error| Err(failure::status(&error, None)));
+    let messages = messages.take_until(stopping).chain(told);
+    let answers = messages.map(move |message| one.clone().answer(message)).buffered(AT_ONCE);
+    let Some(deadline) = deadline else {
+        return Box::pin(answers);
+    };
+    let late = move || (Instant::now() >= deadline).then(too_late);
+    let told = ended(late).map(|error| Err(failure::status(&error, None)));
+    Box::pin(answers.take_until(tokio::time::sleep_until(deadline.into())).chain(told))
+}
+
+/// Why a stream has ended, once it has.
+fn ended(reason: impl FnOnce() -> Option<Error>) -> impl Stream<Item = Error> {
+    stream::once(async move { stream::iter(reason()) }).flatten()
+}
+
+/// What all requests of a stream have in common.
+#[derive(Clone, Debug)]
+struct One {
+    state: AppState,
+    headers: Arc<HeaderMap>,
+    caller: Caller,
+    deadline: Option<Instant>,
+    limit: usize,
+}
+
+impl One {
+    /// The answer to one request; an error ends the stream.
+    async fn answer(self, message: Result<WholeMessage, Status>) -> Result<ModelStreamInferResponse, Status> {
+        let message =
+            message.map_err(|status| failure::status(&failure::translate(&status, self.limit), None))?;
+        let id = head(&message).map(|head| head.id.to_owned()).unwrap_or_default();
+        let asked = Asked {
+            message,
+            headers: &self.headers,
+            caller: &self.caller,
+            started: Instant::now(),
+            deadline: self.deadline,
+        };
+        let (error, marks) = match infer(&self.state, asked).await {
+            Ok((answer, _)) => {
+                return Ok(ModelStreamInferResponse { infer_response: Some(answer), ..Default::default() });
+            }
+            Err(failed) => failed,
+        };
+        if self.headers.get(ENDS_WITH_STATUS).is_some_and(|value| value == "true") {
+            return Err(failure::status(&error, marks.as_ref()));
+        }
+        let answer = ModelInferResponse { id, ..ModelInferResponse::default() };
+        Ok(ModelStreamInferResponse {
+            error_message: error.message.into_owned(),
+            infer_response: Some(answer),
+        })
+    }
+}
