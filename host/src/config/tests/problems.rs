@@ -29,9 +29,9 @@ models:
         "config.yaml:2:9: server.http: expected an address like 127.0.0.1:8080, [::1]:8080 or localhost:8080, \
          got '127.0.0.1'; the port is missing; 0 lets the system choose one",
         "config.yaml:3:3: server.htp: unknown key; did you mean 'server.http'? known keys here: http, https, \
-         max_body, redirect, admin, max_connections, max_connections_per_address, max_streams, max_header_size, \
+         max_body, redirect, grpc, admin, max_connections, max_connections_per_address, max_streams, max_header_size, \
          max_headers, header_timeout, idle_timeout, body_timeout, write_timeout, drain_delay, drain_timeout, \
-         max_memory, error_details, request_timeout",
+         max_memory, error_details, max_message, request_timeout",
         "config.yaml:4:17: server.idle_timeout: expected a duration like 500ms, 2s or 1m, got '5 parsecs'",
         "config.yaml:5:20: server.max_connections: expected 1 to 1000000, got 0",
         "config.yaml:7:20: plugins.allow[1]: expected one of logging, bundle, image, got 'imge'; did you mean 'image'?",
