@@ -14,6 +14,7 @@
 //! - [`traffic`]: which version of a model answers which request
 //! - [`telemetry`]: metrics and logs
 //! - [`install`]: `nuke runtime install`, which gets the ONNX Runtime library
+//! - [`tls`]: certificates and keys, and their change while the server runs
 //! - [`client`]: `nuke predict` and `nuke bench`, which talk to a running host
 //! - [`error`]: the one enum of error codes
 //! - [`haste`]: what is made at a lower priority than requests are answered
@@ -41,4 +42,5 @@ pub mod repository;
 pub mod scheduler;
 pub mod telemetry;
 mod timestamp;
+pub mod tls;
 pub mod traffic;

@@ -4,11 +4,11 @@
     python3 tests/bench/run.py                 everything, some seventy minutes
     python3 tests/bench/run.py --quick         everything, short: to see that it works, not for figures
     python3 tests/bench/run.py --only calls    some parts: auth, calls, isolation, lite0, ondemand, overhead, peers, photos,
-                                               protocols, start, swaps, tiny, traffic
+                                               protocols, start, swaps, tiny, tls, traffic
 
 Needs Python alone, but for protocols, whose client is one with the tests' packages (NUKE_TEST_PYTHON). The sample
 plugins and ONNX Runtime must be there (`cargo xtask setup`, `cargo xtask plugins`); the host, the in-process program
-(which auth, ondemand, swaps, traffic and protocols do not need) and the maker of components (which traffic alone needs) are
+(which auth, ondemand, swaps, tls, traffic and protocols do not need) and the maker of components (which traffic alone needs) are
 built if no --nuke, --compare and --component are given. Everything is started on the loopback and ended by its
 process id.
 """
@@ -35,6 +35,7 @@ import protocols
 import starts
 import swaps
 import tiny
+import tls
 import traffic
 from processes import CORES, ROOT, Failure, compare, output
 from tables import by_name
@@ -56,6 +57,7 @@ class Calls:
 
 PARTS = {
     "overhead": ("Host overhead, tiny model", overhead),
+    "tls": ("TLS", tls),
     "tiny": ("Tiny model, as published", tiny),
     "auth": ("Authentication", auth),
     "lite0": ("EfficientNet-Lite0, tensors in", lite0),
@@ -70,7 +72,7 @@ PARTS = {
     "protocols": ("gRPC and HTTP", protocols),
 }
 # What is measured from outside alone.
-WITHOUT_COMPARE = {"auth", "isolation", "ondemand", "peers", "protocols", "swaps", "traffic"}
+WITHOUT_COMPARE = {"auth", "isolation", "ondemand", "peers", "protocols", "swaps", "tls", "traffic"}
 
 
 def arguments(words):

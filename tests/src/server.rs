@@ -201,6 +201,21 @@ impl Server {
         self.address
     }
 
+    /// Where it listens beside that: `https` or `admin`.
+    ///
+    /// # Panics
+    /// If it does not listen there.
+    #[track_caller]
+    pub fn also_at(&self, name: &str) -> SocketAddr {
+        let lines = self.log.lines();
+        let mut lines = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let line = lines.find(|line| line["message"] == "listening").expect("it listens");
+        line[name]
+            .as_str()
+            .and_then(|address| address.parse().ok())
+            .unwrap_or_else(|| panic!("no {name} in {line}"))
+    }
+
     /// The process's id.
     pub fn id(&self) -> u32 {
         self.child.id()

@@ -213,33 +213,52 @@ fn a_connection_may_lie_idle_for_longer_than_a_head_may_take_but_not_for_ever() 
 }
 
 #[test]
-fn more_connections_than_allowed_wait_for_a_place() {
+fn more_connections_than_allowed_wait_for_a_place_or_take_that_of_who_is_idle() {
     let repository = vectors();
-    let server = Server::builder().repository(&repository).set("server.max_connections", "2").start();
+    let server = Server::builder()
+        .repository(&repository)
+        .set("server.max_connections", "2")
+        .set("server.body_timeout", "60s")
+        .start();
     let request = b"GET /v2/health/live HTTP/1.1\r\nhost: x\r\n\r\n";
-    // The client that waited for readiness holds a connection that is closed with it; these take both.
-    let mut held: Vec<RawConnection> = Vec::new();
-    let mut waiting = loop {
-        let mut stream = open_socket(server.address());
-        stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
-        stream.write_all(request).unwrap();
-        let mut byte = [0; 1];
-        if stream.peek(&mut byte).is_err() {
-            break stream;
-        }
-        let mut connection = server.connect();
-        drop(stream);
-        connection.send(request).unwrap();
-        assert_eq!(connection.read_answer().unwrap().status, 200);
-        held.push(connection);
-        assert!(held.len() <= 2, "a third connection is served beside two open ones");
-    };
-    assert!(!held.is_empty());
-    held.pop();
-    waiting.set_read_timeout(Some(GUARD)).unwrap();
+    // Two that are idle: a third takes the place of the first of them.
+    let mut idle: Vec<RawConnection> = (0..2)
+        .map(|_| {
+            let mut connection = server.connect();
+            connection.send(request).unwrap();
+            assert_eq!(connection.read_answer().unwrap().status, 200);
+            connection
+        })
+        .collect();
+    let mut third = server.connect();
+    third.send(request).unwrap();
+    assert_eq!(third.read_answer().unwrap().status, 200);
+    assert!(idle.remove(0).read_to_end().is_ok_and(|rest| rest.is_empty()), "closed");
+    drop((idle, third));
+    // Two whose requests are in flight: a third waits.
+    let head = b"POST /v2/models/vector/infer HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\nexpect: 100-continue\r\n\r\n";
+    let mut busy: Vec<_> = (0..2)
+        .map(|_| {
+            let mut stream = open_socket(server.address());
+            stream.write_all(head).unwrap();
+            // The host reads the body: the request is in flight.
+            let mut leave = [0; 12];
+            stream.read_exact(&mut leave).unwrap();
+            assert_eq!(&leave, b"HTTP/1.1 100");
+            stream
+        })
+        .collect();
+    let mut waiting = open_socket(server.address());
+    waiting.write_all(request).unwrap();
+    waiting.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
     let mut answer = [0; 12];
+    assert!(waiting.read_exact(&mut answer).is_err(), "a third connection is served beside two busy ones");
+    busy.pop();
+    waiting.set_read_timeout(Some(GUARD)).unwrap();
     waiting.read_exact(&mut answer).expect("served once a place is free");
     assert_eq!(&answer, b"HTTP/1.1 200");
+    drop(busy);
+    settles(&server);
 }
 
 #[test]

@@ -46,6 +46,10 @@ fn check(loaded: &Loaded<ServerConfig>) -> Result<ExitCode, Failure> {
         println!("no model in {}", config.repository.models.display());
     }
     let loader = Arc::new(host::loader(config)?);
+    let tls = host::tls_options(config, &loader.metrics).err();
+    if let Some(failure) = &tls {
+        println!("FAILED  configuration: {}", failure.message);
+    }
     let index = Arc::new(ModelIndex::new(decisions));
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::unavailable)?;
@@ -63,6 +67,6 @@ fn check(loaded: &Loaded<ServerConfig>) -> Result<ExitCode, Failure> {
         }
     }
     println!("{ready} ready, {failed} failed");
-    let fine = failed == 0 && exposure.is_none() && keys.is_none();
+    let fine = failed == 0 && exposure.is_none() && tls.is_none() && keys.is_none();
     Ok(if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

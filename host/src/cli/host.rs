@@ -8,12 +8,13 @@ use std::sync::Arc;
 use super::Failure;
 use crate::auth::{Authority, Gate, Limits};
 use crate::config::{
-    ByteSize, ListenAddress, LogFormat, Pooling, ServerConfig, ServerTiming, ValidationSettings,
+    ByteSize, ClientAuth, ListenAddress, LogFormat, Pooling, ServerConfig, ServerTiming, TlsVersion,
+    ValidationSettings,
 };
 use crate::grpc::{Place, grpc_router};
 use crate::http::{
-    self, AdminAccess, AnswerOptions, AppParts, AppState, Control, CorsRules, Door, Lifecycle,
-    ListenerOptions,
+    self, AdminAccess, AnswerOptions, AppParts, AppState, BodyBounds, Control, CorsRules, Door, Lifecycle,
+    ListenerOptions, MemoryBudget, RequestLimits, TlsOptions,
 };
 use crate::model::{Runtime, RuntimeOptions};
 use crate::plugin::{EngineOptions, PluginEngine, PluginLimits};
@@ -22,6 +23,7 @@ use crate::repository::{
 };
 use crate::scheduler::Budget;
 use crate::telemetry::{Audit, LogControl, LogOptions, Metrics};
+use crate::tls::{Certificates, ServerOptions};
 
 /// What loads and runs versions.
 pub(super) fn loader(config: &ServerConfig) -> Result<Loader, Failure> {
@@ -111,13 +113,52 @@ pub(super) fn log_options(config: &ServerConfig) -> LogOptions {
     }
 }
 
-pub(super) fn listener_options(config: &ServerConfig) -> ListenerOptions {
+/// What requests may hold in memory, over all listeners.
+pub(super) fn memory(config: &ServerConfig) -> MemoryBudget {
+    MemoryBudget::new(config.server.max_memory.as_usize())
+}
+
+/// The bounds of a listener, without TLS.
+pub(super) fn listener_options(config: &ServerConfig, memory: &MemoryBudget) -> ListenerOptions {
+    let server = &config.server;
     ListenerOptions {
-        max_connections: config.server.max_connections,
-        header_timeout: config.server.header_timeout,
-        idle_timeout: config.server.idle_timeout,
-        drain_timeout: config.server.drain_timeout,
+        max_connections: server.max_connections,
+        max_connections_per_address: server.max_connections_per_address,
+        max_streams: server.max_streams,
+        header_timeout: server.header_timeout,
+        idle_timeout: server.idle_timeout,
+        write_timeout: server.write_timeout,
+        drain_timeout: server.drain_timeout,
+        requests: RequestLimits {
+            max_header_size: server.max_header_size.as_usize(),
+            max_headers: server.max_headers,
+            memory: memory.clone(),
+        },
+        tls: None,
     }
+}
+
+/// How listeners speak TLS; `None` if none does.
+pub(super) fn tls_options(config: &ServerConfig, metrics: &Metrics) -> Result<Option<TlsOptions>, Failure> {
+    let tls = &config.tls;
+    if config.server.https.is_none() && !tls.admin && !tls.grpc {
+        return Ok(None);
+    }
+    let (Some(cert), Some(key)) = (tls.cert.clone(), tls.key.clone()) else {
+        return Err(Failure::config("tls.cert and tls.key are missing"));
+    };
+    let options = ServerOptions {
+        cert,
+        key,
+        client_ca: tls.client_ca.clone(),
+        client_required: tls.client_auth == ClientAuth::Required,
+        client_crl: tls.client_crl.clone(),
+        only_tls13: tls.min_version == TlsVersion::V13,
+    };
+    let certificates = Certificates::open(options, Arc::clone(metrics.front()) as _);
+    let certificates = certificates.map_err(|error| Failure::config(format!("tls: {error}")))?;
+    let (handshake_timeout, max_handshakes) = (tls.handshake_timeout, tls.max_handshakes);
+    Ok(Some(TlsOptions { certificates, handshake_timeout, max_handshakes }))
 }
 
 pub(super) fn app_state(
@@ -126,7 +167,7 @@ pub(super) fn app_state(
     metrics: Arc<Metrics>,
     lifecycle: Arc<Lifecycle>,
     control: Control,
-    log: LogControl,
+    (log, memory): (LogControl, MemoryBudget),
     authority: Arc<Authority>,
 ) -> Result<AppState, Failure> {
     let header = |name: &String| {
@@ -137,7 +178,7 @@ pub(super) fn app_state(
         Some(address) => {
             AdminAccess::Own { address: address.to_string(), is_loopback: address.is_loopback() }
         }
-        None if config.server.http.is_loopback() => AdminAccess::Shared { is_loopback: true },
+        None if is_near(config) => AdminAccess::Shared { is_loopback: true },
         None if config.auth.is_configured() => AdminAccess::Shared { is_loopback: false },
         None => AdminAccess::Off,
     };
@@ -156,6 +197,8 @@ pub(super) fn app_state(
         ),
         audit: Audit::new(config.log.audit.clone()),
         max_body: config.server.max_body.as_usize(),
+        bodies: BodyBounds { memory, pace: config.server.body_timeout },
+        error_details: config.server.error_details,
         max_message: config.server.max_message.unwrap_or(config.server.max_body).as_usize(),
         request_timeout: config.server.request_timeout,
         forwarded_headers: config.predict.headers.iter().map(header).collect::<Result<_, _>>()?,
@@ -174,6 +217,12 @@ pub(super) fn app_state(
     }))
 }
 
+/// Whether only this machine can reach the listeners of all requests.
+fn is_near(config: &ServerConfig) -> bool {
+    let server = &config.server;
+    server.http.is_loopback() && server.https.as_ref().is_none_or(ListenAddress::is_loopback)
+}
+
 /// What each listener serves.
 pub(super) struct Doors {
     /// At `server.http`.
@@ -186,16 +235,18 @@ pub(super) struct Doors {
 
 pub(super) fn doors(config: &ServerConfig, state: &AppState) -> Result<Doors, Failure> {
     let grpc = |place: Place| grpc_router(state.clone(), place).map_err(Failure::unavailable);
-    let everyone = |address: &ListenAddress| grpc(Place::Everyone { is_loopback: address.is_loopback() });
+    let everyone = |is_loopback: bool| grpc(Place::Everyone { is_loopback });
     let server = &config.server;
     let rest = http::router(state.clone());
     let operators = Door::both(http::admin_router(state.clone()), grpc(Place::Operators)?);
     Ok(match &server.grpc {
-        Some(address) => {
-            Doors { everyone: Door::rest(rest), grpc: Door::grpc(everyone(address)?), operators }
-        }
+        Some(address) => Doors {
+            everyone: Door::rest(rest),
+            grpc: Door::grpc(everyone(address.is_loopback())?),
+            operators,
+        },
         None => {
-            let grpc = everyone(&server.http)?;
+            let grpc = everyone(is_near(config))?;
             Doors { everyone: Door::both(rest, grpc.clone()), grpc: Door::grpc(grpc), operators }
         }
     })

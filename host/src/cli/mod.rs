@@ -8,10 +8,12 @@ mod check;
 mod flags;
 mod host;
 mod keys;
+mod listeners;
 mod publish;
 mod runtime;
 mod serve;
 mod signing;
+mod tls;
 mod validate;
 mod versions;
 mod worker;
@@ -29,6 +31,7 @@ use flags::HostFlags;
 use keys::KeysArgs;
 use publish::{PublishArgs, UnpublishArgs};
 use runtime::RuntimeCommand;
+use tls::TlsArgs;
 use versions::VersionsArgs;
 
 /// Bad usage or configuration, as `sysexits.h` numbers it.
@@ -69,6 +72,8 @@ enum Command {
     Rollout(RolloutArgs),
     /// Put a running host under load and measure it.
     Bench(Box<BenchArgs>),
+    /// Make a certificate for trying TLS.
+    Tls(TlsArgs),
     /// Get the ONNX Runtime library, or tell which one there is.
     #[command(subcommand)]
     Runtime(RuntimeCommand),
@@ -101,6 +106,7 @@ pub fn run() -> ExitCode {
         Command::Traffic(args) => run_traffic(args),
         Command::Rollout(args) => run_rollout(args),
         Command::Bench(args) => run_bench(*args),
+        Command::Tls(args) => tls::run(&args),
         Command::Runtime(command) => runtime::run(command),
         Command::ValidateVersion(args) => validate::run(args),
         Command::Worker(args) => worker::run(args),

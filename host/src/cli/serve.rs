@@ -3,7 +3,6 @@
 //! Owns the life of a server: configure, listen, load, serve, drain. Listening comes before loading,
 //! so that liveness answers while readiness waits.
 
-use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,10 +11,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::flags::HostFlags;
+use super::listeners::Listeners;
 use super::{EXIT_INTERRUPTED, Failure, host};
 use crate::auth::Authority;
-use crate::config::{ListenAddress, ServerConfig};
-use crate::http::{Control, Door, Lifecycle, Listener};
+use crate::config::ServerConfig;
+use crate::http::{Control, Lifecycle};
 use crate::repository::{Keeper, KeeperError, Loader, ModelIndex, Steering};
 use crate::telemetry::{LogControl, start_logging};
 
@@ -58,10 +58,7 @@ async fn serve(config: &ServerConfig, loader: Arc<Loader>, log: LogControl) -> R
     let decisions = host::decisions(config);
     let (index, lifecycle) =
         (Arc::new(ModelIndex::new(Arc::clone(&decisions))), Arc::new(Lifecycle::default()));
-    let listener = bind(config, &config.server.http, &loader).await?;
-    let address = listener.address().map_err(Failure::unavailable)?;
-    let (grpc, grpc_address) = bind_extra(config, config.server.grpc.as_ref(), &loader).await?;
-    let (admin, admin_address) = bind_extra(config, config.server.admin.as_ref(), &loader).await?;
+    let listeners = Listeners::open(config, &loader).await?;
     let keeper = Keeper::open(
         Arc::clone(&loader),
         Arc::clone(&index),
@@ -75,12 +72,14 @@ async fn serve(config: &ServerConfig, loader: Arc<Loader>, log: LogControl) -> R
     let steering = Steering::new(Arc::clone(&index), decisions, Arc::clone(&metrics));
     let control = Control { keeper: keeper.handle(), steering: steering.clone() };
     authority.follow().map_err(Failure::unavailable)?;
-    let authorised = Arc::clone(&authority);
-    let state = host::app_state(config, index, metrics, Arc::clone(&lifecycle), control, log, authorised)?;
+    let (memory, authorised) = (listeners.memory.clone(), Arc::clone(&authority));
+    let state =
+        host::app_state(config, index, metrics, Arc::clone(&lifecycle), control, (log, memory), authorised)?;
     tracing::info!(
-        %address,
-        grpc = grpc_address.map(tracing::field::display),
-        admin = admin_address.map(tracing::field::display),
+        address = %listeners.address,
+        https = listeners.https_address.map(tracing::field::display),
+        grpc = listeners.grpc_address.map(tracing::field::display),
+        admin = listeners.admin_address.map(tracing::field::display),
         models = %config.repository.models.display(),
         onnxruntime = %loader.runtime.library().display(),
         pooled = loader.engine.pooled(),
@@ -96,18 +95,7 @@ async fn serve(config: &ServerConfig, loader: Arc<Loader>, log: LogControl) -> R
     }));
     let doors = host::doors(config, &state)?;
     let stop = stop_signal(lifecycle, config.server.drain_delay)?;
-    let serve = |listener: Option<Listener>, door: Door| {
-        let stop = stop.clone();
-        async move {
-            match listener {
-                Some(listener) => listener.serve(door, stopped(stop)).await,
-                None => true,
-            }
-        }
-    };
-    let serving =
-        (serve(Some(listener), doors.everyone), serve(grpc, doors.grpc), serve(admin, doors.operators));
-    let drained = tokio::join!(serving.0, serving.1, serving.2) == (true, true, true);
+    let drained = listeners.serve(config, doors, stop).await;
     if let Err(reason) = tokio::task::block_in_place(|| steering.save()) {
         tracing::warn!(%reason, "what traffic must remember is not kept");
     }
@@ -118,32 +106,6 @@ async fn serve(config: &ServerConfig, loader: Arc<Loader>, log: LogControl) -> R
         tracing::warn!("stopped: requests were still in flight after server.drain_timeout");
     }
     Ok(())
-}
-
-async fn bind(config: &ServerConfig, address: &ListenAddress, loader: &Loader) -> Result<Listener, Failure> {
-    let (options, metrics) = (host::listener_options(config), Arc::clone(&loader.metrics));
-    let listener = Listener::bind((&address.host(), address.port()), options, metrics).await;
-    listener.map_err(|error| Failure::unavailable(format!("cannot listen on {address}: {error}")))
-}
-
-/// A listener that is only there if the configuration has it.
-async fn bind_extra(
-    config: &ServerConfig,
-    address: Option<&ListenAddress>,
-    loader: &Loader,
-) -> Result<(Option<Listener>, Option<SocketAddr>), Failure> {
-    let Some(address) = address else {
-        return Ok((None, None));
-    };
-    let listener = bind(config, address, loader).await?;
-    let bound = listener.address().map_err(Failure::unavailable)?;
-    Ok((Some(listener), Some(bound)))
-}
-
-/// Completes when the server is to stop.
-async fn stopped(mut stop: watch::Receiver<bool>) {
-    // The sender lives until it has sent.
-    let _told = stop.wait_for(|stop| *stop).await;
 }
 
 /// Becomes true `delay` after the first SIGTERM or SIGINT, at which readiness goes; a second one ends the process.

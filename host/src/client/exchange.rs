@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 
 use super::error::ClientError;
 use super::host::Host;
+use super::tls::HostStream;
 
 /// The most of an answer that is kept: 1 GiB.
 const ANSWER_LIMIT: usize = 1 << 30;
@@ -48,10 +49,14 @@ pub(super) struct Incoming {
     pub(super) latency: Duration,
 }
 
-/// Opens a connection to `host`, with small writes sent at once.
-pub(super) async fn connect(host: &Host) -> io::Result<TokioIo<TcpStream>> {
+/// Opens a connection to `host`, with small writes sent at once, and under TLS if its URL says so.
+pub(super) async fn connect(host: &Host, http2: bool) -> io::Result<TokioIo<HostStream>> {
     let stream = TcpStream::connect((host.name(), host.port())).await?;
     stream.set_nodelay(true)?;
+    let stream = match host.tls() {
+        Some(tls) => HostStream::Secure(Box::new(tls.connect(host.name(), http2, stream).await?)),
+        None => HostStream::Plain(stream),
+    };
     Ok(TokioIo::new(stream))
 }
 
@@ -67,7 +72,7 @@ pub(super) async fn fetch(
 ) -> Result<Incoming, ClientError> {
     let request = build(host, outgoing)?;
     let exchange = async {
-        let io = connect(host).await.map_err(|error| unreachable_host(host, &error))?;
+        let io = connect(host, false).await.map_err(|error| unreachable_host(host, &error))?;
         exchange_on(io, request).await.map_err(|reason| no_answer(host, reason))
     };
     match tokio::time::timeout(timeout, exchange).await {
@@ -76,8 +81,11 @@ pub(super) async fn fetch(
     }
 }
 
-/// [`ClientError::Unreachable`] with the system's reason.
+/// [`ClientError::Unreachable`] with the system's reason; [`ClientError::NoAnswer`] with TLS's own.
 pub(super) fn unreachable_host(host: &Host, error: &io::Error) -> ClientError {
+    if host.is_secure() && matches!(error.kind(), io::ErrorKind::Other) {
+        return no_answer(host, error.to_string());
+    }
     let reason = match error.kind() {
         io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
         _ => error.to_string(),
@@ -103,7 +111,7 @@ fn build(host: &Host, outgoing: Outgoing) -> Result<Request<Full<Bytes>>, Client
     Ok(request)
 }
 
-async fn exchange_on(io: TokioIo<TcpStream>, request: Request<Full<Bytes>>) -> Result<Incoming, String> {
+async fn exchange_on(io: TokioIo<HostStream>, request: Request<Full<Bytes>>) -> Result<Incoming, String> {
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(io).await.map_err(|error| describe(&error))?;
     let work = async {

@@ -8,12 +8,17 @@ use std::str::FromStr;
 use http::Uri;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
+use crate::tls::ClientTls;
+
 /// All but RFC 3986's unreserved characters.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// Where a host listens: `http://name:port`, optionally with a path that all requests begin with.
+/// Where a host listens: `http://name:port` or `https://name:port`, optionally with a path that all requests
+/// begin with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Host {
+    secure: bool,
+    tls: Option<ClientTls>,
     authority: String,
     name: String,
     port: u16,
@@ -26,7 +31,26 @@ impl Host {
         &self.name
     }
 
-    /// The port to connect to; 80 if the URL names none.
+    /// Whether the URL asks for TLS.
+    pub(super) const fn is_secure(&self) -> bool {
+        self.secure
+    }
+
+    /// How TLS is spoken; `None` for a host without it.
+    pub(super) const fn tls(&self) -> Option<&ClientTls> {
+        self.tls.as_ref()
+    }
+
+    /// The same host, asked in this way.
+    pub(super) fn with_tls(self, tls: ClientTls) -> Self {
+        Self { tls: Some(tls), ..self }
+    }
+
+    const fn scheme(&self) -> &'static str {
+        if self.secure { "https" } else { "http" }
+    }
+
+    /// The port to connect to; 80 if the URL names none, 443 with TLS.
     pub(super) const fn port(&self) -> u16 {
         self.port
     }
@@ -43,7 +67,7 @@ impl Host {
 
     /// The absolute form of `path`.
     pub(super) fn url(&self, path: &str) -> String {
-        format!("http://{}{}{path}", self.authority, self.prefix)
+        format!("{self}{path}")
     }
 }
 
@@ -51,14 +75,12 @@ impl FromStr for Host {
     type Err = String;
 
     fn from_str(url: &str) -> Result<Self, Self::Err> {
-        let rest = match url.split_once("://") {
-            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => rest,
-            Some((scheme, _)) if scheme.eq_ignore_ascii_case("https") => {
-                return Err("this version speaks http:// only; for https:// go through a local proxy that \
-                            ends TLS, or use the host's plain listener"
-                    .to_owned());
+        let (secure, rest) = match url.split_once("://") {
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (false, rest),
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (true, rest),
+            Some((scheme, _)) => {
+                return Err(format!("'{scheme}' is no scheme for a host: expected http:// or https://"));
             }
-            Some((scheme, _)) => return Err(format!("'{scheme}' is no scheme for a host: expected http://")),
             None => return Err(format!("the URL needs its scheme: did you mean http://{url}?")),
         };
         if rest.contains(['?', '#']) {
@@ -71,10 +93,13 @@ impl FromStr for Host {
             return Err("the URL takes no user name; send --header 'Authorization: …'".to_owned());
         }
         let port = match authority.as_str().strip_prefix(authority.host()) {
+            Some("") if secure => 443,
             Some("") => 80,
             _ => authority.port_u16().ok_or("the URL's port is no number from 0 to 65535")?,
         };
         Ok(Self {
+            secure,
+            tls: None,
             authority: authority.as_str().to_owned(),
             name: authority.host().trim_matches(['[', ']']).to_owned(),
             port,
@@ -85,7 +110,7 @@ impl FromStr for Host {
 
 impl fmt::Display for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}{}", self.authority, self.prefix)
+        write!(f, "{}://{}{}", self.scheme(), self.authority, self.prefix)
     }
 }
 
@@ -136,14 +161,18 @@ mod tests {
         assert_eq!(host.url("/v2"), "http://[::1]:9/a/b/v2");
         assert_eq!("http://example".parse::<Host>().unwrap().port(), 80);
         assert_eq!(host.to_string(), "http://[::1]:9/a/b");
+        let host: Host = "HTTPS://example/a".parse().unwrap();
+        assert_eq!(
+            (host.port(), host.is_secure(), host.url("/v2")),
+            (443, true, "https://example/a/v2".to_owned())
+        );
     }
 
     #[test]
     fn a_url_that_cannot_be_used_says_why() {
         let refusal = |url: &str| url.parse::<Host>().unwrap_err();
-        assert!(refusal("https://h").contains("http:// only"));
         assert!(refusal("127.0.0.1:8080").contains("did you mean http://127.0.0.1:8080?"));
-        assert!(refusal("unix://x").contains("expected http://"));
+        assert!(refusal("unix://x").contains("expected http:// or https://"));
         assert!(refusal("http://u:p@h").contains("Authorization"));
         assert!(refusal("http://h?x=1").contains("query"));
         for wrong in ["http://", "http://:80", "http://h:99999", "http://h:", "http://a b", "http://h:x"] {

@@ -6,6 +6,7 @@
 //!
 //! - `values`, `host`: what the arguments mean: durations, headers, the host's URL.
 //! - `credentials`: what a command shows of who asks.
+//! - `tls`: whom to trust at an https:// URL, and the stream that is plain or not.
 //! - `exchange`: one request, one answer, a deadline.
 //! - `predict`, `media`, `answer`, `table`, `text`: a file to the host, the answer to a person.
 //! - `operate`, `traffic`: what operators ask of the admin interface.
@@ -27,6 +28,7 @@ pub(crate) mod table;
 #[cfg(test)]
 mod testing;
 pub(crate) mod text;
+mod tls;
 mod traffic;
 mod values;
 

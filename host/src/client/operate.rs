@@ -13,6 +13,7 @@ use super::credentials::CredentialArgs;
 use super::error::ClientError;
 use super::exchange::{Outgoing, fetch};
 use super::host::{Host, admin_path};
+use super::tls::TlsArgs;
 use super::values::{Header, parse_header, parse_positive_duration};
 
 /// Which host is asked, and how.
@@ -21,6 +22,8 @@ pub(super) struct HostArgs {
     /// The host's admin interface: server.admin, or where it listens if that is not set
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080", env = "NUKE_ADMIN_URL")]
     url: Host,
+    #[command(flatten)]
+    tls: TlsArgs,
     /// A request header (may be given again)
     #[arg(long = "header", value_name = "NAME: VALUE", value_parser = parse_header)]
     headers: Vec<Header>,
@@ -63,9 +66,10 @@ impl HostArgs {
         self.credentials.add_to(&mut headers)?;
         let path = admin_path(question.model, question.tail);
         let outgoing = Outgoing { method: question.method, path, headers, body: question.body };
+        let host = self.tls.host(&self.url)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| ClientError::Usage(format!("cannot start: {error}")))?;
-        let answer = runtime.block_on(fetch(&self.url, outgoing, self.timeout))?;
+        let answer = runtime.block_on(fetch(&host, outgoing, self.timeout))?;
         if !answer.status.is_success() {
             return Err(ClientError::from_answer(answer.status, &answer.body));
         }

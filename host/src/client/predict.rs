@@ -15,6 +15,7 @@ use super::credentials::CredentialArgs;
 use super::error::ClientError;
 use super::exchange::{Incoming, Outgoing, fetch};
 use super::host::{Host, predict_path};
+use super::tls::TlsArgs;
 use super::values::{Header, parse_header, parse_pair, parse_positive_duration};
 use super::{answer, media, text};
 
@@ -27,6 +28,8 @@ pub struct PredictArgs {
     /// The running host
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080", env = "NUKE_URL")]
     url: Host,
+    #[command(flatten)]
+    tls: TlsArgs,
     /// The model's name
     #[arg(value_name = "MODEL")]
     model: String,
@@ -70,13 +73,14 @@ pub fn run_predict(args: PredictArgs) -> ExitCode {
 
 /// Sends the request; an answer that is no success is an error.
 fn predict(args: &PredictArgs) -> Result<Incoming, ClientError> {
+    let host = args.tls.host(&args.url)?;
     let body = read_input(&args.file)?;
     let outgoing = request_of(args, body)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| ClientError::Usage(format!("cannot start: {error}")))?;
-    let answer = runtime.block_on(fetch(&args.url, outgoing, args.timeout))?;
+    let answer = runtime.block_on(fetch(&host, outgoing, args.timeout))?;
     if !answer.status.is_success() {
         return Err(ClientError::from_answer(answer.status, &answer.body));
     }
@@ -189,7 +193,12 @@ mod tests {
     #[test]
     fn wrong_arguments_are_refused() {
         assert!(parse(&["m"]).is_err());
-        assert!(parse(&["m", "f", "--url", "https://h"]).err().unwrap().to_string().contains("http:// only"));
+        assert!(parse(&["m", "f", "--url", "ftp://h"]).err().unwrap().to_string().contains("or https://"));
+        assert!(parse(&["m", "f", "--ca", "a", "--insecure"]).is_err());
+        let plain = parse(&["m", "Cargo.toml", "--insecure"]).unwrap();
+        assert!(predict(&plain).unwrap_err().to_string().contains("are for https://"));
+        let nowhere = parse(&["m", "Cargo.toml", "--url", "https://h", "--ca", "no/such/file"]).unwrap();
+        assert!(predict(&nowhere).unwrap_err().to_string().starts_with("'no/such/file' cannot be read"));
         assert!(parse(&["m", "f", "--param", "k"]).is_err());
         assert!(parse(&["m", "f", "--timeout", "0s"]).is_err());
         let error = predict(&parse(&["m", "no/such/file"]).unwrap()).unwrap_err();

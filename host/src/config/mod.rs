@@ -39,6 +39,7 @@ mod section;
 mod server;
 mod server_decode;
 mod setting;
+mod tls;
 mod traffic;
 mod traffic_decode;
 mod tree;
@@ -57,7 +58,7 @@ pub use key_file::{ApiKeyEntry, ApiKeyFile, KEY_ID_DIGITS, hex};
 pub use limits::{LimitEntry, LimitSettings};
 pub use load::{Loaded, environment};
 pub use model::{Isolation, ModelConfig, QueueSettings, VersionPolicy, WarmupSettings, WorkerSettings};
-pub use names::{Capability, LogFormat, Pooling, Watch, log_filter};
+pub use names::{Capability, ErrorDetails, LogFormat, Pooling, Watch, log_filter};
 pub use names_auth::{ByteRate, JwksSource, Network, Rate, ScopeWord};
 pub use on_demand::{IdleLimit, LoadPolicy, OnDemand};
 pub use overlay::Override;
@@ -69,6 +70,7 @@ pub use server::{
     ListenSettings, LogSettings, ModelEntry, PluginSettings, PredictSettings, RepositorySettings,
     RuntimeSettings, ServerConfig, ValidationSettings,
 };
+pub use tls::{ClientAuth, TlsSettings, TlsVersion};
 pub use traffic::{
     AlsoWanted, BanditPolicy, Colour, Gates, Labels, Number, Quantile, Reward, RolloutPolicy, ShadowPolicy,
     Share, Sticky, TrafficPolicy, WeightedArm,

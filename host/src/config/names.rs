@@ -86,6 +86,22 @@ impl Choice for LogFormat {
         &[("auto", Self::Auto), ("pretty", Self::Pretty), ("json", Self::Json)];
 }
 
+/// Who is told what a plugin that broke down left behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ErrorDetails {
+    /// Who asks from this machine, and not by way of a proxy that says so.
+    Local,
+    /// Everyone.
+    Always,
+    /// Nobody; the log has it.
+    Never,
+}
+
+impl Choice for ErrorDetails {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("local", Self::Local), ("always", Self::Always), ("never", Self::Never)];
+}
+
 /// Makes a choice a value.
 macro_rules! choice_text {
     ($($choice:ty),+) => {$(
@@ -109,6 +125,7 @@ choice_text!(
     ArenaExtend,
     Capability,
     Colour,
+    ErrorDetails,
     Isolation,
     LoadPolicy,
     LogFormat,

@@ -10,15 +10,18 @@ use super::address::ListenAddress;
 use super::answers::{CompressionSettings, CorsSettings, ServerTiming};
 use super::auth::AuthSettings;
 use super::limits::LimitSettings;
-use super::names::{Capability, LogFilter, LogFormat, Pooling, Watch};
+use super::names::{Capability, ErrorDetails, LogFilter, LogFormat, Pooling, Watch};
 use super::on_demand::OnDemand;
 use super::quantity::ByteSize;
+use super::tls::TlsSettings;
 
 /// The server's configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerConfig {
     /// `server`: listening, and the limits of a request.
     pub server: ListenSettings,
+    /// `tls`: the certificate of the server, and whose certificates it asks for.
+    pub tls: TlsSettings,
     /// `auth`: who is believed to be who.
     pub auth: AuthSettings,
     /// `limits`: how much each caller and each model may be asked for.
@@ -45,6 +48,12 @@ pub struct ServerConfig {
 pub struct ListenSettings {
     /// `http`, default 127.0.0.1:8080: the address of HTTP/1.1 and h2. Port 0 takes a free one.
     pub http: ListenAddress,
+    /// `https`, default none: the address of HTTP/1.1 and h2 over TLS, beside `http`. Needs `tls.cert` and
+    /// `tls.key`.
+    pub https: Option<ListenAddress>,
+    /// `redirect`, default false: answer at `http` with the address of the same thing at `https`, but for
+    /// the health answers. Set it where clients may still come without TLS.
+    pub redirect: bool,
     /// `grpc`, default none: an address of its own for gRPC. Without it gRPC is served at `http`, told apart by
     /// its content type. Set it where a proxy or a firewall treats the two differently.
     pub grpc: Option<ListenAddress>,
@@ -52,15 +61,32 @@ pub struct ListenSettings {
     /// are not served at `http`. Without it they are served at `http` if only this machine can reach it.
     /// Set it where a proxy hands requests of others on to `http`.
     pub admin: Option<ListenAddress>,
-    /// `max_connections`, default 4096: connections open at a time; more wait to be accepted. Each
-    /// costs a file descriptor and some 10 KiB. Raise it, with `ulimit -n`, for many idle clients.
+    /// `max_connections`, default 4096: connections open at a time, for each listener. One more closes those
+    /// that have been idle for longest; where none is idle it waits. Each costs a file descriptor and some
+    /// 10 KiB. Raise it, with `ulimit -n`, for many idle clients.
     pub max_connections: usize,
+    /// `max_connections_per_address`, default 0: those from one address (IPv6: one /64); 0 is no limit of
+    /// its own. Set it where clients come directly: behind a proxy all have its address.
+    pub max_connections_per_address: usize,
+    /// `max_streams`, default 256: requests at a time on one HTTP/2 connection. Lower it against clients
+    /// that ask for too much at once.
+    pub max_streams: u32,
+    /// `max_header_size`, default 64 KiB: names and values of a request's headers, and its path, together.
+    pub max_header_size: ByteSize,
+    /// `max_headers`, default 100: headers of a request.
+    pub max_headers: usize,
     /// `header_timeout`, default 10 s: from a connection's first byte to the end of a request's
     /// head. Lower it against clients that send slowly on purpose.
     pub header_timeout: Duration,
     /// `idle_timeout`, default 75 s: how long a connection may lie idle between requests. Keep it
     /// above that of a proxy in front, so that the proxy closes first.
     pub idle_timeout: Duration,
+    /// `body_timeout`, default 10 s: how long each 16 KiB of a request's body may take to arrive. Raise it for
+    /// clients on very slow links.
+    pub body_timeout: Duration,
+    /// `write_timeout`, default 30 s: how long a client may leave each part of an answer unread, 16 KiB over
+    /// HTTP/2 and 256 KiB over HTTP/1.1. Raise it for clients on very slow links.
+    pub write_timeout: Duration,
     /// `drain_delay`, default 0 s: from readiness going down at SIGTERM to the listener closing. Set it to
     /// some seconds where a load balancer asks for readiness, so that it looks away before it is refused.
     pub drain_delay: Duration,
@@ -70,6 +96,11 @@ pub struct ListenSettings {
     /// `max_body`, default 64 MiB: the largest request body. Costs memory
     /// of this size for each request that is being read.
     pub max_body: ByteSize,
+    /// `max_memory`, default 1 GiB: bytes of all requests together, bodies above all, that are in memory at a
+    /// time. What goes over it is refused at once, with 503. At least `max_body` and 1 MiB.
+    pub max_memory: ByteSize,
+    /// `error_details`, default local: who gets the backtrace and the output of a plugin that broke down.
+    pub error_details: ErrorDetails,
     /// `max_message`, default that of `max_body`: the largest gRPC message, and the most that a compressed one
     /// may expand to. Costs memory as `max_body` does.
     pub max_message: Option<ByteSize>,

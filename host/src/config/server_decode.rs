@@ -9,7 +9,9 @@ use super::answers::{self, ServerTiming};
 use super::auth_decode;
 use super::device;
 use super::limits;
-use super::names::{Capability, HeaderName, LogFilter, LogFormat, Name, Pooling, TrustedKey, Watch};
+use super::names::{
+    Capability, ErrorDetails, HeaderName, LogFilter, LogFormat, Name, Pooling, TrustedKey, Watch,
+};
 use super::on_demand::{self, OrOff};
 use super::quantity::ByteSize;
 use super::section::Section;
@@ -18,6 +20,7 @@ use super::server::{
     RuntimeSettings, ServerConfig, ValidationSettings,
 };
 use super::setting::{At, Setting};
+use super::tls;
 use super::tree::{Node, Value};
 
 const SHORTEST: Duration = Duration::from_millis(1);
@@ -49,8 +52,10 @@ impl Machine {
 
 /// Decodes the whole file.
 pub(super) fn decode(section: &mut Section<'_>, machine: &Machine) -> ServerConfig {
+    let server = section.section("server", listen);
     ServerConfig {
-        server: section.section("server", listen),
+        tls: section.section("tls", |section| tls::decode(section, &server)),
+        server,
         repository: section.section("repository", |section| RepositorySettings {
             models: section.take("models", "./models".into()),
             plugins: section.take("plugins", "./plugins".into()),
@@ -107,16 +112,41 @@ fn check_memory(memory: &OrOff<ByteSize>) -> Result<(), String> {
 
 fn listen(section: &mut Section<'_>) -> ListenSettings {
     let seconds = Duration::from_secs;
+    let http = section.take("http", ListenAddress::loopback(8080));
+    let https = section.take("https", None);
+    let max_body = section.take_in("max_body", ByteSize::mib(64), ByteSize::bytes(1)..=GIB4);
     ListenSettings {
-        http: section.take("http", ListenAddress::loopback(8080)),
+        http,
+        redirect: section.take_if("redirect", false, |redirect| match (redirect, &https) {
+            (true, None::<ListenAddress>) => Err("needs server.https, which is not set".to_owned()),
+            _ => Ok(()),
+        }),
+        https,
         grpc: section.take("grpc", None),
         admin: section.take("admin", None),
         max_connections: section.take_in("max_connections", 4096, 1..=1_000_000),
+        max_connections_per_address: section.take_in("max_connections_per_address", 0, 0..=1_000_000),
+        max_streams: section.take_in("max_streams", 256, 1..=100_000),
+        max_header_size: section.take_in(
+            "max_header_size",
+            ByteSize::kib(64),
+            ByteSize::kib(4)..=ByteSize::kib(256),
+        ),
+        max_headers: section.take_in("max_headers", 100, 10..=1000),
         header_timeout: section.take_in("header_timeout", seconds(10), SHORTEST..=HOUR),
         idle_timeout: section.take_in("idle_timeout", seconds(75), SHORTEST..=DAY),
+        body_timeout: section.take_in("body_timeout", seconds(10), SHORTEST..=HOUR),
+        write_timeout: section.take_in("write_timeout", seconds(30), SHORTEST..=HOUR),
         drain_delay: section.take_in("drain_delay", Duration::ZERO, Duration::ZERO..=HOUR),
         drain_timeout: section.take_in("drain_timeout", seconds(30), Duration::ZERO..=DAY),
-        max_body: section.take_in("max_body", ByteSize::mib(64), ByteSize::bytes(1)..=GIB4),
+        max_memory: section.take_if("max_memory", ByteSize::mib(1024).max(with_room(max_body)), |memory| {
+            if *memory >= with_room(max_body) {
+                return Ok(());
+            }
+            Err("expected at least 1MiB more than server.max_body".to_owned())
+        }),
+        max_body,
+        error_details: section.take("error_details", ErrorDetails::Local),
         max_message: section.take_if("max_message", None, |size: &Option<ByteSize>| match size {
             Some(size) if !(ByteSize::bytes(1)..=GIB4).contains(size) => {
                 Err(format!("expected 1 to {}, got {}", GIB4.show(), size.show()))
@@ -128,6 +158,11 @@ fn listen(section: &mut Section<'_>) -> ListenSettings {
         cors: section.section("cors", answers::cors),
         server_timing: section.take("server_timing", ServerTiming::Off),
     }
+}
+
+/// A body, and the rest of its request.
+fn with_room(body: ByteSize) -> ByteSize {
+    ByteSize::bytes(body.as_u64() + ByteSize::mib(1).as_u64())
 }
 
 fn plugins(section: &mut Section<'_>, machine: &Machine) -> PluginSettings {

@@ -3,6 +3,7 @@
 //! Owns the access log's form. Handlers leave what they know in the response's extensions.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::extract::{Request, State};
@@ -16,7 +17,7 @@ use super::reply::{self, Failed};
 use super::request_id::{REQUEST_ID, RequestId};
 use super::server_timing;
 use super::state::AppState;
-use crate::auth::Caller;
+use crate::auth::{Caller, Origin};
 use crate::error::Error;
 use crate::pipeline::{Stage, StageTimes};
 
@@ -64,11 +65,15 @@ pub(crate) struct Asked {
     method: Method,
     uri: Uri,
     version: Version,
+    /// The subject of the client's certificate.
+    client: Option<Arc<str>>,
 }
 
 impl Asked {
     pub(crate) fn of(request: &Request) -> Self {
-        Self { method: request.method().clone(), uri: request.uri().clone(), version: request.version() }
+        let client = request.extensions().get::<Origin>().and_then(|origin| origin.certificate.clone());
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        Self { method, uri, version: request.version(), client }
     }
 }
 
@@ -109,6 +114,7 @@ pub(crate) fn write(line: &Line<'_>) {
         infer_us = stage(Stage::Infer),
         postprocess_us = stage(Stage::Postprocess),
         plugin_cpu_us = Some(micros(times.plugin_cpu())).filter(|&us| us > 0),
+        client = asked.client.as_deref().map(cut),
         code = failed.map(|failed| failed.0.code.as_str()),
         error = failed.map(|failed| cut(&failed.0.message)),
         "request"

@@ -7,6 +7,7 @@ use std::time::Instant;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::compression::{Coding, Wanted, coding_of, expand};
+use super::front::MemoryBudget;
 use super::request_id::RequestId;
 use super::v2::codec;
 
@@ -34,5 +35,5 @@ pub(crate) fn headers(data: &[u8]) {
 /// How much comes out of a body in the coding of this number; `None` if it is refused.
 pub(crate) fn expanded_length(coding: u8, body: &[u8], limit: usize, deadline: Instant) -> Option<usize> {
     let coding = Coding::ALL.get(usize::from(coding) % Coding::ALL.len())?;
-    expand(*coding, body, limit, deadline).ok().map(|bytes| bytes.len())
+    expand(*coding, body, limit, deadline, &MemoryBudget::new(1 << 30)).ok().map(|bytes| bytes.len())
 }

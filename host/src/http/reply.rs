@@ -50,13 +50,25 @@ struct ErrorBody<'a> {
     details: serde_json::Map<String, serde_json::Value>,
 }
 
-/// What is wrong, in the extensions of an answer that says so.
+/// What is wrong, in the extensions of an answer that says so: for the access log, and for who may see all of it.
 #[derive(Clone, Debug)]
 pub(crate) struct Failed(pub(crate) Error);
 
+/// In the extensions of an answer whose reader may see all details of its error.
+#[derive(Clone, Copy, Debug)]
+struct AllDetails;
+
+/// Details that tell of a plugin's inside: see `details`.
+const PRIVATE: [&str; 3] = ["backtrace", "log", "output"];
+
+/// Whether a detail of an error is only for who may see a plugin's inside.
+pub fn is_private(code: ErrorCode, name: &str) -> bool {
+    code == ErrorCode::PluginFault && PRIVATE.contains(&name)
+}
+
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
-        let mut response = body_of(&self, None);
+        let mut response = body_of(&self, None, false);
         if passes(self.code) {
             let wait = self.retry_after.map_or(1, whole_seconds);
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait));
@@ -67,20 +79,30 @@ impl IntoResponse for Error {
     }
 }
 
-fn body_of(error: &Error, request_id: Option<&str>) -> Response {
-    let details = error.details.iter().map(|(name, value)| (name.clone(), value.clone().into())).collect();
+fn body_of(error: &Error, request_id: Option<&str>, all_details: bool) -> Response {
+    let shown = error.details.iter().filter(|(name, _)| all_details || !is_private(error.code, name));
+    let details = shown.map(|(name, value)| (name.clone(), value.clone().into())).collect();
     let body = ErrorBody { error: &error.message, code: error.code.as_str(), request_id, details };
     json(statuses_of(error.code).0, &body)
 }
 
 /// Names the request in the body of an answer that is an error.
 pub(super) fn name_request(response: &mut Response, id: &RequestId) {
+    let all_details = response.extensions().get::<AllDetails>().is_some();
     let Some(Failed(error)) = response.extensions().get::<Failed>() else {
         return;
     };
-    let named = body_of(error, Some(id.as_str()));
+    let named = body_of(error, Some(id.as_str()), all_details);
     *response.body_mut() = named.into_body();
     response.headers_mut().remove(header::CONTENT_LENGTH);
+}
+
+/// Lets the answer have all of its error's details, once the request is named in it.
+pub(super) fn with_all_details(mut response: Response) -> Response {
+    if response.extensions().get::<Failed>().is_some() {
+        response.extensions_mut().insert(AllDetails);
+    }
+    response
 }
 
 /// 503 for who asks whether something is ready, with when to ask again.
@@ -151,6 +173,23 @@ mod tests {
         assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
         assert_eq!(response.headers()[header::RETRY_AFTER], "1");
         assert_eq!(response.headers()[header::CONTENT_TYPE], "application/json");
+    }
+
+    #[tokio::test]
+    async fn what_a_plugin_left_behind_is_shown_on_demand_only() {
+        use http_body_util::BodyExt as _;
+        let error = Error::new(ErrorCode::PluginFault, "broken")
+            .with_detail("output", "secret")
+            .with_detail("a", "b");
+        let text = async |response: Response| response.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(
+            text(error.clone().into_response()).await,
+            r#"{"error":"broken","code":"plugin_fault","details":{"a":"b"}}"#
+        );
+        let shown = text(with_all_details(error.into_response())).await;
+        assert!(shown.windows(6).any(|window| window == b"secret"));
+        let own = Error::invalid("x").with_detail("output", "own");
+        assert!(text(own.into_response()).await.windows(3).any(|window| window == b"own"));
     }
 
     #[test]

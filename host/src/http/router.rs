@@ -11,7 +11,7 @@ use http::header;
 
 use super::admin::access::{at_own_listener, at_shared_listener};
 use super::state::AppState;
-use super::{access, admin, authorise, cors, openapi, predict, status, v1, v2};
+use super::{access, admin, authorise, cors, details, openapi, predict, status, v1, v2};
 use crate::error::{Error, ErrorCode};
 
 /// The routes of the listener for all.
@@ -43,7 +43,9 @@ pub fn admin_router(state: AppState) -> Router {
 
 /// `shared`: pages of other origins may ask here, where there are rules for them.
 fn finish(routes: Router<AppState>, state: AppState, shared: bool) -> Router {
-    let routes = routes.layer(from_fn_with_state(state.clone(), authorise::authorise));
+    let routes = routes
+        .layer(from_fn_with_state(state.clone(), authorise::authorise))
+        .layer(from_fn_with_state(state.clone(), details::disclose));
     // Browsers show nothing when they ask whether a page may ask. A layer only where there are rules: it costs each
     // request a little.
     let routes = match state.cors().filter(|_| shared) {

@@ -189,7 +189,7 @@ impl Serving {
         // A body that says how long it is is counted before a byte of it is read.
         let declared = body::declared_length(headers).filter(|&length| length <= state.max_body());
         declared.map_or(Ok(()), |length| self.admitted.charge(length))?;
-        let body = body::read(headers, body, state.max_body(), deadline).await;
+        let body = body::read(headers, body, state.max_body(), deadline, state.bodies()).await;
         self.has_been_read();
         let body = body?;
         if declared.is_none() {
@@ -272,7 +272,8 @@ async fn route(
     let traffic = state.index().traffic(&target.model)?;
     if traffic.needs_body() {
         let deadline = started + state.request_timeout();
-        let whole = body::read(headers, std::mem::take(body), state.max_body(), deadline).await?;
+        let body = std::mem::take(body);
+        let whole = body::read(headers, body, state.max_body(), deadline, state.bodies()).await?;
         let route = state.index().route(&target.model, Some(&whole))?;
         return Ok((route, Some(whole)));
     }

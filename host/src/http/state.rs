@@ -9,10 +9,13 @@ use http::HeaderName;
 use tokio::sync::watch;
 
 use super::admin::AdminAccess;
+use super::body::BodyBounds;
 use super::compression::AnswerOptions;
 use super::cors::CorsRules;
 use super::server_timing::ServerTiming;
+use super::status::Turns;
 use crate::auth::Gate;
+use crate::config::ErrorDetails;
 use crate::repository::{KeeperHandle, ModelIndex, Steering};
 use crate::telemetry::{Audit, LogControl, Metrics};
 
@@ -110,6 +113,10 @@ pub struct AppParts {
     pub audit: Audit,
     /// Bytes of a request's body.
     pub max_body: usize,
+    /// How bodies are read.
+    pub bodies: BodyBounds,
+    /// Who sees what a plugin that broke down left behind.
+    pub error_details: ErrorDetails,
     /// Bytes of a gRPC message, and of what it expands to.
     pub max_message: usize,
     /// From a request's head to its answer.
@@ -130,79 +137,98 @@ pub struct AppParts {
 
 /// See the module.
 #[derive(Clone, Debug)]
-pub struct AppState(Arc<AppParts>);
+pub struct AppState(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    parts: AppParts,
+    turns: Turns,
+}
 
 impl AppState {
     /// One state for all listeners.
     pub fn new(parts: AppParts) -> Self {
-        Self(Arc::new(parts))
+        Self(Arc::new(Shared { parts, turns: Turns::default() }))
+    }
+
+    /// Who may ask for the metrics.
+    pub(super) fn turns(&self) -> &Turns {
+        &self.0.turns
     }
 
     pub(crate) fn index(&self) -> &ModelIndex {
-        &self.0.index
+        &self.0.parts.index
     }
 
     pub(crate) fn metrics(&self) -> &Arc<Metrics> {
-        &self.0.metrics
+        &self.0.parts.metrics
     }
 
     pub(crate) fn lifecycle(&self) -> &Lifecycle {
-        &self.0.lifecycle
+        &self.0.parts.lifecycle
     }
 
     pub(crate) fn keeper(&self) -> &KeeperHandle {
-        &self.0.control.keeper
+        &self.0.parts.control.keeper
     }
 
     pub(crate) fn steering(&self) -> &Steering {
-        &self.0.control.steering
+        &self.0.parts.control.steering
     }
 
     pub(crate) fn admin(&self) -> &AdminAccess {
-        &self.0.admin
+        &self.0.parts.admin
     }
 
     pub(crate) fn gate(&self) -> &Gate {
-        &self.0.gate
+        &self.0.parts.gate
     }
 
     pub(crate) fn audit(&self) -> &Audit {
-        &self.0.audit
+        &self.0.parts.audit
     }
 
     pub(crate) fn max_body(&self) -> usize {
-        self.0.max_body
+        self.0.parts.max_body
     }
 
     pub(crate) fn max_message(&self) -> usize {
-        self.0.max_message
+        self.0.parts.max_message
+    }
+
+    pub(crate) fn bodies(&self) -> &BodyBounds {
+        &self.0.parts.bodies
+    }
+
+    pub(crate) fn error_details(&self) -> ErrorDetails {
+        self.0.parts.error_details
     }
 
     pub(crate) fn request_timeout(&self) -> Duration {
-        self.0.request_timeout
+        self.0.parts.request_timeout
     }
 
     pub(crate) fn forwarded_headers(&self) -> &[HeaderName] {
-        &self.0.forwarded_headers
+        &self.0.parts.forwarded_headers
     }
 
     pub(crate) fn access_log(&self) -> bool {
-        self.0.access_log
+        self.0.parts.access_log
     }
 
     pub(super) fn compression(&self) -> AnswerOptions {
-        self.0.compression
+        self.0.parts.compression
     }
 
     pub(super) fn cors(&self) -> Option<&CorsRules> {
-        self.0.cors.as_ref()
+        self.0.parts.cors.as_ref()
     }
 
     pub(super) fn server_timing(&self) -> ServerTiming {
-        self.0.server_timing
+        self.0.parts.server_timing
     }
 
     pub(super) fn log(&self) -> &LogControl {
-        &self.0.log
+        &self.0.parts.log
     }
 }

@@ -18,6 +18,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::compute::ComputeMetrics;
 use super::endpoint::Endpoint;
+use super::front::FrontMetrics;
 use super::memory::MemoryMetrics;
 use super::traffic::TrafficMetrics;
 use crate::error::ErrorCode;
@@ -129,6 +130,7 @@ pub struct Metrics {
     instances: Family<ModelLabels, Gauge>,
     pub(super) instances_created: Family<ModelLabels, Counter>,
     pub(super) instances_broken: Family<ModelLabels, Counter>,
+    front: Arc<FrontMetrics>,
     traffic: TrafficMetrics,
     pub(super) memory: MemoryMetrics,
     pub(super) compute: ComputeMetrics,
@@ -164,6 +166,7 @@ impl Metrics {
             instances: Family::default(),
             instances_created: Family::default(),
             instances_broken: Family::default(),
+            front: Arc::default(),
             traffic: TrafficMetrics::default(),
             memory: MemoryMetrics::default(),
             compute: ComputeMetrics::default(),
@@ -177,6 +180,7 @@ impl Metrics {
     fn register(&self) {
         let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         let seconds = Unit::Seconds;
+        self.front.register(&mut registry);
         self.traffic.register(&mut registry);
         self.compute.register(&mut registry);
         self.memory.register(&mut registry);
@@ -270,6 +274,11 @@ impl Metrics {
             all: Arc::clone(self),
             labels,
         }
+    }
+
+    /// The series of the door.
+    pub fn front(&self) -> &Arc<FrontMetrics> {
+        &self.front
     }
 
     /// The series of batches and workers.

@@ -11,6 +11,7 @@ use http::{HeaderValue, Method};
 
 use super::super::credentials::CredentialArgs;
 use super::super::host::Host;
+use super::super::tls::TlsArgs;
 use super::super::values::{Header, parse_duration, parse_header, parse_pair, parse_positive_duration};
 use super::scenario::{Scenario, ScenarioArgs};
 
@@ -20,6 +21,8 @@ pub struct BenchArgs {
     /// The running host
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080", env = "NUKE_URL")]
     pub(super) url: Host,
+    #[command(flatten)]
+    pub(super) tls: TlsArgs,
     #[command(flatten)]
     pub(super) target: TargetArgs,
     #[command(flatten)]

@@ -14,11 +14,11 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 
 use super::super::exchange::{connect, describe, drive};
 use super::super::host::Host;
+use super::super::tls::HostStream;
 use super::request::Prepared;
 
 /// How much of a refusal's body is kept, in bytes.
@@ -140,7 +140,7 @@ impl Channel {
 
 type Http1Sender = http1::SendRequest<Full<Bytes>>;
 /// `None` once the connection has ended.
-type Http1Driver = Option<Pin<Box<http1::Connection<TokioIo<TcpStream>, Full<Bytes>>>>>;
+type Http1Driver = Option<Pin<Box<http1::Connection<TokioIo<HostStream>, Full<Bytes>>>>>;
 
 /// An HTTP/1.1 connection. Its input and output are driven only while a request is under way, by
 /// the task that sends it: no second task, no hand-over.
@@ -153,7 +153,7 @@ pub(super) struct Http1Channel {
 impl Http1Channel {
     async fn link(&mut self) -> Result<&mut (Http1Sender, Http1Driver), Fault> {
         if self.link.is_none() {
-            let io = connect(&self.host).await.map_err(|error| Fault::Connect(error.to_string()))?;
+            let io = connect(&self.host, false).await.map_err(|error| Fault::Connect(error.to_string()))?;
             let made = http1::handshake(io).await.map_err(|error| Fault::Connect(describe(&error)))?;
             let (sender, connection) = made;
             self.link = Some((sender, Some(Box::pin(connection))));
@@ -214,7 +214,7 @@ impl Http2Channel {
 }
 
 async fn handshake_http2(host: &Host) -> Result<Http2Sender, Fault> {
-    let io = connect(host).await.map_err(|error| Fault::Connect(error.to_string()))?;
+    let io = connect(host, true).await.map_err(|error| Fault::Connect(error.to_string()))?;
     let (sender, connection) = http2::Builder::new(TokioExecutor::new())
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)

@@ -65,8 +65,9 @@ pub(super) fn make(args: &BenchArgs) -> Result<Plan, ClientError> {
     if let Some((argument, target)) = args.misplaced() {
         return Err(ClientError::Usage(format!("{argument} is for {target} only")));
     }
-    let (outgoing, tensors) = outgoing(args)?;
-    let baseline = baseline(args, &outgoing)?;
+    let host = args.tls.host(&args.url)?;
+    let (outgoing, tensors) = outgoing(args, &host)?;
+    let baseline = baseline(args, &host, &outgoing)?;
     let load = &args.load;
     let pace = load
         .rate
@@ -80,7 +81,7 @@ pub(super) fn make(args: &BenchArgs) -> Result<Plan, ClientError> {
         )));
     }
     Ok(Plan {
-        measured: Prepared::new(&args.url, outgoing, load.http2)?,
+        measured: Prepared::new(&host, outgoing, load.http2)?,
         baseline,
         tensors,
         rows,
@@ -96,11 +97,11 @@ pub(super) fn make(args: &BenchArgs) -> Result<Plan, ClientError> {
 }
 
 /// The request to measure, and the tensors in it.
-fn outgoing(args: &BenchArgs) -> Result<(Outgoing, Vec<Tensor>), ClientError> {
+fn outgoing(args: &BenchArgs, host: &Host) -> Result<(Outgoing, Vec<Tensor>), ClientError> {
     let TargetArgs { predict, infer, path, .. } = &args.target;
     let version = args.request.version.as_deref();
     if let Some(model) = infer {
-        return infer_request(args, model, version);
+        return infer_request(args, host, model, version);
     }
     let (body, content_type) = body(args)?;
     let mut headers = HeaderMap::new();
@@ -138,6 +139,7 @@ fn add_headers(args: &BenchArgs, headers: &mut HeaderMap) -> Result<(), ClientEr
 
 fn infer_request(
     args: &BenchArgs,
+    host: &Host,
     model: &str,
     version: Option<&str>,
 ) -> Result<(Outgoing, Vec<Tensor>), ClientError> {
@@ -150,7 +152,7 @@ fn infer_request(
         .enable_all()
         .build()
         .map_err(|error| ClientError::Usage(format!("cannot start: {error}")))?;
-    let metadata = runtime.block_on(fetch(&args.url, question, args.load.timeout))?;
+    let metadata = runtime.block_on(fetch(host, question, args.load.timeout))?;
     if !metadata.status.is_success() {
         return Err(ClientError::from_answer(metadata.status, &metadata.body));
     }
@@ -168,11 +170,12 @@ fn infer_request(
 }
 
 /// The request to compare with: the same method, headers and body for another path or URL.
-fn baseline(args: &BenchArgs, measured: &Outgoing) -> Result<Option<Prepared>, ClientError> {
+fn baseline(args: &BenchArgs, own: &Host, measured: &Outgoing) -> Result<Option<Prepared>, ClientError> {
     let Some(target) = &args.load.baseline else {
         return Ok(None);
     };
-    let (host, path) = split_target(&args.url, target)?;
+    let (host, path) = split_target(own, target)?;
+    let host = if &host == own { host } else { args.tls.other_host(&host)? };
     let method = args.load.baseline_method.clone().unwrap_or_else(|| measured.method.clone());
     let mut outgoing = Outgoing { method, path, ..measured.clone() };
     if matches!(outgoing.method, Method::GET | Method::HEAD) {
@@ -269,6 +272,7 @@ mod tests {
         assert!(bare.body_length() == 0 && !bare.headers().contains_key(CONTENT_TYPE));
         let other = baseline(&["http://127.0.0.1:9/echo"]);
         assert_eq!((other.host().port(), other.path()), (9, "/echo"));
-        assert!(plan(&[&line[..], &["https://x/"]].concat()).is_err());
+        assert!(baseline(&["https://x/"]).host().is_secure());
+        assert!(plan(&[&line[..], &["ftp://x/"]].concat()).is_err());
     }
 }

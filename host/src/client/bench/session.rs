@@ -70,7 +70,9 @@ pub(super) fn probe(plan: &Plan, allow_errors: bool) -> Result<(), ClientError> 
         let url = host.to_string();
         let no_answer = |reason: String| ClientError::NoAnswer { url: url.clone(), reason };
         let outcome = runtime.block_on(async {
-            super::super::exchange::connect(host).await.map_err(|error| unreachable_host(host, &error))?;
+            super::super::exchange::connect(host, plan.http2_connections.is_some())
+                .await
+                .map_err(|error| unreachable_host(host, &error))?;
             Ok::<_, ClientError>(channel.exchange(prepared, plan.timeout).await)
         })?;
         match outcome {

@@ -144,3 +144,26 @@ fn an_open_address_needs_consent() {
     assert!(refused.starts_with("NUKE_HTTP: server.http: [::]:80 can be reached"), "{refused}");
     assert!(check("server: {http: 'my-host.example:80'}", &[]).is_err());
 }
+
+#[test]
+fn tls_needs_its_files_and_a_client_certificate_is_consent() {
+    let problems = |text: &str| super::lines(ServerConfig::from_text("config.yaml", text)).join("\n");
+    let https = "server: {https: '0.0.0.0:443'}\n";
+    let missing = problems(https);
+    assert!(missing.contains("tls.cert: missing") && missing.contains("tls.key: missing"), "{missing}");
+    assert!(problems("server: {redirect: true}").contains("server.redirect: needs server.https"));
+    assert!(problems("tls: {cert: a, key: b, admin: true}").contains("tls.admin: server.admin is not set"));
+    assert!(problems("tls: {client_crl: a}").contains("tls.client_crl: counts only with tls.client_ca"));
+    assert!(problems("server: {max_body: 2GiB, max_memory: 1GiB}").contains("more than server.max_body"));
+    assert!(problems("tls: {min_version: 1.1}").contains("one of 1.2, 1.3"));
+    let check = |tls: &str| {
+        let text = format!("{https}tls: {{cert: a, key: b{tls}}}");
+        let loaded = ServerConfig::from_text("config.yaml", &text).unwrap();
+        (loaded.check_exposure().is_ok(), loaded.value)
+    };
+    assert!(!check("").0 && !check(", client_ca: c, client_auth: optional").0);
+    let (allowed, config) = check(", client_ca: c");
+    assert!(allowed);
+    assert_eq!(config.tls.cert.as_deref(), Some(Path::new("a")));
+    assert_eq!(config.server.https.unwrap().port(), 443);
+}

@@ -119,7 +119,7 @@ fn shortened(name: &str) -> String {
 async fn read(state: &AppState, request: Request) -> Result<Map<String, Value>, Error> {
     let (head, body) = request.into_parts();
     let deadline = Instant::now() + state.request_timeout();
-    let body = body::read(&head.headers, body, BODY, deadline).await?;
+    let body = body::read(&head.headers, body, BODY, deadline, state.bodies()).await?;
     if body.is_empty() {
         return Ok(Map::new());
     }

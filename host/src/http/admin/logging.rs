@@ -45,7 +45,7 @@ pub(in crate::http) async fn change(
 ) -> Result<Response, Error> {
     let (head, body) = request.into_parts();
     let deadline = Instant::now() + state.request_timeout();
-    let body = body::read(&head.headers, body, BODY, deadline).await?;
+    let body = body::read(&head.headers, body, BODY, deadline, state.bodies()).await?;
     let asked: Map<String, Value> = if body.is_empty() { Map::new() } else { object(&body, FORM)? };
     let before = state.log().filter();
     if let Some(filter) = wanted(&before, &asked)?

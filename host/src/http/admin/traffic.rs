@@ -218,5 +218,5 @@ pub(in crate::http) async fn feedback(
 
 async fn read(state: &AppState, request: Request) -> Result<Bytes, Error> {
     let (head, body) = request.into_parts();
-    body::read(&head.headers, body, BODY, Instant::now() + state.request_timeout()).await
+    body::read(&head.headers, body, BODY, Instant::now() + state.request_timeout(), state.bodies()).await
 }

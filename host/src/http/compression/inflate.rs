@@ -13,6 +13,7 @@ use http::{HeaderMap, header};
 
 use super::Coding;
 use crate::error::{Error, ErrorCode};
+use crate::http::front::{MemoryBudget, Reservation};
 
 /// The window that a zstd frame may ask for, as RFC 9659 has it for HTTP: 8 MiB.
 const WINDOW_LOG: u32 = 23;
@@ -55,14 +56,16 @@ pub(in crate::http) async fn inflate(
     body: Bytes,
     limit: usize,
     deadline: Instant,
+    memory: &MemoryBudget,
 ) -> Result<Bytes, Error> {
     if body.len() <= SMALL {
-        match expand(coding, &body, limit.min(SMALL), deadline) {
+        match expand(coding, &body, limit.min(SMALL), deadline, memory) {
             Err(error) if error.code == ErrorCode::PayloadTooLarge && limit > SMALL => {}
             outcome => return outcome,
         }
     }
-    let expanding = tokio::task::spawn_blocking(move || expand(coding, &body, limit, deadline));
+    let memory = memory.clone();
+    let expanding = tokio::task::spawn_blocking(move || expand(coding, &body, limit, deadline, &memory));
     expanding.await.map_err(|error| Error::internal(format!("inflating the body failed: {error}")))?
 }
 
@@ -72,13 +75,18 @@ pub(in crate::http) fn expand(
     body: &[u8],
     limit: usize,
     deadline: Instant,
+    memory: &MemoryBudget,
 ) -> Result<Bytes, Error> {
+    let mut reserved = memory.reserve(0)?;
     let read = match coding {
-        Coding::Gzip => read_bounded(MultiGzDecoder::new(body), limit, deadline),
-        Coding::Deflate => read_bounded(Deflated::new(body), limit, deadline),
-        Coding::Zstd => zstd_reader(body).and_then(|reader| read_bounded(reader, limit, deadline)),
+        Coding::Gzip => read_bounded(MultiGzDecoder::new(body), limit, deadline, &mut reserved),
+        Coding::Deflate => read_bounded(Deflated::new(body), limit, deadline, &mut reserved),
+        Coding::Zstd => {
+            zstd_reader(body).and_then(|reader| read_bounded(reader, limit, deadline, &mut reserved))
+        }
     };
     let bytes = read.map_err(|error| match error.kind() {
+        io::ErrorKind::OutOfMemory => Error::new(ErrorCode::Unavailable, one_line(&error)),
         io::ErrorKind::TimedOut => {
             Error::new(ErrorCode::DeadlineExceeded, "the request's time ran out while its body was inflated")
         }
@@ -90,7 +98,7 @@ pub(in crate::http) fn expand(
         );
         return Err(Error::new(ErrorCode::PayloadTooLarge, message));
     }
-    Ok(bytes.into())
+    Ok(reserved.hold(bytes.into()))
 }
 
 fn one_line(error: &io::Error) -> String {
@@ -104,24 +112,33 @@ fn zstd_reader(body: &[u8]) -> io::Result<impl Read> {
 }
 
 /// Reads to the end, or until there is one byte more than the limit.
-fn read_bounded(reader: impl Read, limit: usize, deadline: Instant) -> io::Result<Vec<u8>> {
+fn read_bounded(
+    reader: impl Read,
+    limit: usize,
+    deadline: Instant,
+    reserved: &mut Reservation,
+) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    Timed { reader, deadline }.take(limit as u64 + 1).read_to_end(&mut bytes)?;
+    Counted { reader, deadline, reserved }.take(limit as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-/// Ends when the time is over.
-struct Timed<R> {
+/// Ends when the time is over, or the memory of all requests is used up.
+struct Counted<'a, R> {
     reader: R,
     deadline: Instant,
+    reserved: &'a mut Reservation,
 }
 
-impl<R: Read> Read for Timed<R> {
+impl<R: Read> Read for Counted<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if Instant::now() >= self.deadline {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        self.reader.read(buffer)
+        let read = self.reader.read(buffer)?;
+        let grown = self.reserved.grow(read);
+        grown.map_err(|error| io::Error::new(io::ErrorKind::OutOfMemory, error.message.into_owned()))?;
+        Ok(read)
     }
 }
 
@@ -178,8 +195,27 @@ mod tests {
 
     use super::*;
 
+    fn plenty() -> MemoryBudget {
+        MemoryBudget::new(1 << 30)
+    }
+
+    #[test]
+    fn what_it_expands_to_counts_in_the_memory_of_all_requests() {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+        encoder.write_all(&vec![0; 1 << 20]).unwrap();
+        let body = encoder.finish().unwrap();
+        let soon = || Instant::now() + Duration::from_secs(60);
+        let memory = MemoryBudget::new(1 << 20);
+        let whole = expand(Coding::Gzip, &body, 2 << 20, soon(), &memory).unwrap();
+        assert_eq!((whole.len(), memory.used()), (1 << 20, 1 << 20));
+        let refused = expand(Coding::Gzip, &body, 2 << 20, soon(), &memory).unwrap_err();
+        assert_eq!(refused.code, ErrorCode::Unavailable);
+        drop(whole);
+        assert_eq!(memory.used(), 0);
+    }
+
     fn expanded(coding: Coding, body: &[u8], limit: usize) -> Result<Bytes, Error> {
-        expand(coding, body, limit, Instant::now() + Duration::from_secs(60))
+        expand(coding, body, limit, Instant::now() + Duration::from_secs(60), &plenty())
     }
 
     fn gzip(data: &[u8]) -> Vec<u8> {
@@ -235,7 +271,7 @@ mod tests {
     #[test]
     fn bytes_behind_the_end_and_time_that_is_over_are_told() {
         for (coding, mut body) in forms(b"some body") {
-            let late = expand(coding, &body, 100, Instant::now()).unwrap_err();
+            let late = expand(coding, &body, 100, Instant::now(), &plenty()).unwrap_err();
             assert_eq!(late.code, ErrorCode::DeadlineExceeded);
             body.extend_from_slice(b"more");
             assert_eq!(expanded(coding, &body, 100).unwrap_err().code, ErrorCode::InvalidArgument);

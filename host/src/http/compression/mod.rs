@@ -50,5 +50,7 @@ impl Coding {
 #[cfg(test)]
 fn expand_for_tests(coding: Coding, body: &[u8]) -> Vec<u8> {
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
-    inflate::expand(coding, body, 1 << 30, deadline).unwrap().to_vec()
+    inflate::expand(coding, body, 1 << 30, deadline, &super::front::MemoryBudget::new(1 << 30))
+        .unwrap()
+        .to_vec()
 }

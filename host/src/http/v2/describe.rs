@@ -87,7 +87,7 @@ pub(in crate::http) async fn index(
 ) -> Result<Response, Error> {
     let (head, body) = request.into_parts();
     let deadline = Instant::now() + state.request_timeout();
-    let body = body::read(&head.headers, body, INDEX_BODY, deadline).await?;
+    let body = body::read(&head.headers, body, INDEX_BODY, deadline, state.bodies()).await?;
     let wanted: IndexRequest = match body.as_ref() {
         [] => IndexRequest::default(),
         text => serde_json::from_slice(text).map_err(|error| {

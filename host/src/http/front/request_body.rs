@@ -15,10 +15,10 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
-/// Bytes that are read away for the sake of the answer.
-const MOST: usize = 8 << 20;
-/// How long that may take.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// Bytes that are read away for the sake of the answer, and how long that may take.
+const KIND: (usize, Duration) = (8 << 20, Duration::from_millis(500));
+/// The same where the server has too much to do already.
+const BUSY: (usize, Duration) = (64 << 10, Duration::from_millis(50));
 
 /// The handler's view of a body that [`Rest`] shares.
 #[derive(Clone, Debug)]
@@ -62,8 +62,9 @@ pub(super) fn share(incoming: Incoming, awaits_leave: bool) -> (SharedBody, Rest
 }
 
 impl Rest {
-    /// Reads away what is left, if it is little. Returns whether the body has come to its end.
-    pub(super) async fn discard(mut self) -> bool {
+    /// Reads away what is left, if it is little, and less of it if the server is busy. Returns whether the body has
+    /// come to its end.
+    pub(super) async fn discard(mut self, busy: bool) -> bool {
         if self.0.is_end_stream() {
             return true;
         }
@@ -71,11 +72,12 @@ impl Rest {
         if self.1 {
             return false;
         }
-        tokio::time::timeout(PATIENCE, self.read_away()).await.unwrap_or(false)
+        let (most, patience) = if busy { BUSY } else { KIND };
+        tokio::time::timeout(patience, self.read_away(most)).await.unwrap_or(false)
     }
 
-    async fn read_away(&mut self) -> bool {
-        let mut left = MOST;
+    async fn read_away(&mut self, most: usize) -> bool {
+        let mut left = most;
         while let Some(frame) = self.0.frame().await {
             let Ok(frame) = frame else {
                 return false;

@@ -1,0 +1,203 @@
+//! How many connections there may be at a time, and which one goes when there are more.
+//!
+//! Owns the count, over all and for each address. Where all seats are taken, those on which nothing is in
+//! flight lose them: first those that never had an answer, the oldest of them first. So a client that opens
+//! connections and sends nothing, or very slowly, cannot keep others out. A request in flight never loses its
+//! seat.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use super::in_flight::InFlight;
+
+/// Of so many seats one goes at a time when all are taken, so that the search is not made for each.
+const SHARE: usize = 64;
+
+/// The seats of one listener. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct Seats(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    most: usize,
+    most_per_address: usize,
+    taken: Mutex<Taken>,
+    /// Told when a seat is free again.
+    freed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    next: u64,
+    /// In the order in which they were taken.
+    seats: BTreeMap<u64, InFlight>,
+    by_address: HashMap<IpAddr, usize>,
+}
+
+/// Why there is no seat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TooManyOfOneAddress;
+
+impl Seats {
+    /// `most_per_address` of 0 is no limit.
+    pub(super) fn new(most: usize, most_per_address: usize) -> Self {
+        let (taken, freed) = (Mutex::default(), Notify::new());
+        Self(Arc::new(Inner { most, most_per_address, taken, freed }))
+    }
+
+    /// Takes a seat, or waits for one. Those that have to go for it do so for `reason`.
+    ///
+    /// # Errors
+    /// The address has as many as it may have.
+    pub(super) async fn take(
+        &self,
+        address: IpAddr,
+        in_flight: &InFlight,
+        reason: &'static str,
+    ) -> Result<Seat, TooManyOfOneAddress> {
+        let address = network(address);
+        loop {
+            let freed = self.0.freed.notified();
+            if let Some(taken) = self.try_take(address, in_flight, reason) {
+                return taken;
+            }
+            freed.await;
+        }
+    }
+
+    fn try_take(
+        &self,
+        address: IpAddr,
+        in_flight: &InFlight,
+        reason: &'static str,
+    ) -> Option<Result<Seat, TooManyOfOneAddress>> {
+        let mut taken = self.taken();
+        let here = taken.by_address.get(&address).copied().unwrap_or(0);
+        if self.0.most_per_address > 0 && here >= self.0.most_per_address {
+            return Some(Err(TooManyOfOneAddress));
+        }
+        if taken.seats.len() >= self.0.most {
+            let idle = || taken.seats.values().filter(|one| !one.any() && !one.has_ended());
+            let (mute, others) =
+                (idle().filter(|one| one.answered() == 0), idle().filter(|one| one.answered() > 0));
+            for one in mute.chain(others).take(1 + self.0.most / SHARE) {
+                one.end(reason);
+            }
+            return None;
+        }
+        let number = taken.next;
+        taken.next += 1;
+        taken.seats.insert(number, in_flight.clone());
+        *taken.by_address.entry(address).or_default() += 1;
+        Some(Ok(Seat { seats: self.clone(), number, address }))
+    }
+
+    /// Tells all connections to end in order.
+    pub(super) fn retire(&self) {
+        for one in self.taken().seats.values() {
+            one.retire();
+        }
+    }
+
+    /// Completes once all seats are free.
+    pub(super) async fn empty(&self) {
+        loop {
+            let freed = self.0.freed.notified();
+            if self.taken().seats.is_empty() {
+                return;
+            }
+            freed.await;
+        }
+    }
+
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        self.0.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A seat that is taken until this is dropped.
+#[derive(Debug)]
+pub(super) struct Seat {
+    seats: Seats,
+    number: u64,
+    address: IpAddr,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut taken = self.seats.taken();
+        taken.seats.remove(&self.number);
+        if let Some(count) = taken.by_address.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                taken.by_address.remove(&self.address);
+            }
+        }
+        drop(taken);
+        self.seats.0.freed.notify_one();
+    }
+}
+
+/// What counts as one address: of IPv6 it is a network of 64 bits, which one client has to itself.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) >> 64 << 64).into()),
+        v4 => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    async fn take(seats: &Seats, in_flight: &InFlight) -> Option<Seat> {
+        let taken = tokio::time::timeout(Duration::from_secs(1), seats.take(HOME, in_flight, "test")).await;
+        taken.ok().map(Result::unwrap)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_all_are_taken_the_oldest_that_is_idle_goes_and_a_request_never_does() {
+        let seats = Seats::new(3, 0);
+        let all: [InFlight; 3] = std::array::from_fn(|_| InFlight::default());
+        let mut taken = Vec::new();
+        for one in &all {
+            taken.push(take(&seats, one).await.unwrap());
+        }
+        let request = all[0].begin();
+        let late = InFlight::default();
+        assert!(take(&seats, &late).await.is_none(), "it waits until the seat is given up");
+        assert_eq!(all.each_ref().map(InFlight::has_ended), [false, true, false]);
+        assert_eq!(all[1].reason(), Some("test"));
+        drop(taken.remove(1));
+        let fourth = take(&seats, &late).await.unwrap();
+        let (second, third) = (all[2].begin(), late.begin());
+        assert!(take(&seats, &InFlight::default()).await.is_none(), "all have a request");
+        assert!(!all[0].has_ended() && !all[2].has_ended() && !late.has_ended());
+        drop((request, second, third, taken, fourth));
+        tokio::time::timeout(Duration::from_secs(1), seats.empty()).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_has_so_many_and_a_network_of_ipv6_is_one() {
+        let seats = Seats::new(100, 2);
+        let in_flight = InFlight::default();
+        let at = |text: &str| text.parse::<IpAddr>().unwrap();
+        let first = seats.take(at("2001:db8::1"), &in_flight, "test").await.unwrap();
+        let _second = seats.take(at("2001:db8::ffff:2"), &in_flight, "test").await.unwrap();
+        assert_eq!(seats.take(at("2001:db8::3"), &in_flight, "test").await.unwrap_err(), TooManyOfOneAddress);
+        let _other = seats.take(at("2001:db8:0:1::1"), &in_flight, "test").await.unwrap();
+        let _v4 = seats.take(at("10.0.0.1"), &in_flight, "test").await.unwrap();
+        let _mapped = seats.take(at("::ffff:10.0.0.1"), &in_flight, "test").await.unwrap();
+        assert!(seats.take(at("10.0.0.1"), &in_flight, "test").await.is_err());
+        drop(first);
+        assert!(seats.take(at("2001:db8::3"), &in_flight, "test").await.is_ok());
+        assert_eq!(seats.taken().by_address.len(), 3);
+    }
+}

@@ -1,0 +1,63 @@
+//! The files of a listener's TLS settings, read whole.
+//!
+//! Owns the reading, its bound, and the warning of a key that others can read. What is in the files is never
+//! shown: an error names the path.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use super::server::{ServerOptions, TlsError};
+
+/// The most that one file may have: lists of authorities have some 250 KiB, revocation lists some MiB.
+const MOST: u64 = 16 << 20;
+
+/// The bytes of all files, as they were at one time.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Material {
+    pub(super) cert: Vec<u8>,
+    pub(super) key: Vec<u8>,
+    pub(super) client_ca: Option<Vec<u8>>,
+    pub(super) client_crl: Option<Vec<u8>>,
+}
+
+impl Material {
+    /// Reads all files.
+    ///
+    /// # Errors
+    /// The first that cannot be read, by its path.
+    pub(super) fn read(options: &ServerOptions) -> Result<Self, TlsError> {
+        let optional = |path: &Option<_>| path.as_deref().map(read).transpose();
+        Ok(Self {
+            cert: read(&options.cert)?,
+            key: read(&options.key)?,
+            client_ca: optional(&options.client_ca)?,
+            client_crl: optional(&options.client_crl)?,
+        })
+    }
+}
+
+/// A file's bytes, if they are not too many.
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+    let unreadable = |error: std::io::Error| TlsError::of(path, format!("cannot be read: {error}"));
+    let mut bytes = Vec::new();
+    File::open(path).map_err(unreadable)?.take(MOST + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > MOST {
+        return Err(TlsError::of(path, format!("has more than {} MiB", MOST >> 20)));
+    }
+    Ok(bytes)
+}
+
+/// What to say of a key's file that users beyond its owner and group can read, or that the group can write.
+pub(super) fn open_to_others(path: &Path) -> Option<String> {
+    let mode = std::fs::metadata(path).ok()?.mode();
+    // Kubernetes gives secrets to the group that the pod runs with: reading by the group is in order.
+    (mode & 0o027 != 0).then(|| {
+        format!(
+            "'{}' can be read or changed by others (mode {:03o}); whoever reads it can pass for this server: chmod 600",
+            path.display(),
+            mode & 0o777
+        )
+    })
+}

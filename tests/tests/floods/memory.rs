@@ -1,0 +1,108 @@
+//! The bound on all requests together, and on the head of one.
+
+use std::io::Write as _;
+use std::net::TcpStream;
+use std::thread;
+
+use nuke_tests::{Server, eventually, open_socket, read_until_closed, refused, settles, status_of};
+use serde_json::json;
+
+use super::{builder, vectors};
+
+/// Sends a head and the first part of a body.
+fn half_a_body(server: &Server, declared: usize, sent: usize) -> TcpStream {
+    let mut stream = open_socket(server.address());
+    let head = format!(
+        "POST /v2/models/vector/infer HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {declared}\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    let _ = stream.write_all(&vec![b' '; sent]);
+    stream
+}
+
+#[test]
+fn bodies_over_all_connections_have_one_bound_and_what_is_over_it_is_503_at_once() {
+    let repository = vectors();
+    let server = builder(&repository)
+        .set("server.max_body", "4MiB")
+        .set("server.max_memory", "8MiB")
+        .set("server.body_timeout", "30s")
+        .start();
+    let held = || server.metrics().sum("nuke_http_memory_bytes", &[]);
+    let mut half: Vec<TcpStream> = (0..3).map(|_| half_a_body(&server, 3 << 20, 2 << 20)).collect();
+    eventually("six of eight MiB are held", || held() > f64::from(6 << 20));
+    // What says that it does not fit is refused before a byte of it is read.
+    let mut too_much = half_a_body(&server, 3 << 20, 0);
+    too_much.write_all(b" ").unwrap();
+    let answer = read_until_closed(&mut too_much).unwrap();
+    assert_eq!(status_of(&answer), 503, "{answer}");
+    assert!(answer.contains("retry-after: ") && answer.contains("server.max_memory"), "{answer}");
+    // What does not say so, as soon as it does not fit.
+    let mut chunked = open_socket(server.address());
+    chunked
+        .write_all(b"POST /v2/models/vector/infer HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n")
+        .unwrap();
+    let chunk = [b"40000\r\n".as_slice(), &[b' '; 0x40000], b"\r\n"].concat();
+    let refused = || server.metrics().sum("nuke_http_refused_total", &[("reason", "memory")]);
+    let before = refused();
+    // The host may be done with this connection while it still sends.
+    let _sent = (0..40).try_for_each(|_| chunked.write_all(&chunk));
+    eventually("it is refused", || refused() > before);
+    let answer = read_until_closed(&mut chunked).unwrap();
+    assert!(answer.is_empty() || status_of(&answer) == 503, "{answer}");
+    // Small requests find room, and health needs none.
+    let small = json!({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "data": [1]}]});
+    server.post_json("/v2/models/vector/infer", &small).expect(200);
+    server.get("/v2/health/ready").expect(200);
+    // Those that came first are served to their end.
+    let rest = vec![b' '; 1 << 20];
+    for stream in &mut half {
+        stream.write_all(&rest).unwrap();
+        let answer = read_until_closed(stream).unwrap();
+        assert_eq!(status_of(&answer), 400, "blanks are no JSON: {answer}");
+    }
+    drop(half);
+    eventually("all is given back", || held() == 0.0);
+    settles(&server);
+}
+
+#[test]
+fn many_uploads_at_once_are_answered_or_shed_and_never_stuck() {
+    let repository = vectors();
+    let server = builder(&repository).set("server.max_body", "1MiB").set("server.max_memory", "2MiB").start();
+    let data = vec![1.0_f32; 20_000];
+    let body = json!({"inputs": [{"name": "x", "datatype": "FP32", "shape": [data.len()], "data": data}]});
+    let statuses: Vec<u16> = thread::scope(|scope| {
+        let clients: Vec<_> = (0..16)
+            .map(|_| {
+                scope.spawn(|| {
+                    let ask = |_| server.post_json("/v2/models/vector/infer", &body).status;
+                    (0..10).map(ask).collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        clients.into_iter().flat_map(|client| client.join().unwrap()).collect()
+    });
+    assert!(statuses.iter().all(|status| matches!(status, 200 | 429 | 503)), "{statuses:?}");
+    assert!(statuses.contains(&200));
+    eventually("all is given back", || server.metrics().sum("nuke_http_memory_bytes", &[]) == 0.0);
+}
+
+#[test]
+fn a_head_has_a_bound_by_name() {
+    let repository = vectors();
+    let server =
+        builder(&repository).set("server.max_header_size", "4KiB").set("server.max_headers", "20").start();
+    let ask = |headers: &str| {
+        let mut connection = server.connect();
+        connection.send(format!("GET /v2 HTTP/1.1\r\nhost: x\r\n{headers}\r\n").as_bytes()).unwrap();
+        connection.read_answer().unwrap()
+    };
+    refused(&ask(&format!("x: {}\r\n", "y".repeat(5000))), 413, &["server.max_header_size", "4096"]);
+    assert_eq!(ask(&format!("x: {}\r\n", "y".repeat(3000))).status, 200);
+    let many = |count: usize| (0..count).map(|at| format!("x-{at}: y\r\n")).collect::<String>();
+    assert_eq!(ask(&many(18)).status, 200);
+    assert_eq!(ask(&many(40)).status, 431);
+    let refusals = server.metrics().sum("nuke_http_refused_total", &[("reason", "headers")]);
+    assert_eq!(refusals, 1.0);
+}
