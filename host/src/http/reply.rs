@@ -186,7 +186,14 @@ mod tests {
             text(error.clone().into_response()).await,
             r#"{"error":"broken","code":"plugin_fault","details":{"a":"b"}}"#
         );
-        let shown = text(with_all_details(error.into_response())).await;
+        let id = RequestId::of(&http::HeaderMap::new());
+        let named = async |mut response: Response| {
+            name_request(&mut response, &id);
+            text(response).await
+        };
+        let hidden = named(error.clone().into_response()).await;
+        assert!(!hidden.windows(6).any(|window| window == b"secret"));
+        let shown = named(with_all_details(error.into_response())).await;
         assert!(shown.windows(6).any(|window| window == b"secret"));
         let own = Error::invalid("x").with_detail("output", "own");
         assert!(text(own.into_response()).await.windows(3).any(|window| window == b"own"));
