@@ -3,7 +3,6 @@
 Owns the checks of errors. Texts are compared with those of REST for the same mistake.
 """
 
-import time
 
 import grpc
 from tritonclient.grpc import service_pb2 as pb
@@ -173,14 +172,6 @@ def other_compression(host):
     deflate = refused(host, asked(), compression=grpc.Compression.Deflate)
     expect(deflate.code() == CODE.UNIMPLEMENTED, f"got {deflate}")
     expect("send messages as they are, or by gzip or zstd" in deflate.details(), f"got {deflate}")
-
-
-@check("a deadline that is too short")
-def deadline(host):
-    started = time.monotonic()
-    error = refused(host, asked(), timeout=0.000_001)
-    expect(error.code() == CODE.DEADLINE_EXCEEDED, f"got {error}")
-    expect(time.monotonic() - started < 30, "it took its time")
 
 
 @check("a thousand calls that are taken back, and an honest client beside them")

@@ -316,13 +316,13 @@ fn an_onnx_runtime_that_cannot_be_used_is_one_line_with_the_remedy() {
     }
     let old = run(folder.path(), &["check", "--ort-lib", &old.display().to_string()]);
     fails(&old, EXIT_UNAVAILABLE, &["1.10.0"]);
-    // Found nowhere at all.
     let mut lost = command(folder.path(), &["check"]);
     lost.env_remove("NUKE_ORT_LIB").env_remove("NUKE_CACHE").env("HOME", folder.path());
     let lost = lost.output().unwrap();
     // A machine may have one in /usr/lib: then there is nothing to complain of.
     if lost.status.code() != Some(0) {
-        fails_in_one_line(&lost, EXIT_UNAVAILABLE, &["ONNX Runtime was not found", "setup", "--ort-lib"]);
+        let needles = ["ONNX Runtime was not found", "nuke runtime install", "--ort-lib"];
+        fails_in_one_line(&lost, EXIT_UNAVAILABLE, &needles);
     }
 }
 

@@ -142,7 +142,7 @@ pub(super) fn judge(nodes: &[Node], device: Device) -> Result<Placement, String>
     }
     let strays: Vec<&Node> = nodes
         .iter()
-        .filter(|node| !node.is_on_gpu() && !(node.provider == CPU && node.is_shape_work()))
+        .filter(|node| !(node.is_on_gpu() || (node.provider == CPU && node.is_shape_work())))
         .collect();
     if !strays.is_empty() {
         let named: Vec<_> =

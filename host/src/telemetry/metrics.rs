@@ -19,6 +19,7 @@ use prometheus_client::registry::{Registry, Unit};
 use super::compute::ComputeMetrics;
 use super::endpoint::Endpoint;
 use super::front::FrontMetrics;
+use super::in_flight::InFlight;
 use super::memory::MemoryMetrics;
 use super::traffic::TrafficMetrics;
 use crate::error::ErrorCode;
@@ -381,8 +382,7 @@ pub struct GenerationMetrics {
 impl GenerationMetrics {
     /// Counts a request in until the guard is dropped.
     pub fn enter(&self) -> InFlight {
-        self.in_flight.inc();
-        InFlight(self.in_flight.clone())
+        InFlight::enter(self.in_flight.clone())
     }
 
     /// Counts a request that ended.
@@ -445,15 +445,5 @@ impl GenerationMetrics {
         all.instances_created.get_or_create(&self.labels).inc_by(created - observed.0);
         all.instances_broken.get_or_create(&self.labels).inc_by(broken - observed.1);
         *observed = (created, broken);
-    }
-}
-
-/// A request that is being served.
-#[derive(Debug)]
-pub struct InFlight(Gauge);
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.dec();
     }
 }
