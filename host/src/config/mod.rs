@@ -64,7 +64,7 @@ pub use on_demand::{IdleLimit, LoadPolicy, OnDemand};
 pub use overlay::Override;
 pub use path::{KeyPath, PathPart};
 pub use problem::{Problem, Problems};
-pub use quantity::{ByteSize, duration_text};
+pub use quantity::{ByteSize, duration_of, duration_text};
 pub use report::{Report, ReportLine, Source};
 pub use server::{
     ListenSettings, LogSettings, ModelEntry, PluginSettings, PredictSettings, RepositorySettings,

@@ -30,6 +30,9 @@ const MOST_WORKERS: usize = 4096;
 pub struct ModelConfig {
     /// `versions`, default `{latest: 1}`: which versions are loaded.
     pub versions: VersionPolicy,
+    /// `timeout`, default none: how long a request to this model may take altogether, waiting included. It
+    /// shortens `server.request_timeout` and never lengthens it.
+    pub timeout: Option<Duration>,
     /// `workers`: what runs the model.
     pub workers: WorkerSettings,
     /// `queue`: who waits for a worker.
@@ -165,6 +168,7 @@ impl Default for ModelConfig {
     fn default() -> Self {
         Self {
             versions: VersionPolicy::Latest(1),
+            timeout: None,
             workers: WorkerSettings {
                 max: None,
                 min: None,
@@ -193,6 +197,12 @@ pub(super) fn decode(section: &mut Section<'_>) -> ModelConfig {
     let labels = traffic_decode::labels(section);
     ModelConfig {
         versions,
+        timeout: section.take_if("timeout", default.timeout, |timeout: &Option<Duration>| match timeout {
+            Some(timeout) if timeout.is_zero() || *timeout > day => {
+                Err(format!("expected 1ms to 1d, got {}", super::duration_text(*timeout)))
+            }
+            _ => Ok(()),
+        }),
         traffic: section.section("traffic", |section| traffic_decode::policy(section, &labels)),
         labels,
         workers: section.section("workers", |section| workers(section, default.workers)),

@@ -105,6 +105,11 @@ impl Text for Duration {
     }
 }
 
+/// The duration that a text like `500ms`, `2s` or `1m` names.
+pub fn duration_of(text: &str) -> Option<Duration> {
+    <Duration as Text>::parse(text).ok()
+}
+
 /// A duration as it is written in a configuration file, in the largest unit that shows it exactly:
 /// `500ms`, `90s`, `1m`. What is finer than a millisecond is left out.
 pub fn duration_text(duration: Duration) -> String {

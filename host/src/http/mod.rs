@@ -14,6 +14,7 @@ mod door;
 mod front;
 pub(crate) mod fuzzing;
 mod openapi;
+mod patience;
 mod predict;
 pub mod reply;
 pub(crate) mod request_id;

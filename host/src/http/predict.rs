@@ -48,7 +48,7 @@ async fn answer(
 ) -> Result<Response, Error> {
     let parameters = parameters(state, &head.headers, &head.uri)?;
     let body = serving.body(state, &head.headers, body).await?;
-    let deadline = serving.deadline(state.request_timeout());
+    let deadline = serving.deadline(state, None);
     let generation = serving.generation(state, deadline).await?;
     let Some(plugin) = generation.plugin() else {
         return infer::answer(state, serving, &head.headers, &body).await;

@@ -15,6 +15,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::access::Served;
 use super::authorise::Asker;
+use super::patience::patience;
 use super::state::AppState;
 use super::target::Target;
 use super::{body, sticky};
@@ -52,7 +53,7 @@ pub(crate) struct Serving {
     /// When the body was there: how long a client takes to send it is no version's doing.
     read: Instant,
     outcome: Result<(), ErrorCode>,
-    /// What the client's own deadline leaves, where the protocol has one.
+    /// What the client's own deadline leaves: of gRPC, or of a header.
     pub(crate) patience: Duration,
     /// The request itself asks for less time than the server would give.
     pub(crate) hurried: bool,
@@ -95,6 +96,7 @@ impl Serving {
     ) -> Result<Self, Error> {
         let Asker(caller) = Asker::of(head)?;
         let started = Instant::now();
+        let patience = patience(&head.headers)?;
         let (route, whole) = match &target.version {
             Some(version) => {
                 let found = state.index().find(&target.model, Some(version))?;
@@ -104,6 +106,7 @@ impl Serving {
         };
         let admitted = caller.admit(&target.model)?;
         let mut serving = Self::of(state, route, admitted, endpoint, started);
+        serving.patience = patience;
         serving.whole = whole;
         Ok(serving)
     }
@@ -185,7 +188,7 @@ impl Serving {
             self.read = Instant::now();
             return Ok(whole);
         }
-        let deadline = self.deadline(state.request_timeout());
+        let deadline = self.deadline(state, None);
         // A body that says how long it is is counted before a byte of it is read.
         let declared = body::declared_length(headers).filter(|&length| length <= state.max_body());
         declared.map_or(Ok(()), |length| self.admitted.charge(length))?;
@@ -216,9 +219,14 @@ impl Serving {
         }
     }
 
-    /// When a request that may take `timeout` runs out of time.
-    pub(crate) fn deadline(&self, timeout: Duration) -> Instant {
-        self.started + timeout
+    /// When the request runs out of time: by `own`, if it says so in its body, its client's deadline, the model's
+    /// `timeout`, or the server's.
+    pub(crate) fn deadline(&mut self, state: &AppState, own: Option<Duration>) -> Instant {
+        let asked = own.unwrap_or(Duration::MAX).min(self.patience);
+        let model = self.found.loaded().and_then(|generation| generation.settings().timeout);
+        let given = model.unwrap_or(Duration::MAX).min(state.request_timeout());
+        self.hurried = asked < given;
+        self.started + asked.min(given)
     }
 
     /// Counts the request, and names in the answer what served it.

@@ -149,7 +149,7 @@ async fn answer(
     body: &[u8],
 ) -> Result<Response, Error> {
     wire::refuse_binary(headers)?;
-    let deadline = serving.deadline(state.request_timeout());
+    let deadline = serving.deadline(state, None);
     let generation = serving.generation(state, deadline).await?;
     let takes: Vec<(&str, DataType)> =
         generation.signature().inputs.iter().map(|spec| (spec.name.as_str(), spec.datatype)).collect();

@@ -12,12 +12,11 @@ pub(super) const RAW_DATA: u64 = 9;
 pub(super) const EXTERNAL_DATA: u64 = 13;
 pub(super) const DATA_LOCATION: u64 = 14;
 
+/// What becomes of the content of a field.
+type Change<'a> = dyn FnMut(&[u8]) -> Result<Vec<u8>, CutShort> + 'a;
+
 /// A message with the content of each field `number` changed.
-pub(super) fn rewrite(
-    message: &[u8],
-    number: u64,
-    change: &mut dyn FnMut(&[u8]) -> Result<Vec<u8>, CutShort>,
-) -> Result<Vec<u8>, CutShort> {
+pub(super) fn rewrite(message: &[u8], number: u64, change: &mut Change<'_>) -> Result<Vec<u8>, CutShort> {
     let (mut fields, mut rewritten) = (Fields::new(message), Vec::with_capacity(1024));
     while let Some((found, content)) = fields.next()? {
         match content {

@@ -58,7 +58,7 @@ pub(in crate::http) async fn answer(
         codec::Body::Request(request) => request,
         // Which tensor it is, the model alone can say.
         raw => {
-            let deadline = serving.deadline(state.request_timeout());
+            let deadline = serving.deadline(state, None);
             let generation = serving.generation(state, deadline).await?;
             wire::resolve(&generation, raw)?
         }
@@ -74,11 +74,10 @@ pub(crate) async fn run(
     request: &mut InferRequest,
 ) -> Result<(Arc<Generation>, Vec<Tensor>), Error> {
     refuse_unserved(request)?;
-    let patience = request.timeout_us()?.map_or(Duration::MAX, Duration::from_micros).min(serving.patience);
-    let deadline = serving.deadline(patience.min(state.request_timeout()));
-    serving.hurried = patience < state.request_timeout();
-    let terms = Terms { deadline, priority: request.priority()? };
+    let (own, priority) = (request.timeout_us()?.map(Duration::from_micros), request.priority()?);
+    let deadline = serving.deadline(state, own);
     let generation = serving.generation(state, deadline).await?;
+    let terms = Terms { deadline, priority };
     let inputs = std::mem::take(&mut request.inputs);
     let wanted = request.outputs.iter().map(|output| output.name.as_str());
     let outputs = run_tensors(state, serving, &generation, (inputs, wanted), terms).await?;
