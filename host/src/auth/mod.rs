@@ -12,6 +12,7 @@ mod api_key;
 mod authority;
 mod credential;
 mod fetch;
+pub(crate) mod fuzzing;
 mod gate;
 mod identity;
 mod jwks;

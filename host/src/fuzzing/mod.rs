@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::config::{BundleConfig, ModelConfig, ServerConfig};
+use crate::grpc::message::{self, WholeMessage};
 use crate::http::fuzzing as front;
 use crate::http::v2::codec::{self, rows};
 use crate::model::tensor::DataType;
@@ -26,13 +27,15 @@ const MOST: usize = 1 << 20;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets, by the names of their files and folders.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 8] = [
     ("v2_json", v2_json),
     ("v2_binary", v2_binary),
     ("v1_rows", v1_rows),
     ("headers", headers),
     ("codings", codings),
     ("yaml", yaml),
+    ("tokens", tokens),
+    ("grpc_message", grpc_message),
 ];
 
 /// The JSON of a version 2 request. Tensors that come out hold what their shapes say.
@@ -108,6 +111,22 @@ pub fn yaml(data: &[u8]) {
     }
     let _model = ModelConfig::from_text("model.yaml", &text);
     let _bundle = BundleConfig::from_text("bundle.yaml", &text);
+}
+
+/// What a caller shows of itself, and what a server of keys answers: tokens, API keys, sets of keys.
+pub fn tokens(data: &[u8]) {
+    crate::auth::fuzzing::tokens(data);
+}
+
+/// A request of gRPC: its head, and all of it split into tensors.
+pub fn grpc_message(data: &[u8]) {
+    let message = WholeMessage(Bytes::copy_from_slice(data));
+    let _head = message::head(&message).map(|head| head.described);
+    let limits = codec::Limits { decoded_bytes: MOST, ..codec::Limits::default() };
+    if let Ok(split) = message::split(&message, &limits) {
+        whole(&split.request.inputs);
+        let _numbers = (split.request.timeout_us(), split.request.priority());
+    }
 }
 
 fn whole(tensors: &[crate::model::tensor::Tensor]) {

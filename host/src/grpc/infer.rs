@@ -108,6 +108,8 @@ async fn answer(
     head: &Head<'_>,
 ) -> Result<ModelInferResponse, Error> {
     serving.charge(message.0.len())?;
+    // A message is whole when it comes here: what counts is how many of them are being served.
+    let _memory = state.bodies().memory.reserve(message.0.len())?;
     let limits = Limits { decoded_bytes: state.max_message(), ..Limits::default() };
     let mut split = off_the_reactor(head.described, || message::split(message, &limits))?;
     let (generation, outputs) = run(state, serving, &mut split.request).await?;
