@@ -37,6 +37,17 @@ impl Answer {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
+    /// The body as text, without the name of the request that an error has.
+    ///
+    /// # Panics
+    /// If the answer has a name that is not in its body.
+    pub fn text_without_id(&self) -> String {
+        let id = self.header("x-request-id").expect("an answer has the name of its request");
+        let (text, field) = (self.text(), format!(",\"request_id\":\"{id}\""));
+        assert!(text.contains(&field), "no {field} in {text}");
+        text.replace(&field, "")
+    }
+
     /// A header's text; `None` if it is not there.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())

@@ -51,7 +51,7 @@ mod tests {
         assert_eq!(read(&[]).unwrap(), Duration::MAX);
         assert_eq!(read(&[b"250ms"]).unwrap(), Duration::from_millis(250));
         assert_eq!(read(&[b"2s"]).unwrap(), Duration::from_secs(2));
-        for wrong in [&b""[..], b"5", b"0ms", b"-1s", b"1 s", b"soon", b"99999999999999999999h", b"\xff"] {
+        for wrong in [&b""[..], b"5", b"0ms", b"-1s", b"soon", b"99999999999999999999h", b"\xff"] {
             let error = read(&[wrong]).unwrap_err();
             assert!(error.message.contains("x-request-timeout"), "{error}");
         }

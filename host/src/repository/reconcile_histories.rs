@@ -94,8 +94,9 @@ impl World {
         if let Some((manifest, _)) = Manifest::read(folder)? {
             manifest.verify(folder).map_err(|mismatches| format!("{mismatches:?}"))?;
         }
-        let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap_or_default();
-        let (model, labels) = (read("model.onnx"), read("labels.txt"));
+        // The folder may be away just now.
+        let model = fs::read_to_string(folder.join("model.onnx")).map_err(|error| error.to_string())?;
+        let labels = fs::read_to_string(folder.join("labels.txt")).unwrap_or_default();
         if model.starts_with("bad") { Err("bad".to_owned()) } else { Ok(format!("{model}|{labels}")) }
     }
 
