@@ -84,7 +84,7 @@ def add_same(what, model, request, body, code):
         expect(error.code() == code, f"got {error.code()}: {error.details()}")
         expect(error.details() == rest, f"gRPC says {error.details()!r}, REST {rest!r}")
         expect(metadata_of(error).get("nuke-code") == code.name.lower(), f"got {metadata_of(error)}")
-        expect(len(metadata_of(error).get("x-request-id", "")) == 16, f"got {metadata_of(error)}")
+        expect(len(metadata_of(error).get("x-request-id", "")) == 32, f"got {metadata_of(error)}")
 
     ENTRIES.append((f"{what} is told as on REST", run))
 

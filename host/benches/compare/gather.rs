@@ -6,8 +6,8 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use nuke_host::model::ModelSession;
 use nuke_host::model::tensor::Tensor;
+use nuke_host::model::{ModelSession, SessionOptions};
 
 use crate::report::Report;
 use crate::stats::{Samples, timed};
@@ -30,7 +30,7 @@ pub(crate) struct Args {
 /// Runs both ways in turns.
 pub(crate) fn measure(args: &Args) -> Outcome<Report> {
     let runtime = places::onnxruntime()?;
-    let mut session = ModelSession::open(&runtime, &places::model(&args.model)?)?;
+    let mut session = ModelSession::open(&runtime, &places::model(&args.model)?, &SessionOptions::default())?;
     let requests = args.requests.max(1);
     let (one, whole) = (halves(&session, 1)?, halves(&session, requests)?);
     let bytes: usize = whole.iter().map(|tensor| tensor.data.len()).sum();

@@ -121,6 +121,11 @@ pub(super) fn decode(section: &mut Section<'_>, server: &ListenSettings) -> TlsS
             section.problem(key, &place, message);
         }
     }
+    if !is_used && settings.cert.is_some() {
+        let message =
+            "nothing would speak TLS with it: set server.https (or tls.grpc, tls.admin), or take it out";
+        section.problem("cert", &place, message);
+    }
     for (key, speaks, address) in
         [("admin", settings.admin, &server.admin), ("grpc", settings.grpc, &server.grpc)]
     {
