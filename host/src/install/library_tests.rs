@@ -32,7 +32,8 @@ fn shop(wheel: Vec<u8>, name: &'static str, plan: &[Serve]) -> Shop {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}/simple", listener.local_addr().unwrap());
     let asked: Arc<Mutex<Vec<Option<String>>>> = Arc::default();
-    let (seen, mut plan) = (Arc::clone(&asked), plan.iter().copied());
+    let (seen, plan) = (Arc::clone(&asked), plan.to_vec());
+    let mut plan = plan.into_iter();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
