@@ -3,6 +3,7 @@
 Owns the checks of errors. Texts are compared with those of REST for the same mistake.
 """
 
+import queue
 
 import grpc
 from tritonclient.grpc import service_pb2 as pb
@@ -172,6 +173,25 @@ def other_compression(host):
     deflate = refused(host, asked(), compression=grpc.Compression.Deflate)
     expect(deflate.code() == CODE.UNIMPLEMENTED, f"got {deflate}")
     expect("send messages as they are, or by gzip or zstd" in deflate.details(), f"got {deflate}")
+
+
+@check("thousands of calls, and of messages of one stream, on one connection")
+def sustained(host):
+    # A client's frames for each of them (round trips measured, windows opened) must not look like a flood.
+    channel = grpc.insecure_channel(host.address, options=[("grpc.use_local_subchannel_pool", 1)])
+    message = asked().SerializeToString()
+    call = channel.unary_unary(SERVICE + "ModelInfer", lambda sent: sent, lambda came: came)
+    for _ in range(3000):
+        expect(call(message), "an empty answer")
+    stream = channel.stream_stream(SERVICE + "ModelStreamInfer", lambda sent: sent, lambda came: came)
+    waiting = queue.SimpleQueue()
+    answers = stream(iter(waiting.get, None))
+    for _ in range(3000):
+        waiting.put(message)
+        expect(next(answers), "an empty answer")
+    waiting.put(None)
+    expect(next(answers, None) is None, "the stream does not end")
+    channel.close()
 
 
 @check("a thousand calls that are taken back, and an honest client beside them")

@@ -70,7 +70,7 @@ fn garbage_instead_of_a_handshake_ends_that_connection_alone() {
 #[test]
 fn a_host_that_stops_answers_what_is_in_flight_under_tls_and_drops_who_is_idle() {
     let repository = Repository::new().model("slow", "1", "slow").model_yaml("{queue: {timeout: 60s}}");
-    let server = builder(&repository).start();
+    let mut server = builder(&repository).start();
     let at = server.also_at("https");
     let idle = open_socket(at);
     let body = nuke_tests::slow_request(600).to_string();
@@ -87,7 +87,8 @@ fn a_host_that_stops_answers_what_is_in_flight_under_tls_and_drops_who_is_idle()
         let answer = asked.join().unwrap();
         assert_eq!(answer.status, 200, "{answer:?}");
     }
-    let ended = server.terminate();
+    // One more signal would end it at once.
+    let ended = server.wait_for_exit();
     assert_eq!(ended.status.code(), Some(0), "{ended}");
     let mut byte = [0; 1];
     assert!(!matches!((&idle).read(&mut byte), Ok(1..)), "nothing was said to who said nothing");

@@ -1,8 +1,8 @@
 //! HTTP/2 frames that cost the server and ask for nothing.
 //!
 //! Owns the account of one connection. Pings, settings, priorities, resets, window updates and empty data are
-//! paid from a credit that time, answers and sent bytes fill up again. A client that uses HTTP/2 as it is
-//! meant never comes near its end; a flood of any of these comes to it within milliseconds. What asks for
+//! paid from a credit that time, content, answers and sent bytes fill up again. A client that uses HTTP/2 as it
+//! is meant never comes near its end, gRPC's included, which measure round trips with each small message; a flood of any of these comes to it within milliseconds. What asks for
 //! something (HEADERS, DATA with content) has bounds elsewhere.
 
 use std::time::Duration;
@@ -18,10 +18,12 @@ const MOST: i64 = 2_000;
 /// Credit for each second.
 const PER_SECOND: f64 = 200.0;
 /// Credit for each answer that was handed over.
-const PER_ANSWER: i64 = 4;
+const PER_ANSWER: i64 = 8;
+/// Credit for each frame with content: what it asks for has bounds elsewhere, and it costs as much as these do.
+const PER_CONTENT: i64 = 2;
 /// Bytes sent that give a credit of one: clients tell of what they have read, and measure round trips, as
-/// they read.
-const BYTES: u64 = 2048;
+/// they read. More than the answer to a ping has, or pings would pay for themselves.
+const BYTES: u64 = 64;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -56,7 +58,7 @@ impl Frames {
     /// Bytes were read. `answered`: answers handed over since the connection began. Returns whether the
     /// client may go on.
     pub(super) fn read(&mut self, mut bytes: &[u8], answered: u64) -> bool {
-        let mut cost = 0;
+        let mut is_filled = false;
         while !bytes.is_empty() {
             let skipped = usize::try_from(self.skip).unwrap_or(usize::MAX).min(bytes.len());
             self.skip -= skipped as u64;
@@ -66,23 +68,24 @@ impl Frames {
             self.have += taken;
             bytes = &bytes[taken..];
             if self.have == HEAD {
-                cost += self.begin_frame();
+                let cost = self.begin_frame();
+                if cost > 0 && !std::mem::replace(&mut is_filled, true) {
+                    self.fill(answered);
+                }
+                self.credit = (self.credit - cost).min(MOST);
             }
-        }
-        if cost > 0 {
-            self.fill(answered);
-            self.credit -= cost;
         }
         self.credit >= 0
     }
 
-    /// The cost of the frame whose head is there.
+    /// The cost of the frame whose head is there; below zero for what it earns.
     fn begin_frame(&mut self) -> i64 {
         let [high, middle, low, kind, flags, ..] = self.head;
         self.have = 0;
         self.skip = u64::from(u32::from_be_bytes([0, high, middle, low]));
         match kind {
-            DATA if self.skip > 0 || flags & END_STREAM != 0 => 0,
+            DATA if self.skip > 0 => -PER_CONTENT,
+            DATA if flags & END_STREAM != 0 => 0,
             HEADERS => 0,
             RST_STREAM => 4,
             _ => 1,
@@ -162,14 +165,20 @@ mod tests {
         for _ in 0..200 {
             assert!(frames.read(&ping, 0));
         }
-        frames.sent(100 * 2048);
+        frames.sent(100 * BYTES as usize);
         for _ in 0..100 {
             assert!(frames.read(&ping, 0));
         }
-        for _ in 0..40 {
+        for _ in 0..10 * PER_ANSWER {
             assert!(frames.read(&ping, 10));
         }
         assert!(!frames.read(&ping, 10));
+        // A stream of small messages, each told as read and measured.
+        let mut frames = begun();
+        let message = [frame(DATA, 0, 20), ping.clone(), frame(8, 0, 4)].concat();
+        for _ in 0..100_000 {
+            assert!(frames.read(&message, 0));
+        }
         // A client that resets half of what it asks for, and waits for the rest.
         let mut frames = begun();
         for answers in 1..10_000 {
