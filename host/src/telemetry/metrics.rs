@@ -175,7 +175,6 @@ impl Metrics {
             plugins: Mutex::default(),
         };
         metrics.register();
-        // There from the start, so that a rate can be taken of it.
         drop(metrics.grpc_responses.get_or_create(&CodeLabels { code: "OK" }));
         Arc::new(metrics)
     }
