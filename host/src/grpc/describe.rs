@@ -12,8 +12,8 @@ use crate::error::{Error, ErrorCode};
 use crate::http::state::AppState;
 use crate::http::target::Target;
 use crate::http::v2::describe::{PLATFORM, each_version, loaded, ready_versions};
-use crate::model::TensorSpec;
 use crate::model::tensor::DataType;
+use crate::model::{Device, TensorSpec};
 use crate::pipeline::Generation;
 use crate::telemetry::{BatchStatistics, Timed};
 
@@ -62,6 +62,10 @@ fn model_config(generation: &Generation) -> pb::ModelConfig {
         dims: spec.shape.clone(),
     };
     let workers = generation.worker_range().max;
+    let (kind, gpus) = match generation.placement().device {
+        Device::Cpu => (Kind::Cpu, Vec::new()),
+        Device::Cuda(number) => (Kind::Gpu, vec![i32::try_from(number).unwrap_or(i32::MAX)]),
+    };
     pb::ModelConfig {
         name: generation.model().to_owned(),
         platform: PLATFORM.to_owned(),
@@ -71,8 +75,8 @@ fn model_config(generation: &Generation) -> pb::ModelConfig {
         instance_group: vec![pb::ModelInstanceGroup {
             name: generation.model().to_owned(),
             count: i32::try_from(workers).unwrap_or(i32::MAX),
-            kind: Kind::Cpu as i32,
-            ..Default::default()
+            kind: kind as i32,
+            gpus,
         }],
         model_transaction_policy: Some(pb::ModelTransactionPolicy { decoupled: false }),
         response_cache: Some(pb::ModelResponseCache { enable: false }),

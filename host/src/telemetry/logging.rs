@@ -27,8 +27,7 @@ pub struct LogOptions {
 /// Keeps the writer alive; dropped, it writes out what is left.
 #[derive(Debug)]
 pub struct LogGuard {
-    #[allow(dead_code, reason = "held for its drop")]
-    writer: WriterGuard,
+    _writer: WriterGuard,
     control: LogControl,
 }
 
@@ -99,7 +98,7 @@ pub fn start_logging(options: &LogOptions) -> Result<LogGuard, String> {
         pretty.try_init_boxed().map(|()| reload)
     };
     let control = LogControl(Arc::new((reload?, Mutex::new(options.filter.clone()))));
-    Ok(LogGuard { writer: guard, control })
+    Ok(LogGuard { _writer: guard, control })
 }
 
 fn reloader<S: 'static>(handle: Handle<EnvFilter, S>) -> Reload {

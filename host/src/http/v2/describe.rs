@@ -18,8 +18,8 @@ use crate::http::openapi::schemas;
 use crate::http::state::AppState;
 use crate::http::target::Target;
 use crate::http::{body, reply};
-use crate::model::TensorSpec;
 use crate::model::tensor::DataType;
+use crate::model::{Device, TensorSpec};
 use crate::pipeline::Generation;
 use crate::repository::VersionStatus;
 use crate::timestamp::timestamp;
@@ -237,6 +237,11 @@ pub(crate) async fn loaded(state: &AppState, target: &Target) -> Result<Arc<Gene
 fn model_config(generation: &Generation) -> Value {
     let tensor = |spec: &TensorSpec| json!({"name": spec.name, "data_type": config_type(spec.datatype), "dims": spec.shape});
     let workers = generation.worker_range().max;
+    let mut group = json!({"name": generation.model(), "kind": "KIND_CPU", "count": workers});
+    if let Device::Cuda(number) = generation.placement().device {
+        group["kind"] = json!("KIND_GPU");
+        group["gpus"] = json!([number]);
+    }
     json!({
         "name": generation.model(),
         "platform": PLATFORM,
@@ -244,7 +249,7 @@ fn model_config(generation: &Generation) -> Value {
         "max_batch_size": 0,
         "input": generation.signature().inputs.iter().map(tensor).collect::<Vec<_>>(),
         "output": generation.signature().outputs.iter().map(tensor).collect::<Vec<_>>(),
-        "instance_group": [{"name": generation.model(), "kind": "KIND_CPU", "count": workers}],
+        "instance_group": [group],
         "model_transaction_policy": {"decoupled": false},
         "response_cache": {"enable": false},
     })
