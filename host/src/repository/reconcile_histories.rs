@@ -42,6 +42,8 @@ struct World {
     held: BTreeSet<String>,
     /// Versions for which somebody has waited, or their model: only those may be loaded if they are lazy.
     wished: BTreeSet<Key>,
+    /// Models that a command waits for: until it has its answer they are brought back, whoever puts them to rest.
+    callers: BTreeSet<String>,
     /// Loads on demand fail now and then, or there is no room for them.
     flaky: bool,
 }
@@ -75,6 +77,7 @@ impl World {
             serving: BTreeMap::new(),
             held: BTreeSet::new(),
             wished: BTreeSet::new(),
+            callers: BTreeSet::new(),
             flaky: true,
         }
     }
@@ -114,7 +117,8 @@ impl World {
                 "something that is in memory is loaded anew"
             );
             let on_demand = work.task == Task::Load && work.candidate.is_lazy() && awake.is_none();
-            assert!(!on_demand || self.wished.contains(&key), "loaded without being asked for: {key:?}");
+            let is_asked_for = self.wished.contains(&key) || self.callers.contains(&key.0);
+            assert!(!on_demand || is_asked_for, "loaded without being asked for: {key:?}");
             let mut found = Self::load(&work.candidate);
             self.count += 1;
             if on_demand && self.flaky && self.count.is_multiple_of(5) {
@@ -146,7 +150,13 @@ impl World {
                 assert!(before.iter().all(|key| self.serving.contains_key(key)), "unloaded without a look");
             }
             self.finish_loads();
+            self.answer_callers();
         }
+    }
+
+    fn answer_callers(&mut self) {
+        let reconciler = &mut self.reconciler;
+        self.callers.retain(|model| reconciler.answer(model).is_none());
     }
 
     fn finish_loads(&mut self) {
@@ -284,9 +294,12 @@ impl World {
         }
     }
 
-    /// Still for long enough for the waits, the loads and the longest time to a retry that matters.
+    /// Still for long enough for the waits and the loads; then nothing else goes wrong, for longer than it takes
+    /// until the slowest load that failed is tried again (nine times what it took) and has ended.
     fn settle(&mut self) {
         self.pass(30);
+        self.flaky = false;
+        self.pass(50);
         if self.loads.iter().any(|(_, found, _)| found.is_err()) {
             // Retries go on for ever; let the one that runs end.
             while let Some(at) = self.loads.iter().position(|(_, found, _)| found.is_err()) {
@@ -312,7 +325,6 @@ proptest! {
         world.settle();
         world.check_settled();
         // And what was taken out comes back for whoever asks for it.
-        world.flaky = false;
         for model in 0..2 {
             world.run(&Step::Load { model });
         }

@@ -178,6 +178,7 @@ impl World {
                 self.held.remove(&model);
                 let all = (1..4_u8).map(|version| (model.clone(), version.to_string()));
                 self.wished.extend(all);
+                self.callers.insert(model);
             }
             Step::Request { model } => {
                 (1..4_u8).for_each(|version| self.request(&(format!("m{model}"), version.to_string())));
