@@ -1,0 +1,4 @@
+//! What several hosts agree on, by way of Redis.
+
+mod record;
+mod share;
