@@ -13,6 +13,8 @@
 //! - [`repository`]: folders of bundles, and the index of what is being served
 //! - [`traffic`]: which version of a model answers which request
 //! - [`nodes`]: what several hosts agree on, by way of Redis
+//! - [`cache`]: answers remembered
+//! - [`store`]: the one way to the Redis that nodes share
 //! - [`telemetry`]: metrics and logs
 //! - [`install`]: `nuke runtime install`, which gets the ONNX Runtime library
 //! - [`tls`]: certificates and keys, and their change while the server runs
@@ -22,6 +24,7 @@
 //! - [`paths`]: where this machine keeps what can be made again
 
 pub mod auth;
+pub mod cache;
 mod child;
 pub mod cli;
 pub mod client;
@@ -42,6 +45,7 @@ pub mod pipeline;
 pub mod plugin;
 pub mod repository;
 pub mod scheduler;
+pub mod store;
 pub mod telemetry;
 mod timestamp;
 pub mod tls;
