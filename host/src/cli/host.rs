@@ -22,6 +22,7 @@ use crate::repository::{
     Decisions, KeeperOptions, Loader, LoaderOptions, ModelIndex, TrustedKeys, ValidationOptions,
 };
 use crate::scheduler::Budget;
+use crate::store::Store;
 use crate::telemetry::{Audit, LogControl, LogOptions, Metrics};
 use crate::tls::{Certificates, ServerOptions};
 
@@ -67,6 +68,13 @@ fn validation(settings: &ValidationSettings) -> Option<ValidationOptions> {
         time: settings.time,
         verdicts: settings.verdicts.clone(),
     })
+}
+
+/// The Redis that nodes share, if there is one. Within the runtime.
+pub(super) fn store(config: &ServerConfig, metrics: &Metrics) -> Result<Option<Store>, Failure> {
+    let redis = config.cache.redis.as_ref();
+    let open = |settings| Store::open(settings, &config.cache.namespace, metrics.redis());
+    redis.map(open).transpose().map_err(|error| Failure::config(error.message))
 }
 
 pub(super) fn decisions(config: &ServerConfig) -> Arc<Decisions> {

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use super::flags::HostFlags;
 use super::listeners::Listeners;
+use super::nodes::Fleet;
 use super::{EXIT_INTERRUPTED, Failure, host};
 use crate::auth::Authority;
 use crate::config::ServerConfig;
@@ -59,6 +60,7 @@ async fn serve(config: &ServerConfig, loader: Arc<Loader>, log: LogControl) -> R
     let (index, lifecycle) =
         (Arc::new(ModelIndex::new(Arc::clone(&decisions))), Arc::new(Lifecycle::default()));
     let listeners = Listeners::open(config, &loader).await?;
+    let fleet = Fleet::open(config, &loader.metrics, &listeners, (&index, &decisions), &lifecycle).await?;
     let keeper = Keeper::open(
         Arc::clone(&loader),
         Arc::clone(&index),
@@ -69,8 +71,10 @@ async fn serve(config: &ServerConfig, loader: Arc<Loader>, log: LogControl) -> R
         KeeperError::Unwatchable(_) => Failure::unavailable(error),
     })?;
     let metrics = Arc::clone(&loader.metrics);
-    let steering = Steering::new(Arc::clone(&index), decisions, Arc::clone(&metrics));
-    let control = Control { keeper: keeper.handle(), steering: steering.clone() };
+    let steering =
+        Steering::new(Arc::clone(&index), decisions, Arc::clone(&metrics), fleet.sharing.clone());
+    let nodes = Arc::clone(&fleet.nodes);
+    let control = Control { keeper: keeper.handle(), steering: steering.clone(), nodes };
     authority.follow().map_err(Failure::unavailable)?;
     let (memory, authorised) = (listeners.memory.clone(), Arc::clone(&authority));
     let state =
@@ -89,6 +93,7 @@ async fn serve(config: &ServerConfig, loader: Arc<Loader>, log: LogControl) -> R
 
     let loading = Arc::clone(&lifecycle);
     tokio::spawn(steering.clone().run());
+    fleet.start(keeper.handle());
     tokio::spawn(keeper.run(move |ready, failed| {
         loading.set_loaded();
         tracing::info!(ready, failed, "all versions have been loaded or have failed");
@@ -99,6 +104,7 @@ async fn serve(config: &ServerConfig, loader: Arc<Loader>, log: LogControl) -> R
     if let Err(reason) = tokio::task::block_in_place(|| steering.save()) {
         tracing::warn!(%reason, "what traffic must remember is not kept");
     }
+    fleet.leave().await;
     tokio::task::block_in_place(|| authority.note_used());
     if drained {
         tracing::info!("stopped: all requests were answered");

@@ -13,6 +13,7 @@ use super::limits;
 use super::names::{
     Capability, ErrorDetails, HeaderName, LogFilter, LogFormat, Name, Pooling, TrustedKey, Watch,
 };
+use super::node;
 use super::on_demand::{self, OrOff};
 use super::quantity::ByteSize;
 use super::section::Section;
@@ -89,6 +90,7 @@ pub(super) fn decode(section: &mut Section<'_>, machine: &Machine) -> ServerConf
         auth: section.section("auth", auth_decode::auth),
         limits: section.section("limits", limits::limits),
         cache: section.section("cache", cache::decode),
+        node: section.section("node", node::decode),
         insecure: section.take("insecure", false),
         models: models(section),
     }

@@ -80,6 +80,11 @@ impl Share {
         }
     }
 
+    /// The store was looked at, and has what it had.
+    pub fn has_looked(&mut self) {
+        self.has_looked = true;
+    }
+
     /// Whether the store had all that this node knows when it was last looked at.
     pub fn is_shared(&self) -> bool {
         let is_nothing = self.stored.is_none() && self.record.is_empty();

@@ -7,7 +7,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::share::Put;
@@ -121,7 +120,7 @@ impl Shelf {
     pub async fn look(&self, known: &[(String, String)]) -> Result<Vec<(String, String)>, StoreError> {
         let arguments: Vec<&[u8]> =
             known.iter().flat_map(|(model, mark)| [model.as_bytes(), mark.as_bytes()]).collect();
-        let changed: Vec<Bytes> = self.store.run(&self.look, &[&self.records], &arguments).await?;
+        let changed: Vec<Vec<u8>> = self.store.run(&self.look, &[&self.records], &arguments).await?;
         let mut texts = changed.into_iter().map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         let mut found = Vec::new();
         while let (Some(model), Some(text)) = (texts.next(), texts.next()) {
@@ -137,8 +136,8 @@ impl Shelf {
     pub async fn put(&self, model: &str, put: &Put) -> Result<Placed, StoreError> {
         let arguments: [&[u8]; 4] =
             [model.as_bytes(), put.expected.as_bytes(), put.wanted.as_bytes(), self.channel.as_bytes()];
-        let answer: Vec<Bytes> = self.store.run(&self.put, &[&self.records], &arguments).await?;
-        match answer.first().map(|word| word.as_ref()) {
+        let answer: Vec<Vec<u8>> = self.store.run(&self.put, &[&self.records], &arguments).await?;
+        match answer.first().map(Vec::as_slice) {
             Some(b"1") => Ok(Placed::Done),
             _ => {
                 let stored = answer.get(1).map(|text| String::from_utf8_lossy(text).into_owned());
@@ -186,7 +185,7 @@ impl Shelf {
         pipeline.hset(&key, node, own).ignore();
         pipeline.cmd("PEXPIRE").arg(&key).arg(millis(COUNTS)).ignore();
         pipeline.cmd("HGETALL").arg(&key);
-        let (all,): (BTreeMap<String, Bytes>,) = self.store.ask_all(pipeline).await?;
+        let (all,): (BTreeMap<String, Vec<u8>>,) = self.store.ask_all(pipeline).await?;
         let (mut others, mut stale) = (Vec::new(), Vec::new());
         for (name, bytes) in all.into_iter().filter(|(name, _)| name != node) {
             let dated = serde_json::from_slice::<Dated>(&bytes).ok();

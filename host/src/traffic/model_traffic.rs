@@ -131,6 +131,11 @@ impl Traffic {
         matches!(self.lock().policy, TrafficPolicy::Latest)
     }
 
+    /// The name of its strategy.
+    pub fn strategy(&self) -> &'static str {
+        self.lock().policy.strategy()
+    }
+
     /// Whether its policy and labels are these.
     pub fn is(&self, policy: &TrafficPolicy, labels: &Labels) -> bool {
         let state = self.lock();

@@ -264,6 +264,11 @@ impl Rollout {
         Some(event)
     }
 
+    /// Whether a canary is on its way, here or on another host.
+    pub(super) fn is_running(&self) -> bool {
+        self.attempts.iter().any(|attempt| attempt.phase == Phase::Running)
+    }
+
     /// Whether the same was decided, though steps may have begun at other times and canaries come in another
     /// order.
     pub(super) fn decides_as(&self, other: &Self) -> bool {

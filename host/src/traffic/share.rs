@@ -231,7 +231,7 @@ impl Traffic {
                 let part = state.bandit.published_as(source);
                 Some(Counted { arms: Vec::new(), part })
             }
-            TrafficPolicy::Rollout(_) => {
+            TrafficPolicy::Rollout(_) if state.rollout.is_running() => {
                 let arms = state.arms.iter().map(|arm| ArmCounted::of(arm)).collect();
                 Some(Counted { arms, part: None })
             }
