@@ -47,9 +47,10 @@ impl Share {
         &mut self.record
     }
 
-    /// Takes back a change that nobody has been told of.
+    /// Takes back a change that nobody has been told of: this was known before it, and what was heard since stays.
     pub fn take_back(&mut self, record: Record) {
         self.record = record;
+        self.record.join(&self.heard);
     }
 
     /// What the text began with that the store had when it was last looked at: no other text does. Empty for

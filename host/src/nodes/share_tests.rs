@@ -124,8 +124,10 @@ impl World {
         };
         // A node that cannot reach the store takes the command by itself.
         if !self.nodes[at].is_cut && !self.put(at) {
+            // It is told what stands there instead.
+            let stored = self.store.clone();
+            let _garbage = self.nodes[at].share.hear(stored);
             self.nodes[at].share.take_back(before);
-            self.look(at);
             return;
         }
         let node = &mut self.nodes[at];

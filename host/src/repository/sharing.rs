@@ -15,6 +15,7 @@ use super::agreed::{Agreed, Synced, millis};
 use super::commands::KeeperHandle;
 use super::decisions::Decisions;
 use super::index::ModelIndex;
+use super::layout::is_name;
 use crate::nodes::{Nodes, Placed, Shelf};
 use crate::store::StoreError;
 use crate::telemetry::NodeMetrics;
@@ -298,7 +299,7 @@ impl Sharing {
                 tracing::warn!(%error, "the store that nodes share is away: this node serves on as it was");
             }),
         }
-        looked
+        looked.map(|heard| heard.into_iter().filter(|(model, _)| is_name(model)).collect())
     }
 
     async fn look_at(&self, model: &str, agreed: &mut Agreed) {
