@@ -70,11 +70,10 @@ fn validation(settings: &ValidationSettings) -> Option<ValidationOptions> {
     })
 }
 
-/// The Redis that nodes share, if there is one. Within the runtime.
+/// The storage that nodes share, if there is one. It connects in the background of the runtime.
 pub(super) fn store(config: &ServerConfig, metrics: &Metrics) -> Result<Option<Store>, Failure> {
-    let redis = config.cache.redis.as_ref();
-    let open = |settings| Store::open(settings, &config.cache.namespace, metrics.redis());
-    redis.map(open).transpose().map_err(|error| Failure::config(error.message))
+    let Some(redis) = &config.cache.redis else { return Ok(None) };
+    Store::open(redis, &config.cache.namespace, metrics.redis()).map(Some).map_err(Failure::config)
 }
 
 pub(super) fn decisions(config: &ServerConfig) -> Arc<Decisions> {

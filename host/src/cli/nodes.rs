@@ -1,16 +1,16 @@
 //! This host among those that share a Redis.
 //!
-//! Owns the order of it: the store is opened, what the others agree on is taken over before anything is loaded,
+//! Owns the order of it: what the others agree on is taken over before anything is loaded,
 //! and this node is taken off the list after the last request.
 
 use std::sync::Arc;
 
 use super::listeners::Listeners;
-use super::{Failure, host};
 use crate::config::ServerConfig;
 use crate::http::Lifecycle;
 use crate::nodes::{Addresses, Identity, Nodes, Shelf};
 use crate::repository::{Decisions, KeeperHandle, ModelIndex, Sharing};
+use crate::store::Store;
 use crate::telemetry::{Metrics, NodeMetrics};
 
 /// See the module.
@@ -22,15 +22,14 @@ pub(super) struct Fleet {
 }
 
 impl Fleet {
-    /// Opens the store, and takes over what nodes agree on.
+    /// Takes over what nodes agree on.
     pub(super) async fn open(
         config: &ServerConfig,
-        metrics: &Metrics,
+        (store, metrics): (Option<Store>, &Metrics),
         listeners: &Listeners,
         (index, decisions): (&Arc<ModelIndex>, &Arc<Decisions>),
         lifecycle: &Arc<Lifecycle>,
-    ) -> Result<Self, Failure> {
-        let store = host::store(config, metrics)?;
+    ) -> Self {
         let identity = Identity::new(config.node.name.clone());
         let text = |address: Option<std::net::SocketAddr>| address.map(|address| address.to_string());
         let addresses = Addresses {
@@ -52,7 +51,7 @@ impl Fleet {
         let seen = seen.unwrap_or_else(|| Arc::new(NodeMetrics::default()));
         let beat = (store, config.node.heartbeat);
         let nodes = Nodes::new((identity, addresses), state, Arc::clone(index), beat, seen);
-        Ok(Self { nodes: Arc::new(nodes), sharing })
+        Self { nodes: Arc::new(nodes), sharing }
     }
 
     /// Begins to exchange with the others.

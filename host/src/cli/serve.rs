@@ -56,11 +56,12 @@ fn serve_blocking(config: &ServerConfig) -> Result<ExitCode, Failure> {
 
 async fn serve(config: &ServerConfig, loader: Arc<Loader>, log: LogControl) -> Result<(), Failure> {
     let authority = Arc::new(Authority::open(&config.auth).map_err(Failure::config)?);
+    let store = host::store(config, &loader.metrics)?;
     let decisions = host::decisions(config);
     let (index, lifecycle) =
         (Arc::new(ModelIndex::new(Arc::clone(&decisions))), Arc::new(Lifecycle::default()));
     let listeners = Listeners::open(config, &loader).await?;
-    let fleet = Fleet::open(config, &loader.metrics, &listeners, (&index, &decisions), &lifecycle).await?;
+    let fleet = Fleet::open(config, (store, &loader.metrics), &listeners, (&index, &decisions), &lifecycle).await;
     let keeper = Keeper::open(
         Arc::clone(&loader),
         Arc::clone(&index),

@@ -13,8 +13,8 @@ mod logging;
 mod memory;
 mod metrics;
 mod nodes;
-mod redis;
 mod statistics;
+mod store;
 mod traffic;
 mod writer;
 
@@ -27,6 +27,6 @@ pub use logging::{LogControl, LogGuard, LogOptions, start_logging};
 pub use memory::MemoryMetrics;
 pub use metrics::{GenerationMetrics, Metrics};
 pub use nodes::NodeMetrics;
-pub use redis::StoreMetrics;
 pub use statistics::{BatchStatistics, RunTimes, Statistics, StatisticsCounter, StatisticsSnapshot, Timed};
+pub use store::StoreMetrics;
 pub use traffic::{ArmCount, MirrorOutcome, ShadowMetrics, TrafficMetrics};
