@@ -35,8 +35,8 @@ fn each_node_lists_all_of_them_with_what_they_serve() {
         };
         assert_eq!(digests(0).len(), 2);
         assert_eq!(digests(0), digests(1), "the same content is the same on both: {listed}");
-        let address = listed["nodes"].as_array().unwrap().iter().find(|node| node["own"] == true).unwrap();
-        assert_eq!(address["addresses"]["http"], server.address().to_string());
+        let own = listed["nodes"].as_array().unwrap().iter().find(|node| node["own"] == true).unwrap();
+        assert_eq!(own["addresses"]["http"], server.address().to_string());
     }
     let shown = nuke().args(["nodes", "--url", &pair.a.url()]).output().unwrap();
     let text = String::from_utf8(shown.stdout).unwrap();

@@ -58,7 +58,8 @@ impl Pair {
 
 #[track_caller]
 fn put_traffic(server: &Server, body: &str) -> Answer {
-    let request = server.client().request("PUT", "/admin/models/tiny/traffic");
+    let client = server.client();
+    let request = client.request("PUT", "/admin/models/tiny/traffic");
     request.header("content-type", "application/yaml").body(body).send()
 }
 
