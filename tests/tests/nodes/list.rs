@@ -77,7 +77,7 @@ fn without_redis_a_node_lists_itself() {
 
 #[test]
 fn what_is_written_in_the_place_of_nodes_is_passed_over() {
-    let Pair { a, b, redis, .. } = Pair::start("");
+    let Pair { a, b, redis, repositories: _folders } = Pair::start("");
     eventually("both are listed", || names(&a).len() == 2);
     for (id, text) in [("x", "{"), ("y", "[]"), ("z", r#"{"id": "z", "name": 7}"#)] {
         redis.ask(&["ZADD", "nuke:nodes:{nodes}", "99999999999999", id]);
