@@ -61,7 +61,8 @@ async fn serve(config: &ServerConfig, loader: Arc<Loader>, log: LogControl) -> R
     let (index, lifecycle) =
         (Arc::new(ModelIndex::new(Arc::clone(&decisions))), Arc::new(Lifecycle::default()));
     let listeners = Listeners::open(config, &loader).await?;
-    let fleet = Fleet::open(config, (store, &loader.metrics), &listeners, (&index, &decisions), &lifecycle).await;
+    let fleet =
+        Fleet::open(config, (store, &loader.metrics), &listeners, (&index, &decisions), &lifecycle).await;
     let keeper = Keeper::open(
         Arc::clone(&loader),
         Arc::clone(&index),
@@ -72,8 +73,7 @@ async fn serve(config: &ServerConfig, loader: Arc<Loader>, log: LogControl) -> R
         KeeperError::Unwatchable(_) => Failure::unavailable(error),
     })?;
     let metrics = Arc::clone(&loader.metrics);
-    let steering =
-        Steering::new(Arc::clone(&index), decisions, Arc::clone(&metrics), fleet.sharing.clone());
+    let steering = Steering::new(Arc::clone(&index), decisions, Arc::clone(&metrics), fleet.sharing.clone());
     let nodes = Arc::clone(&fleet.nodes);
     let control = Control { keeper: keeper.handle(), steering: steering.clone(), nodes };
     authority.follow().map_err(Failure::unavailable)?;

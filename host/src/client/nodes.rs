@@ -85,8 +85,10 @@ mod tests {
 
     #[test]
     fn what_a_host_says_of_nodes_is_shown_and_cannot_drive_the_terminal() {
-        let version = |name: &str, digest: Value| json!({"version": name, "state": "ready", "digest": digest});
-        let models = json!([{"name": "m", "versions": [version("1", json!("ab")), version("2", Value::Null)]}]);
+        let version =
+            |name: &str, digest: Value| json!({"version": name, "state": "ready", "digest": digest});
+        let models =
+            json!([{"name": "m", "versions": [version("1", json!("ab")), version("2", Value::Null)]}]);
         let answer = json!({"redis": "away", "seen": null, "nodes": [
             {"name": "a\u{1b}[2J", "own": true, "id": "1", "models": models, "in_use": 3}, 7]});
         let shown = show(&answer);

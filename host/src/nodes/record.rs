@@ -109,7 +109,8 @@ impl Record {
     /// Of too many moves the earliest go: nobody is in their places any more.
     fn prune(&mut self) {
         while self.moves.len() > MOST_MOVES {
-            let key = |(place, part): &(&String, &Part<Option<Value>>)| (part.stamp.clone(), (*place).clone());
+            let key =
+                |(place, part): &(&String, &Part<Option<Value>>)| (part.stamp.clone(), (*place).clone());
             let Some((_, earliest)) = self.moves.iter().map(|entry| key(&entry)).min() else {
                 return;
             };
@@ -175,7 +176,9 @@ impl Record {
         if revision > HIGHEST || !stamps.into_iter().all(is_sound) {
             return Err(garbage("its numbers are out of range"));
         }
-        if written.moves.len() > MOST_MOVES || written.moves.keys().any(|place| place.len() > 8 * LONGEST_NAME) {
+        if written.moves.len() > MOST_MOVES
+            || written.moves.keys().any(|place| place.len() > 8 * LONGEST_NAME)
+        {
             return Err(garbage("it has too many moves"));
         }
         Ok(Self { revision, policy: written.policy, moves: written.moves })
@@ -190,7 +193,11 @@ mod tests {
     use super::*;
 
     fn stamp() -> impl Strategy<Value = Stamp> {
-        (0..4_u64, 0..3_u64, 0..3_u8).prop_map(|(count, at, node)| Stamp { count, at, node: node.to_string() })
+        (0..4_u64, 0..3_u64, 0..3_u8).prop_map(|(count, at, node)| Stamp {
+            count,
+            at,
+            node: node.to_string(),
+        })
     }
 
     fn record() -> impl Strategy<Value = Record> {
@@ -201,7 +208,9 @@ mod tests {
             policy: Part { stamp, value },
             moves: moves
                 .into_iter()
-                .map(|(place, (stamp, value))| (place, Part { stamp, value: value.map(|value| json!(value)) }))
+                .map(|(place, (stamp, value))| {
+                    (place, Part { stamp, value: value.map(|value| json!(value)) })
+                })
                 .collect(),
         })
     }

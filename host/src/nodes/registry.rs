@@ -93,7 +93,17 @@ impl Nodes {
         (store, beat): (Option<Store>, Duration),
         metrics: Arc<NodeMetrics>,
     ) -> Self {
-        Self { identity, addresses, state, index, store, beat, metrics, seen: ArcSwap::default(), has_left: tokio::sync::Mutex::default() }
+        Self {
+            identity,
+            addresses,
+            state,
+            index,
+            store,
+            beat,
+            metrics,
+            seen: ArcSwap::default(),
+            has_left: tokio::sync::Mutex::default(),
+        }
     }
 
     /// Renews this node's word and looks at the others', for as long as the process lives.
@@ -195,7 +205,12 @@ impl Nodes {
     fn see(&self, others: Vec<NodeInfo>) {
         let before = self.seen.load();
         for node in others.iter().filter(|node| !before.others.iter().any(|known| known.id == node.id)) {
-            tracing::info!(node = node.name, id = node.id, address = node.addresses.http, "another node is there");
+            tracing::info!(
+                node = node.name,
+                id = node.id,
+                address = node.addresses.http,
+                "another node is there"
+            );
         }
         for node in before.others.iter().filter(|node| !others.iter().any(|known| known.id == node.id)) {
             tracing::info!(node = node.name, id = node.id, "a node has gone");

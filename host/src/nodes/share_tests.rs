@@ -114,7 +114,9 @@ impl World {
         node.under_way = Some((node.share.record().clone(), place));
         match place {
             None => node.share.record_mut().set_policy(Some(format!("{id}:{now}")), &id, now),
-            Some(place) => node.share.record_mut().set_move(place, Some(json!(format!("{id}:{now}"))), &id, now),
+            Some(place) => {
+                node.share.record_mut().set_move(place, Some(json!(format!("{id}:{now}"))), &id, now)
+            }
         }
     }
 

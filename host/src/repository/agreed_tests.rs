@@ -105,8 +105,7 @@ impl World {
         match step {
             Step::Exchange => assert!(self.exchange(index), "nobody came between"),
             Step::Command(number) => {
-                let commands =
-                    [Command::Promote, Command::Abort, Command::Retry, Command::Switch(None)];
+                let commands = [Command::Promote, Command::Abort, Command::Retry, Command::Switch(None)];
                 assert!(self.exchange(index));
                 let _ = self.nodes[index].traffic.command(commands[usize::from(*number)], now);
                 assert!(self.exchange(index));

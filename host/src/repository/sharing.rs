@@ -109,7 +109,9 @@ impl Sharing {
                 Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
             }
         }
-        tracing::warn!("the store that nodes share cannot be reached: traffic begins with its last known state");
+        tracing::warn!(
+            "the store that nodes share cannot be reached: traffic begins with its last known state"
+        );
         for (model, agreed) in self.all() {
             self.decisions.set_moved(&model, agreed.lock().await.moves());
         }
@@ -314,7 +316,11 @@ impl Sharing {
 
     fn hear(&self, model: &str, agreed: &mut Agreed, text: String) {
         if let Err(error) = agreed.share.hear(Some(text).filter(|text| !text.is_empty())) {
-            self.tell(model, &error, |error| tracing::error!(model, %error, "what nodes share cannot be read"));
+            self.tell(
+                model,
+                &error,
+                |error| tracing::error!(model, %error, "what nodes share cannot be read"),
+            );
         }
     }
 

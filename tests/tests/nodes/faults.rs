@@ -26,7 +26,9 @@ fn while_redis_hangs_each_node_serves_on_and_a_command_is_brought_when_it_is_bac
     assert!(serves(&b, "2") && serves(&a, "1"), "one knows, the other serves its last known state");
     let listed = a.get("/admin/nodes").expect(200).json();
     assert_eq!(listed["nodes"].as_array().unwrap().len(), 2, "whom it has seen last");
-    eventually("the metrics say so", || b.metrics().sum("nuke_shared_state_unshared", &[("model", "tiny")]) == 1.0);
+    eventually("the metrics say so", || {
+        b.metrics().sum("nuke_shared_state_unshared", &[("model", "tiny")]) == 1.0
+    });
     redis.signal(Signal::CONT);
     follows("the other node hears of it", Instant::now(), || serves(&a, "2"));
     eventually("they agree", || agree(&a, &b));
@@ -71,7 +73,9 @@ fn what_redis_has_lost_the_nodes_put_back() {
     eventually("both serve it", || serves(&b, "1") && agree(&a, &b));
     let before = traffic(&a, "tiny")["shared"]["revision"].as_u64().unwrap();
     redis.ask(&["FLUSHALL"]);
-    eventually("it is there again", || redis.ask(&["HGET", "nuke:traffic:records", "tiny"]).contains("pinned"));
+    eventually("it is there again", || {
+        redis.ask(&["HGET", "nuke:traffic:records", "tiny"]).contains("pinned")
+    });
     eventually("they agree", || agree(&a, &b));
     assert!(traffic(&a, "tiny")["shared"]["revision"].as_u64().unwrap() > before, "no revision comes twice");
     let repository = two_tinies("");
@@ -82,7 +86,9 @@ fn what_redis_has_lost_the_nodes_put_back() {
 #[test]
 fn what_is_no_record_is_told_and_overwritten_by_the_next_change() {
     let Pair { a, b, redis, repositories } = Pair::start("");
-    for text in ["", "x", "7 x {", "99999999999999999999 x {}", "1 x {\"format\": 1, \"policy\": []}", "\u{1}\u{2}"] {
+    for text in
+        ["", "x", "7 x {", "99999999999999999999 x {}", "1 x {\"format\": 1, \"policy\": []}", "\u{1}\u{2}"]
+    {
         redis.ask(&["HSET", "nuke:traffic:records", "tiny", text]);
     }
     eventually("it is told", || a.logs().iter().any(|line| line.contains("what nodes share cannot be read")));
@@ -103,7 +109,8 @@ fn what_is_no_record_is_told_and_overwritten_by_the_next_change() {
     eventually("and the next change does", || serves(&a, "1") && agree(&a, &b));
     for repository in &repositories {
         let models = repository.models();
-        let outside = std::fs::read_dir(&models).unwrap().chain(std::fs::read_dir(models.join(".nuke")).unwrap());
+        let outside =
+            std::fs::read_dir(&models).unwrap().chain(std::fs::read_dir(models.join(".nuke")).unwrap());
         let names: Vec<_> = outside.map(|entry| entry.unwrap().file_name()).collect();
         assert!(!names.iter().any(|name| name.to_string_lossy().contains("outside")), "{names:?}");
     }

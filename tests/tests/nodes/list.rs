@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use nuke_tests::{Repository, Server, Signal, eventually, nuke};
+use nuke_tests::{Cluster, Repository, Server, Signal, eventually, nuke};
 use serde_json::Value;
 
 use crate::{Pair, follows, node, two_tinies};
@@ -102,4 +102,25 @@ fn the_list_is_for_operators() {
     let repository = Repository::new().model("tiny", "1", "tiny");
     let server = Server::builder().repository(&repository).set("server.admin", "127.0.0.1:0").start();
     server.get("/admin/nodes").expect(403);
+}
+
+#[test]
+fn a_cluster_does_as_well_as_one_server() {
+    let cluster = Cluster::start(&[]);
+    let nodes: Vec<String> = cluster.nodes.iter().map(|node| format!("'{}'", node.address())).collect();
+    let nodes = format!("[{}]", nodes.join(", "));
+    let rollout = "traffic: {strategy: rollout, stable: '1', canary: '2', steps: [1%, 100%], hold: 1h}\n";
+    let repositories = [two_tinies(rollout), two_tinies(rollout)];
+    let [a, b] = ["a", "b"].map(|name| {
+        let builder = Server::builder().repository(&repositories[usize::from(name == "b")]);
+        let builder = builder.set("cache.redis.cluster", &nodes).set("cache.redis.timeout", "500ms");
+        builder.set("node.name", name).set("node.heartbeat", "200ms").start()
+    });
+    eventually("both are listed", || names(&a) == ["a", "b"] && names(&b) == ["a", "b"]);
+    let phase = |server: &Server| crate::traffic(server, "tiny")["status"]["rollout"]["phase"].clone();
+    let moves = |server: &Server| server.logs().iter().any(|line| line.contains("moves the rollout"));
+    eventually("one of them moves the rollout", || moves(&a) || moves(&b));
+    a.post("/admin/models/tiny/rollout/promote", "", "").expect(200);
+    follows("the other node follows", Instant::now(), || phase(&b) == "promoted");
+    assert!(crate::serves(&b, "2"));
 }

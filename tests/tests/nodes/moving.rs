@@ -45,9 +45,7 @@ fn under_load(servers: &[&Server], what: &str, condition: impl FnMut() -> bool) 
 #[test]
 fn a_rollout_advances_once_and_both_nodes_follow() {
     let Pair { a, b, redis, repositories: _folders } = Pair::start(QUICK);
-    under_load(&[&a, &b], "both have promoted it", || {
-        phase(&a) == "promoted" && phase(&b) == "promoted"
-    });
+    under_load(&[&a, &b], "both have promoted it", || phase(&a) == "promoted" && phase(&b) == "promoted");
     assert!(serves(&a, "2") && serves(&b, "2"));
     let promoted = |server: &Server| server.metrics().sum("nuke_rollouts_total", &[("model", "tiny")]);
     assert_eq!(promoted(&a) + promoted(&b), 1.0, "one node has moved it");
@@ -99,7 +97,8 @@ fn of_many_commands_at_once_each_is_carried_out_on_what_the_one_before_has_left(
     };
     let (aborted, retried) = std::thread::scope(|scope| {
         let aborts = [&a, &b].map(|server| scope.spawn(|| (0..15).filter(|_| done(server, "abort")).count()));
-        let retries = [&a, &b].map(|server| scope.spawn(|| (0..15).filter(|_| done(server, "retry")).count()));
+        let retries =
+            [&a, &b].map(|server| scope.spawn(|| (0..15).filter(|_| done(server, "retry")).count()));
         let sum = |threads: [std::thread::ScopedJoinHandle<'_, usize>; 2]| {
             threads.into_iter().map(|thread| thread.join().unwrap()).sum::<usize>()
         };
@@ -126,14 +125,16 @@ fn blue_green_switches_on_all_nodes() {
 
 #[test]
 fn what_one_node_learns_of_a_bandits_arms_all_know() {
-    let bandit = "traffic: {strategy: bandit, arms: {x: {version: '1'}, y: {version: '2'}}, reward: feedback}\n";
+    let bandit =
+        "traffic: {strategy: bandit, arms: {x: {version: '1'}, y: {version: '2'}}, reward: feedback}\n";
     let Pair { a, b, redis, repositories } = Pair::start(bandit);
     for turn in 0..400 {
         let (arm, reward) = if turn % 2 == 0 { ("x", 1.0) } else { ("y", 0.0) };
         let server = if turn % 4 < 2 { &a } else { &b };
         server.post_json("/admin/models/tiny/feedback", &json!({"arm": arm, "reward": reward})).expect(200);
     }
-    let belief = |server: &Server, arm: usize| traffic(server, "tiny")["status"]["arms"][arm]["belief"].clone();
+    let belief =
+        |server: &Server, arm: usize| traffic(server, "tiny")["status"]["arms"][arm]["belief"].clone();
     let good = |server: &Server| belief(server, 0)["good"].as_f64().unwrap();
     let bad = |server: &Server| belief(server, 1)["bad"].as_f64().unwrap();
     for server in [&a, &b] {

@@ -44,7 +44,8 @@ pub(in crate::http) async fn show(
     let shared = state.steering().shared(&target.model);
     let shared = shared.map(|shared| json!({"revision": shared.revision, "everywhere": shared.is_shared}));
     let status = traffic.status();
-    let body = json!({"model": target.model, "source": source, "set": set, "shared": shared, "status": status});
+    let body =
+        json!({"model": target.model, "source": source, "set": set, "shared": shared, "status": status});
     Ok(reply::json(StatusCode::OK, &body))
 }
 

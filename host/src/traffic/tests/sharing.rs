@@ -16,7 +16,9 @@ fn load(traffic: &Traffic, requests: u64, bad: Option<&str>) {
     for number in 0..requests {
         let choice = traffic.choose(None, super::super::plan::mix(number)).unwrap();
         let fails = bad == Some(&**choice.arm.version());
-        choice.arm.finished(if fails { Outcome::Failed } else { Outcome::Answered }, Duration::from_millis(1));
+        choice
+            .arm
+            .finished(if fails { Outcome::Failed } else { Outcome::Answered }, Duration::from_millis(1));
     }
 }
 
@@ -59,7 +61,11 @@ fn only_who_leads_steps_up_and_the_others_take_it_over() {
     load(&follower, 400, None);
     assert_eq!(kinds(&follower.tick(at(12))), [EventKind::SteppedUp]);
     load(&follower, 400, None);
-    assert_eq!(kinds(&follower.tick(at(18))), [EventKind::Promoted], "it knows the stable version from before");
+    assert_eq!(
+        kinds(&follower.tick(at(18))),
+        [EventKind::Promoted],
+        "it knows the stable version from before"
+    );
 }
 
 #[test]
@@ -128,9 +134,16 @@ fn colours_are_taken_over_where_the_policy_is_the_same() {
 /// Requests of each arm, and whether they count as failed, on one of three hosts.
 #[derive(Clone, Debug)]
 enum Happens {
-    Requests { host: usize, count: u64, bad: bool },
+    Requests {
+        host: usize,
+        count: u64,
+        bad: bool,
+    },
     /// What a host has counted reaches another one.
-    Told { from: usize, to: usize },
+    Told {
+        from: usize,
+        to: usize,
+    },
     /// It reaches it once more, later.
     Repeated(usize),
     Restart(usize),
