@@ -22,6 +22,7 @@ use crate::repository::{
     Decisions, KeeperOptions, Loader, LoaderOptions, ModelIndex, TrustedKeys, ValidationOptions,
 };
 use crate::scheduler::Budget;
+use crate::store::Store;
 use crate::telemetry::{Audit, LogControl, LogOptions, Metrics};
 use crate::tls::{Certificates, ServerOptions};
 
@@ -67,6 +68,12 @@ fn validation(settings: &ValidationSettings) -> Option<ValidationOptions> {
         time: settings.time,
         verdicts: settings.verdicts.clone(),
     })
+}
+
+/// The storage that nodes share, if there is one. It connects in the background of the runtime.
+pub(super) fn store(config: &ServerConfig, metrics: &Metrics) -> Result<Option<Store>, Failure> {
+    let Some(redis) = &config.cache.redis else { return Ok(None) };
+    Store::open(redis, &config.cache.namespace, metrics.redis()).map(Some).map_err(Failure::config)
 }
 
 pub(super) fn decisions(config: &ServerConfig) -> Arc<Decisions> {

@@ -55,6 +55,7 @@ fn serve_blocking(config: &ServerConfig) -> Result<ExitCode, Failure> {
 
 async fn serve(config: &ServerConfig, loader: Arc<Loader>, log: LogControl) -> Result<(), Failure> {
     let authority = Arc::new(Authority::open(&config.auth).map_err(Failure::config)?);
+    let _store = host::store(config, &loader.metrics)?;
     let decisions = host::decisions(config);
     let (index, lifecycle) =
         (Arc::new(ModelIndex::new(Arc::clone(&decisions))), Arc::new(Lifecycle::default()));
