@@ -9,6 +9,7 @@
 //! reason is a line in the log, without the token.
 
 mod api_key;
+mod api_keys;
 mod authority;
 mod credential;
 mod fetch;
@@ -19,8 +20,10 @@ mod jwks;
 mod key_store;
 mod keys;
 mod limits;
+mod register;
 mod remote;
 mod scopes;
+mod shared;
 mod token;
 mod verified;
 mod watch;

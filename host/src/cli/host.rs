@@ -113,6 +113,11 @@ pub(super) fn log_options(config: &ServerConfig) -> LogOptions {
     }
 }
 
+/// Where actions of operators, and changes of keys, are told.
+pub(super) fn audit(config: &ServerConfig) -> Audit {
+    Audit::new(config.log.audit.clone())
+}
+
 /// What requests may hold in memory, over all listeners.
 pub(super) fn memory(config: &ServerConfig) -> MemoryBudget {
     MemoryBudget::new(config.server.max_memory.as_usize())
@@ -195,7 +200,7 @@ pub(super) fn app_state(
             Limits::new(&config.limits, config.server.max_body.as_usize()),
             config.limits.trusted_proxies.clone(),
         ),
-        audit: Audit::new(config.log.audit.clone()),
+        audit: audit(config),
         max_body: config.server.max_body.as_usize(),
         bodies: BodyBounds { memory, pace: config.server.body_timeout },
         error_details: config.server.error_details,

@@ -71,7 +71,7 @@ async fn serve(config: &ServerConfig, loader: Arc<Loader>, log: LogControl) -> R
     let metrics = Arc::clone(&loader.metrics);
     let steering = Steering::new(Arc::clone(&index), decisions, Arc::clone(&metrics));
     let control = Control { keeper: keeper.handle(), steering: steering.clone() };
-    authority.follow().map_err(Failure::unavailable)?;
+    authority.follow(&host::audit(config)).map_err(Failure::unavailable)?;
     let (memory, authorised) = (listeners.memory.clone(), Arc::clone(&authority));
     let state =
         host::app_state(config, index, metrics, Arc::clone(&lifecycle), control, (log, memory), authorised)?;

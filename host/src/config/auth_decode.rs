@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jsonwebtoken::Algorithm;
 
-use super::auth::{AuthSettings, CertificateEntry, JwtKeyEntry, JwtSettings};
+use super::auth::{ApiKeySettings, AuthSettings, CertificateEntry, JwtKeyEntry, JwtSettings};
 use super::names_auth::{JwksSource, Pattern, ScopeWord, Word};
 use super::section::Section;
 
@@ -18,7 +18,10 @@ const MOST: usize = 64;
 pub(super) fn auth(section: &mut Section<'_>) -> AuthSettings {
     AuthSettings {
         jwt: section.section("jwt", jwt),
-        api_keys: section.section("api_keys", |section| section.take("file", None)),
+        api_keys: section.section("api_keys", |section| ApiKeySettings {
+            file: section.take("file", None),
+            redis: section.take("redis", false),
+        }),
         certificates: certificates(section),
         anonymous: section.take_if("anonymous", Vec::<ScopeWord>::new(), |scopes| {
             match scopes.iter().any(|scope| scope.as_str() == "admin") {

@@ -21,6 +21,8 @@ pub struct LimitSettings {
     pub trusted_proxies: Vec<Network>,
     /// `tracked`, default 100000: callers whose rates are kept at a time. Each costs some 300 bytes.
     pub tracked: usize,
+    /// `redis`, default off: rates of requests and bytes are those of all nodes together that share `cache.redis`.
+    pub redis: bool,
 }
 
 /// The limits of one caller or model; what is not given is not limited.
@@ -51,6 +53,7 @@ pub(super) fn limits(section: &mut Section<'_>) -> LimitSettings {
         models: section.named_sections("models", 0..=MOST_NAMED, is_word, entry),
         trusted_proxies: section.take("trusted_proxies", Vec::new()),
         tracked: section.take_in("tracked", 100_000, 16..=10_000_000),
+        redis: section.take("redis", false),
     }
 }
 

@@ -16,7 +16,7 @@ mod statistics;
 mod traffic;
 mod writer;
 
-pub use audit::{Audit, AuditEntry};
+pub use audit::{Audit, AuditEntry, KeyChange};
 pub use compute::{ComputeMetrics, ComputeSeries};
 pub use endpoint::Endpoint;
 pub use front::FrontMetrics;
