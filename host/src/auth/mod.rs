@@ -38,3 +38,4 @@ pub use identity::{Identity, Kind};
 pub use key_store::{KeyStore, KeyStoreError, Used, last_used};
 pub use limits::{Admitted, Limits, Standing};
 pub use scopes::{Need, Scopes, matches_glob};
+pub use shared::{SharedKeys, follow_api_keys, note_shared_use, share_limits};

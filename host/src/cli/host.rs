@@ -22,6 +22,7 @@ use crate::repository::{
     Decisions, KeeperOptions, Loader, LoaderOptions, ModelIndex, TrustedKeys, ValidationOptions,
 };
 use crate::scheduler::Budget;
+use crate::store::Store;
 use crate::telemetry::{Audit, LogControl, LogOptions, Metrics};
 use crate::tls::{Certificates, ServerOptions};
 
@@ -166,6 +167,18 @@ pub(super) fn tls_options(config: &ServerConfig, metrics: &Metrics) -> Result<Op
     Ok(Some(TlsOptions { certificates, handshake_timeout, max_handshakes }))
 }
 
+/// The Redis that nodes share, if one is configured. Needs a tokio runtime.
+pub(super) fn store(config: &ServerConfig, metrics: &Metrics) -> Result<Option<Store>, Failure> {
+    let open = |redis| Store::open(redis, &config.cache.namespace, metrics.redis());
+    config.cache.redis.as_ref().map(open).transpose().map_err(Failure::config)
+}
+
+/// The way in for every request.
+pub(super) fn gate(config: &ServerConfig, authority: Arc<Authority>) -> Gate {
+    let limits = Limits::new(&config.limits, config.server.max_body.as_usize());
+    Gate::new(authority, limits, config.limits.trusted_proxies.clone())
+}
+
 pub(super) fn app_state(
     config: &ServerConfig,
     index: Arc<ModelIndex>,
@@ -173,7 +186,7 @@ pub(super) fn app_state(
     lifecycle: Arc<Lifecycle>,
     control: Control,
     (log, memory): (LogControl, MemoryBudget),
-    authority: Arc<Authority>,
+    gate: Gate,
 ) -> Result<AppState, Failure> {
     let header = |name: &String| {
         ::http::HeaderName::try_from(name.as_str())
@@ -195,11 +208,7 @@ pub(super) fn app_state(
         lifecycle,
         control,
         admin,
-        gate: Gate::new(
-            authority,
-            Limits::new(&config.limits, config.server.max_body.as_usize()),
-            config.limits.trusted_proxies.clone(),
-        ),
+        gate,
         audit: audit(config),
         max_body: config.server.max_body.as_usize(),
         bodies: BodyBounds { memory, pace: config.server.body_timeout },

@@ -66,10 +66,14 @@ impl Report {
 
     /// It could not be told. `forget`: it need not be any more.
     pub(in crate::auth) fn failed(&self, forget: bool) {
-        match (forget, self.account.place_on_board()) {
-            (true, _) => self.cell().into_iter().for_each(|cell| cell.forget(self.said)),
-            (false, Some(place)) => place.list(&self.account),
-            (false, None) => {}
+        let (Some(cell), Some(place)) = (self.cell(), self.account.place_on_board()) else {
+            return;
+        };
+        if forget {
+            cell.forget(self.said);
+        } else {
+            cell.failed(self.said);
+            place.list(&self.account);
         }
     }
 

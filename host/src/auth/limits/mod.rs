@@ -21,7 +21,6 @@ use std::time::Duration;
 
 use self::account::{Account, Place, Plan};
 pub(super) use self::board::{Board, Report};
-pub(super) use self::cell::Use;
 use self::table::Table;
 use super::identity::{Identity, Kind, account_of};
 use crate::config::{LimitEntry, LimitSettings};

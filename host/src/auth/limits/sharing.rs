@@ -24,10 +24,10 @@ impl Central {
     fn exchange(&mut self, now: u64, node: usize, said: Use) -> u64 {
         let counted = self.counted.get(&node).copied().filter(|counted| *counted <= said.used);
         let known = counted.unwrap_or(0).max(said.told);
-        let paid_at = self.paid_at.max(now) + said.used.saturating_sub(known);
+        let paid_at = self.paid_at.max(now.saturating_sub(said.since)) + said.used.saturating_sub(known);
         self.paid_at = paid_at.min(now + said.most);
         self.counted.insert(node, said.used);
-        self.paid_at - now
+        self.paid_at.saturating_sub(now)
     }
 }
 
@@ -81,10 +81,10 @@ impl World {
 
     fn end(&mut self) {
         for node in &mut self.nodes {
-            if let Some((said, answer, _)) = node.under_way.take_if(|(_, _, at)| *at <= self.step)
-                && let Some(ahead) = answer
-            {
-                node.cell.agreed(said, ahead);
+            match node.under_way.take_if(|(_, _, at)| *at <= self.step) {
+                Some((said, Some(ahead), _)) => node.cell.agreed(said, ahead),
+                Some((said, None, _)) => node.cell.failed(said),
+                None => {}
             }
         }
         self.step += 1;
@@ -120,7 +120,7 @@ proptest! {
             // An exchange, two that are lost, the one under way, and its delay.
             let unheard = (5 * interval + 6) as f64 * STEP.as_secs_f64();
             let (rate, burst, others) = (f64::from(rate), f64::from(burst), (nodes - 1) as f64);
-            let most = rate * seconds + burst + others * (burst + rate * unheard) + nodes as f64;
+            let most = rate * (seconds + unheard) + burst + others * (burst + rate * unheard) + nodes as f64;
             prop_assert!(admitted as f64 <= most, "{admitted} of {most} after {seconds} s");
         }
     }
