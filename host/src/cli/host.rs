@@ -70,6 +70,12 @@ fn validation(settings: &ValidationSettings) -> Option<ValidationOptions> {
     })
 }
 
+/// The storage that nodes share, if there is one. It connects in the background of the runtime.
+pub(super) fn store(config: &ServerConfig, metrics: &Metrics) -> Result<Option<Store>, Failure> {
+    let Some(redis) = &config.cache.redis else { return Ok(None) };
+    Store::open(redis, &config.cache.namespace, metrics.redis()).map(Some).map_err(Failure::config)
+}
+
 pub(super) fn decisions(config: &ServerConfig) -> Arc<Decisions> {
     Arc::new(Decisions::open(&config.repository.models, config.repository.state.as_deref()))
 }
@@ -165,12 +171,6 @@ pub(super) fn tls_options(config: &ServerConfig, metrics: &Metrics) -> Result<Op
     let certificates = certificates.map_err(|error| Failure::config(format!("tls: {error}")))?;
     let (handshake_timeout, max_handshakes) = (tls.handshake_timeout, tls.max_handshakes);
     Ok(Some(TlsOptions { certificates, handshake_timeout, max_handshakes }))
-}
-
-/// The Redis that nodes share, if one is configured. Needs a tokio runtime.
-pub(super) fn store(config: &ServerConfig, metrics: &Metrics) -> Result<Option<Store>, Failure> {
-    let open = |redis| Store::open(redis, &config.cache.namespace, metrics.redis());
-    config.cache.redis.as_ref().map(open).transpose().map_err(Failure::config)
 }
 
 /// The way in for every request.

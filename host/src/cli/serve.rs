@@ -56,6 +56,7 @@ fn serve_blocking(config: &ServerConfig) -> Result<ExitCode, Failure> {
 
 async fn serve(config: &ServerConfig, loader: Arc<Loader>, log: LogControl) -> Result<(), Failure> {
     let authority = Arc::new(Authority::open(&config.auth).map_err(Failure::config)?);
+    let store = host::store(config, &loader.metrics)?;
     let decisions = host::decisions(config);
     let (index, lifecycle) =
         (Arc::new(ModelIndex::new(Arc::clone(&decisions))), Arc::new(Lifecycle::default()));
@@ -73,7 +74,6 @@ async fn serve(config: &ServerConfig, loader: Arc<Loader>, log: LogControl) -> R
     let steering = Steering::new(Arc::clone(&index), decisions, Arc::clone(&metrics));
     let control = Control { keeper: keeper.handle(), steering: steering.clone() };
     authority.follow(&host::audit(config)).map_err(Failure::unavailable)?;
-    let store = host::store(config, &metrics)?;
     let gate = host::gate(config, Arc::clone(&authority));
     let shared_keys = share(config, store.as_ref(), &authority, &gate, &metrics);
     let memory = listeners.memory.clone();
