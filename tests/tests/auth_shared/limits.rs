@@ -104,11 +104,15 @@ fn wrong_words_about_a_limit_end_by_themselves() {
     let host = fleet.host();
     let key = fleet.key_for(&[&host]);
     let shared = || fleet.redis.ask(&["KEYS", "fleet:limit:*"]);
-    for (field, value) in [("paid", "nan"), ("paid", "garbage"), ("paid", "-1e300"), ("paid", "inf"), ("paid", "1e300")] {
+    for (field, value) in
+        [("paid", "nan"), ("paid", "garbage"), ("paid", "-1e300"), ("paid", "inf"), ("paid", "1e300")]
+    {
         eventually("the model's use is told", || ask(&host, &key) == 200 && shared().lines().count() == 1);
         fleet.redis.ask(&["HSET", &shared(), field, value]);
     }
-    eventually("the longest that it can last is over", || ask(&host, &key) == 200 && shared().lines().count() == 1);
+    eventually("the longest that it can last is over", || {
+        ask(&host, &key) == 200 && shared().lines().count() == 1
+    });
     let name = shared();
     fleet.redis.ask(&["DEL", &name]);
     fleet.redis.ask(&["SET", &name, "another type"]);
