@@ -13,6 +13,7 @@ use super::limits;
 use super::names::{
     Capability, ErrorDetails, HeaderName, LogFilter, LogFormat, Name, Pooling, TrustedKey, Watch,
 };
+use super::node;
 use super::on_demand::{self, OrOff};
 use super::quantity::ByteSize;
 use super::section::Section;
@@ -93,6 +94,7 @@ pub(super) fn decode(section: &mut Section<'_>, machine: &Machine) -> ServerConf
         auth: section.section("auth", |section| auth_decode::auth(section, has_redis)),
         limits: section.section("limits", |section| limits::limits(section, has_redis)),
         cache,
+        node: section.section("node", node::decode),
         insecure: section.take("insecure", false),
         models: models(section),
     }
