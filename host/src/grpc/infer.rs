@@ -22,7 +22,7 @@ use crate::http::sticky;
 use crate::http::target::Target;
 use crate::http::v2::codec::Limits;
 use crate::http::v2::infer::run;
-use crate::http::v2::wire::off_the_reactor;
+use crate::http::v2::wire::{classified, off_the_reactor};
 use crate::repository::Route;
 use crate::telemetry::Endpoint;
 
@@ -114,6 +114,7 @@ async fn answer(
     let limits = Limits { decoded_bytes: state.max_message(), ..Limits::default() };
     let mut split = off_the_reactor(head.described, || message::split(message, &limits))?;
     let (generation, outputs) = run(state, serving, &mut split.request).await?;
+    let outputs = classified(&generation, &split.request, outputs)?;
     let answer = message::answer(generation.model(), generation.version(), split.request.id, outputs);
     Ok(if split.wants_final { message::final_answer(answer) } else { answer })
 }
