@@ -18,7 +18,7 @@ use super::warmup;
 use crate::config::{ByteSize, Capability, Isolation, ModelConfig};
 use crate::haste::Haste;
 use crate::isolation::{Executor, Isolated, IsolationOptions};
-use crate::model::{Device, DeviceWish, ModelSession, Placement, Runtime, SessionOptions};
+use crate::model::{Device, DeviceWish, ModelSession, Placement, Runtime, SessionOptions, Signature};
 use crate::pipeline::{Footprint, Generation, GenerationParts, worker_range};
 use crate::plugin::{BundleContext, Plugin, PluginEngine, PluginLimits, PluginSource};
 use crate::scheduler::{Budget, SessionOpener};
