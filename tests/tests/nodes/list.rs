@@ -44,7 +44,10 @@ fn each_node_lists_all_of_them_with_what_they_serve() {
     let raw = nuke().args(["nodes", "--json", "--url", &pair.b.url()]).output().unwrap();
     let raw: Value = serde_json::from_slice(&raw.stdout).unwrap();
     assert_eq!(raw["nodes"].as_array().unwrap().len(), 2);
-    assert_eq!(pair.a.metrics().sum("nuke_nodes", &[]), 2.0);
+    let metrics = pair.a.metrics();
+    assert_eq!(metrics.sum("nuke_nodes", &[]), 2.0);
+    let age = metrics.sum("nuke_shared_state_sync_age_seconds", &[]);
+    assert!((0.0..60.0).contains(&age), "{age}");
 }
 
 #[test]
