@@ -11,6 +11,7 @@
 //! - [`model`]: ONNX Runtime and tensors; the only place that names ort
 //! - [`isolation`]: a worker's model in a process of its own
 //! - [`repository`]: folders of bundles, and the index of what is being served
+//! - [`cache`]: answers that are remembered
 //! - [`traffic`]: which version of a model answers which request
 //! - [`telemetry`]: metrics and logs
 //! - [`install`]: `nuke runtime install`, which gets the ONNX Runtime library
@@ -21,6 +22,7 @@
 //! - [`paths`]: where this machine keeps what can be made again
 
 pub mod auth;
+pub mod cache;
 mod child;
 pub mod cli;
 pub mod client;

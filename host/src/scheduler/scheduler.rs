@@ -106,6 +106,11 @@ impl Scheduler {
         self.0.metrics.statistics.version().snapshot()
     }
 
+    /// Where requests count that the scheduler does not see.
+    pub fn counter(&self) -> &StatisticsCounter {
+        &self.0.metrics.statistics
+    }
+
     /// Worker threads, and how many of them run a model now.
     pub fn workers(&self) -> (usize, usize) {
         (self.0.workers.load(Relaxed), self.0.busy.load(Relaxed))
