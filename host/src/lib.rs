@@ -11,8 +11,9 @@
 //! - [`model`]: ONNX Runtime and tensors; the only place that names ort
 //! - [`isolation`]: a worker's model in a process of its own
 //! - [`repository`]: folders of bundles, and the index of what is being served
-//! - [`cache`]: answers that are remembered
 //! - [`traffic`]: which version of a model answers which request
+//! - [`cache`]: answers remembered
+//! - [`store`]: the one way to the Redis that nodes share
 //! - [`telemetry`]: metrics and logs
 //! - [`install`]: `nuke runtime install`, which gets the ONNX Runtime library
 //! - [`tls`]: certificates and keys, and their change while the server runs
@@ -42,6 +43,7 @@ pub mod pipeline;
 pub mod plugin;
 pub mod repository;
 pub mod scheduler;
+pub mod store;
 pub mod telemetry;
 mod timestamp;
 pub mod tls;

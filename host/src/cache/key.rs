@@ -12,7 +12,7 @@ use crate::model::tensor::Tensor;
 const FORMAT: &str = "nuke answers 1";
 
 /// Bytes of a hash.
-pub const KEY_BYTES: usize = 32;
+pub(super) const KEY_BYTES: usize = 32;
 
 /// Names one answer of one model among all answers of all models: 256 bits of a cryptographic hash, so that no client
 /// can make a request whose key is that of another one.

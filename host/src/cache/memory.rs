@@ -5,7 +5,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use moka::Expiry;
@@ -19,24 +18,19 @@ use crate::telemetry::CacheSeries;
 /// What is known of one model beyond its answers.
 #[derive(Debug)]
 pub struct Shelf {
+    model: String,
     /// Where it counts.
     pub series: CacheSeries,
-    /// Counts the purges: it is part of every key.
-    epoch: AtomicU64,
 }
 
 impl Shelf {
-    pub(super) fn new(series: CacheSeries) -> Self {
-        Self { series, epoch: AtomicU64::new(0) }
+    pub(super) fn new(model: &str, series: CacheSeries) -> Self {
+        Self { model: model.to_owned(), series }
     }
 
-    /// How often its answers were purged.
-    pub fn epoch(&self) -> u64 {
-        self.epoch.load(SeqCst)
-    }
-
-    pub(super) fn next_epoch(&self) {
-        self.epoch.fetch_add(1, SeqCst);
+    /// The model's name.
+    pub fn model(&self) -> &str {
+        &self.model
     }
 }
 
@@ -45,6 +39,8 @@ impl Shelf {
 pub(super) struct Held {
     pub(super) entry: Entry,
     shelf: Arc<Shelf>,
+    /// Since when what is remembered of the model counted as it was stored.
+    epoch: u64,
     size: u32,
 }
 
@@ -109,17 +105,17 @@ impl Memory {
         self.held.get(key)
     }
 
-    pub(super) fn insert(&self, key: Key, entry: Entry, shelf: &Arc<Shelf>) {
+    pub(super) fn insert(&self, key: Key, entry: Entry, shelf: &Arc<Shelf>, epoch: u64) {
         let size = u32::try_from(entry.size()).unwrap_or(u32::MAX);
         // Counted before it can be evicted.
         shelf.series.entered(u64::from(size));
-        self.held.insert(key, Arc::new(Held { entry, shelf: Arc::clone(shelf), size }));
+        self.held.insert(key, Arc::new(Held { entry, shelf: Arc::clone(shelf), epoch, size }));
     }
 
-    /// Drops what a model has there, and says how many answers that were.
-    pub(super) fn purge(&self, shelf: &Arc<Shelf>) -> usize {
-        let of_it = self.held.iter().filter(|(_, held)| Arc::ptr_eq(&held.shelf, shelf));
-        let keys: Vec<Key> = of_it.map(|(key, _)| *key).collect();
+    /// Drops what is from before its model's epoch, and says how many answers that were.
+    pub(super) fn sweep(&self, epoch_of: impl Fn(&Shelf) -> u64) -> usize {
+        let old = self.held.iter().filter(|(_, held)| held.epoch < epoch_of(&held.shelf));
+        let keys: Vec<Key> = old.map(|(key, _)| *key).collect();
         keys.iter().for_each(|key| self.held.invalidate(key));
         keys.len()
     }

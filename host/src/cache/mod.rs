@@ -2,8 +2,9 @@
 //!
 //! Owns when a remembered answer may be given instead of a computed one, and what is remembered: `key` names an answer
 //! by all that it depends on, `memory` holds answers, `flight` lets those who ask for the same at the same time wait
-//! for one computation, `question` is the way from the one to the other, `visit` is one request's. It never knows a
-//! protocol, a folder or a model's run, and no answer waits for it longer than its own computation would take.
+//! for one computation, `question` is the way from the one to the other, `visit` is one request's. `remote` is the
+//! level that nodes share, in Redis; `epochs` makes all that was remembered of a model count for nothing at once. It
+//! never knows a protocol, a folder or a model's run, and no answer waits for it longer than its own computation would take.
 //!
 //! Invariants:
 //! - An answer is given only to a request whose key is that of the request it was computed for.
@@ -12,10 +13,12 @@
 //! - What failed for want of time or room is nobody else's answer, and is never remembered.
 
 mod entry;
+mod epochs;
 mod flight;
 mod key;
 mod memory;
 mod question;
+mod remote;
 mod story;
 mod visit;
 mod wish;
@@ -29,9 +32,11 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 pub use entry::{Entry, Value, now_ms};
+pub use epochs::Epochs;
 pub use key::{Key, Owner, Scope, Seed, SeedParts, Subject};
 pub use memory::Shelf;
 pub use question::{Answered, Computed, Question};
+pub use remote::{Lease, Purges, Remote, Usage};
 pub use story::{Story, Why};
 pub use visit::Visit;
 pub use wish::Wish;
@@ -50,6 +55,7 @@ struct Inner {
     memory: Memory,
     flights: Flights<Arc<Landed>>,
     shelves: ArcSwap<HashMap<String, Arc<Shelf>>>,
+    epochs: Epochs,
     metrics: CacheMetrics,
 }
 
@@ -74,7 +80,7 @@ impl Cache {
     /// Room for `memory` bytes of answers in memory.
     pub fn new(memory: u64, metrics: CacheMetrics) -> Self {
         let (memory, flights, shelves) = (Memory::new(memory), Flights::default(), ArcSwap::default());
-        Self(Arc::new(Inner { memory, flights, shelves, metrics }))
+        Self(Arc::new(Inner { memory, flights, shelves, epochs: Epochs::default(), metrics }))
     }
 
     /// What is known of a model. Only models that are served are asked for.
@@ -82,7 +88,7 @@ impl Cache {
         if let Some(shelf) = self.0.shelves.load().get(model) {
             return Arc::clone(shelf);
         }
-        let shelf = Arc::new(Shelf::new(self.0.metrics.model(model)));
+        let shelf = Arc::new(Shelf::new(model, self.0.metrics.model(model)));
         self.0.shelves.rcu(|shelves| {
             let mut shelves = HashMap::clone(shelves);
             shelves.entry(model.to_owned()).or_insert_with(|| Arc::clone(&shelf));
@@ -92,14 +98,23 @@ impl Cache {
         self.0.shelves.load().get(model).map_or(shelf, Arc::clone)
     }
 
-    /// Forgets all answers of a model, those that are being computed included, and says how many lay in memory.
-    pub fn purge(&self, model: &str) -> usize {
-        let Some(shelf) = self.0.shelves.load().get(model).map(Arc::clone) else {
-            return 0;
-        };
+    /// Since when what is remembered of each model counts. Whoever raises a number there by another node's word calls
+    /// [`Cache::sweep`] afterwards.
+    pub fn epochs(&self) -> &Epochs {
+        &self.0.epochs
+    }
+
+    /// Forgets all answers of a model, or of all models, those that are being computed included. Says how many lay in
+    /// memory, and what other nodes are to be told.
+    pub fn purge(&self, model: Option<&str>) -> (usize, (String, u64)) {
         // From here on nobody can ask for the old ones, nor add to them.
-        shelf.next_epoch();
-        self.0.memory.purge(&shelf)
+        let told = self.0.epochs.purge(model);
+        (self.sweep(), told)
+    }
+
+    /// Drops what is from before a purge, and says how much that was.
+    pub fn sweep(&self) -> usize {
+        self.0.memory.sweep(|shelf| self.0.epochs.of(shelf.model()))
     }
 
     /// How it stands with each model that has remembered answers, by name.

@@ -11,7 +11,7 @@ use super::key::Key;
 use super::memory::{Held, Shelf};
 use super::story::{Story, Why};
 use super::wish::Wish;
-use crate::config::CacheSettings;
+use crate::config::CachePolicy;
 use crate::error::{Error, ErrorCode};
 use crate::pipeline::StageTimes;
 use crate::telemetry::{CacheLevel, CacheOutcome};
@@ -62,11 +62,11 @@ pub struct Answered {
 pub struct Question {
     pub(super) cache: Cache,
     pub(super) shelf: Arc<Shelf>,
-    pub(super) settings: CacheSettings,
+    pub(super) settings: CachePolicy,
     pub(super) wish: Wish,
     /// None for one that is only counted.
     pub(super) key: Option<Key>,
-    /// The model's purges when it was asked.
+    /// Since when what is remembered of the model counted as it was asked.
     pub(super) epoch: u64,
     pub(super) began: Instant,
     /// When a computation that others may wait for is given up.
@@ -76,7 +76,7 @@ pub struct Question {
 impl Question {
     /// The answer until `deadline`. `work` computes it until the time that it gets, if it has to be computed; it goes
     /// on without the asker for as long as others wait for the same.
-    pub async fn answer<W, F>(self, model: &str, deadline: Instant, work: W) -> Answered
+    pub async fn answer<W, F>(self, deadline: Instant, work: W) -> Answered
     where
         W: FnOnce(Instant) -> F + Send + 'static,
         F: Future<Output = Computed> + Send + 'static,
@@ -102,11 +102,11 @@ impl Question {
             self.count(CacheOutcome::Miss);
             return self.absent();
         }
-        self.together(model, key, why, deadline, work).await
+        self.together(key, why, deadline, work).await
     }
 
     /// Waits for the one computation of all who ask the same now, and begins it if there is none.
-    async fn together<W, F>(self, model: &str, key: Key, why: Why, deadline: Instant, work: W) -> Answered
+    async fn together<W, F>(self, key: Key, why: Why, deadline: Instant, work: W) -> Answered
     where
         W: FnOnce(Instant) -> F + Send + 'static,
         F: Future<Output = Computed> + Send + 'static,
@@ -119,7 +119,8 @@ impl Question {
             let landed = tokio::time::timeout_at(deadline.into(), seat.landed()).await;
             let Ok(landed) = landed else {
                 self.count(CacheOutcome::Miss);
-                return self.failed(too_late(model), why);
+                let late = too_late(self.shelf.model());
+                return self.failed(late, why);
             };
             if let Some(landed) = landed.filter(|landed| seat.leads() || self.takes(landed)) {
                 return self.arrived(&landed, seat.leads(), looked);
@@ -276,14 +277,14 @@ impl Question {
         };
         let outcome = if value.size() as u64 > self.settings.max_entry.as_u64() {
             "too_large"
-        } else if self.shelf.epoch() != self.epoch {
+        } else if self.cache.0.epochs.of(self.shelf.model()) != self.epoch {
             "purged"
         } else {
             let entry = Entry { value: value.compact(), born_ms, ttl, stale };
             if entry.lifetime(now_ms()).is_zero() {
                 return (born_ms, false);
             }
-            self.cache.0.memory.insert(key, entry, &self.shelf);
+            self.cache.0.memory.insert(key, entry, &self.shelf, self.epoch);
             "stored"
         };
         self.shelf.series.stored(CacheLevel::Memory, outcome);

@@ -96,7 +96,8 @@ impl Story {
             }
             Self::Computed { why, collapsed, stored, model_hit } => {
                 let _ = write!(text, "; fwd={}", why.as_str());
-                let said = [(*stored, "; stored"), (*collapsed, "; collapsed"), (*model_hit, "; detail=model-hit")];
+                let said =
+                    [(*stored, "; stored"), (*collapsed, "; collapsed"), (*model_hit, "; detail=model-hit")];
                 said.iter().filter(|(is, _)| *is).for_each(|(_, word)| text.push_str(word));
             }
             Self::Absent => text.push_str("; detail=only-if-cached"),

@@ -5,12 +5,12 @@
 
 use std::time::Instant;
 
+use super::Cache;
 use super::key::{Key, Owner, Scope, Seed, Subject};
 use super::question::{Answered, Question};
 use super::story::Story;
 use super::wish::Wish;
-use super::Cache;
-use crate::config::{CacheScope, CacheSettings};
+use crate::config::{CachePolicy, CacheScope};
 
 /// From this size on, hashing takes so long that other connections of the thread must not wait for it.
 const HEAVY: usize = 1 << 20;
@@ -37,7 +37,12 @@ struct Place {
 impl Visit {
     /// Of a client.
     pub fn new(cache: &Cache, wish: Wish, owner: Owner) -> Self {
-        Self { place: Some(Place { cache: cache.clone(), wish, owner }), until: None, story: None, oldest_ms: None }
+        Self {
+            place: Some(Place { cache: cache.clone(), wish, owner }),
+            until: None,
+            story: None,
+            oldest_ms: None,
+        }
     }
 
     /// Of a request that neither gets a remembered answer nor leaves one.
@@ -76,7 +81,7 @@ impl Visit {
     pub fn question(
         &self,
         model: &str,
-        settings: CacheSettings,
+        settings: CachePolicy,
         seed: &Seed,
         subject: Subject<'_>,
         deadline: Instant,
@@ -84,7 +89,7 @@ impl Visit {
         let Place { cache, wish, owner } = self.place.as_ref()?;
         settings.ttl?;
         let (shelf, began) = (cache.shelf(model), Instant::now());
-        let epoch = shelf.epoch();
+        let epoch = cache.0.epochs.of(model);
         let owner = (settings.scope == CacheScope::Caller).then_some(owner);
         let make = || Key::new(seed, Scope { owner, epoch }, subject);
         let key = if wish.no_store { None } else { Some(off_the_reactor(subject.size(), make)) };

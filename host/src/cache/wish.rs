@@ -133,8 +133,22 @@ mod tests {
     #[test]
     fn what_is_malformed_or_unknown_is_left_out() {
         for field in [
-            "", ",", "=", "max-age", "max-age=", "max-age=-1", "max-age=1s", "max-age=1.5", "max-age=\"", "no store",
-            "no-storeX", "max-stale=x", "min-fresh", "foo=\"no-store, no-cache\"", "x=\"\\\", no-store\"", "immutable",
+            "",
+            ",",
+            "=",
+            "max-age",
+            "max-age=",
+            "max-age=-1",
+            "max-age=1s",
+            "max-age=1.5",
+            "max-age=\"",
+            "no store",
+            "no-storeX",
+            "max-stale=x",
+            "min-fresh",
+            "foo=\"no-store, no-cache\"",
+            "x=\"\\\", no-store\"",
+            "immutable",
             "\"no-store\"",
         ] {
             assert_eq!(read(&[field]), Wish::default(), "{field}");

@@ -24,7 +24,7 @@ impl Later {
 }
 
 /// In `config.yaml`.
-pub(super) const SERVER: &[Later] = &[Later::new("cache", "an answer cache")];
+pub(super) const SERVER: &[Later] = &[];
 
 /// In `model.yaml`.
 pub(super) const MODEL: &[Later] = &[];

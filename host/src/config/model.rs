@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::batching::{self, BatchingSettings};
 use super::device::{self, Count};
-use super::model_cache::{self, CacheSettings};
+use super::model_cache::{self, CachePolicy};
 use super::names::Name;
 use super::on_demand::{self, OnDemand};
 use super::quantity::ByteSize;
@@ -41,7 +41,7 @@ pub struct ModelConfig {
     /// `batching`: which requests run together.
     pub batching: BatchingSettings,
     /// `cache`, default off: which answers are remembered.
-    pub cache: CacheSettings,
+    pub cache: CachePolicy,
     /// `labels`, default none: names for versions.
     pub labels: Labels,
     /// `traffic`, default latest: which version answers a request that names none.
@@ -184,7 +184,7 @@ impl Default for ModelConfig {
             },
             queue: QueueSettings { size: 1024, timeout: Duration::from_secs(2), priorities: 1 },
             batching: BatchingSettings::default(),
-            cache: CacheSettings::default(),
+            cache: CachePolicy::default(),
             labels: Labels::new(),
             traffic: TrafficPolicy::Latest,
             warmup: WarmupSettings { batch_sizes: vec![1] },

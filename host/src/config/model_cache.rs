@@ -8,7 +8,7 @@ use super::setting::Choice;
 
 /// `cache`: whether and how a model's answers are remembered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CacheSettings {
+pub struct CachePolicy {
     /// `ttl`, default none, and then nothing is remembered: how long an answer may be given again. Long for what
     /// depends on the request alone; short for a plugin that looks at a clock or draws numbers.
     pub ttl: Option<Duration>,
@@ -25,7 +25,7 @@ pub struct CacheSettings {
     pub compress: CacheCompression,
 }
 
-impl Default for CacheSettings {
+impl Default for CachePolicy {
     /// What is in effect without a `cache` in `model.yaml`.
     fn default() -> Self {
         Self {
@@ -69,8 +69,8 @@ const MILLI: Duration = Duration::from_millis(1);
 const MONTH: Duration = Duration::from_secs(31 * 24 * 3600);
 
 /// Decodes the section.
-pub(super) fn decode(section: &mut Section<'_>) -> CacheSettings {
-    let default = CacheSettings::default();
+pub(super) fn decode(section: &mut Section<'_>) -> CachePolicy {
+    let default = CachePolicy::default();
     let ttl = section.take_if("ttl", default.ttl, |ttl: &Option<Duration>| match ttl {
         Some(ttl) if !(MILLI..=MONTH).contains(ttl) => {
             Err(format!("expected null or 1ms to {}, got {}", duration_text(MONTH), duration_text(*ttl)))
@@ -86,7 +86,7 @@ pub(super) fn decode(section: &mut Section<'_>) -> CacheSettings {
         }
         _ => Ok(()),
     };
-    CacheSettings {
+    CachePolicy {
         ttl,
         max_entry: section.take_in("max_entry", default.max_entry, ByteSize::bytes(1)..=ByteSize::mib(1024)),
         scope: section.take("scope", default.scope),

@@ -266,7 +266,9 @@ impl<'r> Section<'r> {
     }
 
     fn record<T: Setting>(&mut self, key: &str, value: &T, node: Option<&Node>) {
-        let shown = if T::SECRET { "\"***\"".to_owned() } else { value.show() };
+        let shown = value.show();
+        // That there is none is no secret.
+        let shown = if T::SECRET && shown != "null" { "\"***\"".to_owned() } else { shown };
         self.reader.record(self.path.key(key), shown, node.map(|node| &node.place));
     }
 }

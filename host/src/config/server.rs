@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::address::ListenAddress;
 use super::answers::{CompressionSettings, CorsSettings, ServerTiming};
 use super::auth::AuthSettings;
+use super::cache::CacheSettings;
 use super::limits::LimitSettings;
 use super::names::{Capability, ErrorDetails, LogFilter, LogFormat, Pooling, Watch};
 use super::on_demand::OnDemand;
@@ -26,6 +27,8 @@ pub struct ServerConfig {
     pub auth: AuthSettings,
     /// `limits`: how much each caller and each model may be asked for.
     pub limits: LimitSettings,
+    /// `cache`: what is remembered, and the Redis that nodes share.
+    pub cache: CacheSettings,
     /// `repository`: where models and plugins lie.
     pub repository: RepositorySettings,
     /// `plugins`: what a plugin may use.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::address::ListenAddress;
 use super::answers::{self, ServerTiming};
 use super::auth_decode;
+use super::cache;
 use super::device;
 use super::limits;
 use super::names::{
@@ -87,6 +88,7 @@ pub(super) fn decode(section: &mut Section<'_>, machine: &Machine) -> ServerConf
         }),
         auth: section.section("auth", auth_decode::auth),
         limits: section.section("limits", limits::limits),
+        cache: section.section("cache", cache::decode),
         insecure: section.take("insecure", false),
         models: models(section),
     }

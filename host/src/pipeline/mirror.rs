@@ -56,7 +56,9 @@ async fn answer(
         Asked::Predict(input) => predict(generation, input, deadline, &mut visit, &mut times).await,
         Asked::Infer(inputs, outputs) => {
             let wanted = outputs.iter().map(String::as_str);
-            infer(generation, inputs, wanted, deadline, &mut visit, &mut times).await.map(PredictOutput::Tensors)
+            infer(generation, inputs, wanted, deadline, &mut visit, &mut times)
+                .await
+                .map(PredictOutput::Tensors)
         }
     }
 }

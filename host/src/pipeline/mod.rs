@@ -73,7 +73,7 @@ pub async fn predict(
         let outcome = compute(&owned, input, deadline, &mut visit, &mut times).await;
         recall::computed(outcome, &visit, times)
     };
-    let answered = question.answer(generation.model(), deadline, work).await;
+    let answered = question.answer(deadline, work).await;
     recall::settle_predict(generation, answered, visit, times)
 }
 
@@ -157,7 +157,7 @@ async fn run(
         let outcome = queue_and_infer(&owned, inputs, wanted, terms, &mut times).await;
         Computed { outcome: outcome.map(Value::Tensors), is_refusal: false, oldest_ms: None, times }
     };
-    let answered = question.answer(generation.model(), terms.deadline, work).await;
+    let answered = question.answer(terms.deadline, work).await;
     recall::settle_run(generation, answered, visit, times)
 }
 

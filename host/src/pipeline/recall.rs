@@ -70,12 +70,7 @@ pub(super) fn of_run(
     ask(generation, Subject::Run { inputs, wanted }, visit, deadline)
 }
 
-fn ask(
-    generation: &Generation,
-    subject: Subject<'_>,
-    visit: &Visit,
-    deadline: Instant,
-) -> Option<Question> {
+fn ask(generation: &Generation, subject: Subject<'_>, visit: &Visit, deadline: Instant) -> Option<Question> {
     visit.question(generation.model(), generation.settings().cache, generation.seed(), subject, deadline)
 }
 

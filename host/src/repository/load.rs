@@ -187,13 +187,7 @@ impl Loader {
     }
 
     /// What the answers of this content depend on, as this host serves it.
-    fn seed(
-        &self,
-        content: &Content,
-        digest: &str,
-        settings: &ModelConfig,
-        placement: &Placement,
-    ) -> Seed {
+    fn seed(&self, content: &Content, digest: &str, settings: &ModelConfig, placement: &Placement) -> Seed {
         let threads = self.runtime.options().intra_threads;
         let tensorrt = settings.workers.session.tensorrt;
         let limits = &self.options.limits;

@@ -116,8 +116,7 @@ pub(super) fn warm_up(generation: &Arc<Generation>, samples: &[Sample]) -> Resul
         };
         let (mut times, deadline) = (StageTimes::default(), Instant::now() + PATIENCE);
         let mut visit = Visit::none();
-        let outcome =
-            handle.block_on(pipeline::predict(generation, input, deadline, &mut visit, &mut times));
+        let outcome = handle.block_on(pipeline::predict(generation, input, deadline, &mut visit, &mut times));
         outcome.map_err(|error| format!("warm-up with {name} failed: {error}"))?;
     }
     Ok(())

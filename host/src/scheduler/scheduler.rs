@@ -24,7 +24,7 @@ use crate::error::{Error, ErrorCode};
 use crate::haste::Haste;
 use crate::isolation::Executor;
 use crate::model::tensor::Tensor;
-use crate::telemetry::{ComputeSeries, StatisticsSnapshot};
+use crate::telemetry::{ComputeSeries, StatisticsCounter, StatisticsSnapshot};
 
 /// What a scheduler is started with.
 #[derive(Clone, Debug)]

@@ -13,7 +13,18 @@ use prometheus_client::registry::{Registry, Unit};
 
 /// Upper bounds in seconds: from a look into memory to a store that is given up.
 const BUCKETS: [f64; 12] = [
-    0.000_001, 0.000_002_5, 0.000_005, 0.000_01, 0.000_025, 0.000_1, 0.000_25, 0.001, 0.002_5, 0.01, 0.025, 0.1,
+    0.000_001,
+    0.000_002_5,
+    0.000_005,
+    0.000_01,
+    0.000_025,
+    0.000_1,
+    0.000_25,
+    0.001,
+    0.002_5,
+    0.01,
+    0.025,
+    0.1,
 ];
 
 /// Where answers are remembered.

@@ -110,7 +110,7 @@ pub(super) type Seconds = Counter<f64, std::sync::atomic::AtomicU64>;
 /// All series of the process.
 #[derive(Debug)]
 pub struct Metrics {
-    registry: Mutex<Registry>,
+    pub(super) registry: Mutex<Registry>,
     pub(super) requests: Family<RequestLabels, Counter>,
     pub(super) durations: Family<StageLabels, Histogram, fn() -> Histogram>,
     pub(super) plugin_cpu: Family<PluginLabels, Seconds>,

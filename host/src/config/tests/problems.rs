@@ -103,15 +103,6 @@ fn a_model_is_listed_once() {
 
 #[test]
 fn what_comes_later_is_not_called_unknown() {
-    let text = "cache: {}\n";
-    let found = server(text);
-    assert_eq!(
-        found,
-        ["config.yaml:1:1: cache: this version does not serve an answer cache yet; remove 'cache'"]
-    );
-    let model = "cache: {}\nworkers: {min: 1}\n";
-    let found = lines(ModelConfig::from_text("model.yaml", model));
-    assert_eq!(found.iter().filter(|line| line.contains("this version does not serve")).count(), 1);
     let found =
         lines(BundleConfig::from_text("bundle.yaml", "inputs: []\ncapabilities: [image, inference, imag]\n"));
     assert!(
