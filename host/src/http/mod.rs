@@ -17,6 +17,7 @@ mod openapi;
 pub(crate) mod pace;
 mod patience;
 mod predict;
+pub(crate) mod recalled;
 pub mod reply;
 pub(crate) mod request_id;
 mod router;
