@@ -63,8 +63,12 @@ async fn serve(config: &ServerConfig, loader: Arc<Loader>, log: LogControl) -> R
         (Arc::new(ModelIndex::new(Arc::clone(&decisions))), Arc::new(Lifecycle::default()));
     let listeners = Listeners::open(config, &loader).await?;
     let fleet =
+<<<<<<< HEAD
+        Fleet::open(config, (store, &loader.metrics), &listeners, (&index, &decisions), &lifecycle).await;
+=======
         Fleet::open(config, (store.clone(), &loader.metrics), &listeners, (&index, &decisions), &lifecycle)
             .await;
+>>>>>>> main
     let keeper = Keeper::open(
         Arc::clone(&loader),
         Arc::clone(&index),

@@ -62,6 +62,7 @@ fn each_route_wants_its_scope_and_no_other_will_do() {
     ];
     let of_operators = [
         ("GET", "/admin/models"),
+        ("GET", "/admin/nodes"),
         ("GET", "/admin/models/slow"),
         ("GET", "/admin/models/slow/traffic"),
         ("GET", "/v2/logging"),
