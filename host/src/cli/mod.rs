@@ -7,6 +7,7 @@
 mod check;
 mod flags;
 mod host;
+mod key_place;
 mod keys;
 mod listeners;
 mod publish;

@@ -13,11 +13,12 @@ use tokio::sync::watch;
 use super::flags::HostFlags;
 use super::listeners::Listeners;
 use super::{EXIT_INTERRUPTED, Failure, host};
-use crate::auth::Authority;
+use crate::auth::{Authority, Gate, SharedKeys, follow_api_keys, note_shared_use, share_limits};
 use crate::config::ServerConfig;
 use crate::http::{Control, Lifecycle};
 use crate::repository::{Keeper, KeeperError, Loader, ModelIndex, Steering};
-use crate::telemetry::{LogControl, start_logging};
+use crate::store::Store;
+use crate::telemetry::{LogControl, Metrics, start_logging};
 
 pub(super) fn run(flags: &HostFlags) -> ExitCode {
     match prepare(flags) {
@@ -55,6 +56,7 @@ fn serve_blocking(config: &ServerConfig) -> Result<ExitCode, Failure> {
 
 async fn serve(config: &ServerConfig, loader: Arc<Loader>, log: LogControl) -> Result<(), Failure> {
     let authority = Arc::new(Authority::open(&config.auth).map_err(Failure::config)?);
+    let store = host::store(config, &loader.metrics)?;
     let decisions = host::decisions(config);
     let (index, lifecycle) =
         (Arc::new(ModelIndex::new(Arc::clone(&decisions))), Arc::new(Lifecycle::default()));
@@ -71,10 +73,12 @@ async fn serve(config: &ServerConfig, loader: Arc<Loader>, log: LogControl) -> R
     let metrics = Arc::clone(&loader.metrics);
     let steering = Steering::new(Arc::clone(&index), decisions, Arc::clone(&metrics));
     let control = Control { keeper: keeper.handle(), steering: steering.clone() };
-    authority.follow().map_err(Failure::unavailable)?;
-    let (memory, authorised) = (listeners.memory.clone(), Arc::clone(&authority));
+    authority.follow(&host::audit(config)).map_err(Failure::unavailable)?;
+    let gate = host::gate(config, Arc::clone(&authority));
+    let shared_keys = share(config, store.as_ref(), &authority, &gate, &metrics);
+    let memory = listeners.memory.clone();
     let state =
-        host::app_state(config, index, metrics, Arc::clone(&lifecycle), control, (log, memory), authorised)?;
+        host::app_state(config, index, metrics, Arc::clone(&lifecycle), control, (log, memory), gate)?;
     tracing::info!(
         address = %listeners.address,
         https = listeners.https_address.map(tracing::field::display),
@@ -100,12 +104,37 @@ async fn serve(config: &ServerConfig, loader: Arc<Loader>, log: LogControl) -> R
         tracing::warn!(%reason, "what traffic must remember is not kept");
     }
     tokio::task::block_in_place(|| authority.note_used());
+    if let Some(keys) = shared_keys
+        && let Err(error) = note_shared_use(&authority, &keys).await
+    {
+        tracing::warn!(%error, "when API keys were used last is not noted in redis");
+    }
     if drained {
         tracing::info!("stopped: all requests were answered");
     } else {
         tracing::warn!("stopped: requests were still in flight after server.drain_timeout");
     }
     Ok(())
+}
+
+/// Begins to share with other nodes what is to be shared: API keys, which are returned then, and limits.
+fn share(
+    config: &ServerConfig,
+    store: Option<&Store>,
+    authority: &Arc<Authority>,
+    gate: &Gate,
+    metrics: &Metrics,
+) -> Option<SharedKeys> {
+    let store = store?;
+    let metrics = metrics.sharing();
+    tokio::spawn(share_limits(Arc::clone(gate.limits()), store.clone(), metrics.clone()));
+    if !config.auth.api_keys.redis {
+        return None;
+    }
+    let keys = SharedKeys::new(store.clone());
+    let following = follow_api_keys(Arc::downgrade(authority), keys.clone(), host::audit(config), metrics);
+    tokio::spawn(following);
+    Some(keys)
 }
 
 /// Becomes true `delay` after the first SIGTERM or SIGINT, at which readiness goes; a second one ends the process.

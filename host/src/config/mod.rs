@@ -52,7 +52,7 @@ mod tests;
 
 pub use address::ListenAddress;
 pub use answers::{CompressionSettings, CorsSettings, ServerTiming};
-pub use auth::{AuthSettings, CertificateEntry, JwtKeyEntry, JwtSettings};
+pub use auth::{ApiKeySettings, AuthSettings, CertificateEntry, JwtKeyEntry, JwtSettings};
 pub use batching::{BatchingSettings, Oversize};
 pub use bundle::{BundleConfig, BundlePath, PluginRef};
 pub use cache::{CacheSettings, RedisAddress, RedisConfig, RedisLogin, RedisPlace, RedisTls};

@@ -54,6 +54,8 @@ impl Machine {
 /// Decodes the whole file.
 pub(super) fn decode(section: &mut Section<'_>, machine: &Machine) -> ServerConfig {
     let server = section.section("server", listen);
+    let cache = section.section("cache", cache::decode);
+    let has_redis = cache.redis.is_some();
     ServerConfig {
         tls: section.section("tls", |section| tls::decode(section, &server)),
         server,
@@ -86,9 +88,9 @@ pub(super) fn decode(section: &mut Section<'_>, machine: &Machine) -> ServerConf
             access: section.take("access", true),
             audit: section.take("audit", None),
         }),
-        auth: section.section("auth", auth_decode::auth),
-        limits: section.section("limits", limits::limits),
-        cache: section.section("cache", cache::decode),
+        auth: section.section("auth", |section| auth_decode::auth(section, has_redis)),
+        limits: section.section("limits", |section| limits::limits(section, has_redis)),
+        cache,
         insecure: section.take("insecure", false),
         models: models(section),
     }

@@ -1,0 +1,28 @@
+-- KEYS: one for each rate. ARGV: this node, then for each rate in microseconds: its use until now, as much of it as
+-- was known before, how far ahead the rate may be, and for how long it was used.
+-- Returns for each how far ahead of the clock its use by all nodes is. A node's use is counted once, however often
+-- it is said: what was counted of it last stands beside.
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local node = ARGV[1]
+local answers = {}
+for i, key in ipairs(KEYS) do
+  local used, known = tonumber(ARGV[4 * i - 2]), tonumber(ARGV[4 * i - 1])
+  local most, from = tonumber(ARGV[4 * i]), now - tonumber(ARGV[4 * i + 1])
+  local kept = redis.pcall('HMGET', key, 'paid', node)
+  if kept.err then
+    redis.call('UNLINK', key)
+    kept = {}
+  end
+  local paid, counted = tonumber(kept[1] or ''), tonumber(kept[2] or '')
+  -- Written so that what is no number that can be compared is passed over.
+  if not (paid and paid >= from) then paid = from end
+  if counted and counted > known and counted <= used then known = counted end
+  if used > known then paid = paid + used - known end
+  if paid > now + most then paid = now + most end
+  local ahead = math.max(paid - now, 0)
+  redis.call('HSET', key, 'paid', string.format('%.0f', paid), node, string.format('%.0f', used))
+  redis.call('PEXPIRE', key, math.ceil(ahead / 1000) + 5000)
+  answers[i] = ahead
+end
+return answers
