@@ -11,16 +11,19 @@
 mod access;
 mod authorise;
 mod call;
+mod compressed;
 mod describe;
 mod failure;
 mod health;
 mod infer;
+mod lasting;
 pub mod message;
 mod operators;
 pub mod protocol;
 mod router;
 mod service;
 mod stream;
+mod watches;
 
 pub use operators::Place;
 pub use router::grpc_router;

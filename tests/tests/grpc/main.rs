@@ -8,3 +8,4 @@ mod clients;
 mod drain;
 mod hostile;
 mod places;
+mod waiting;
