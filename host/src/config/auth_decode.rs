@@ -52,7 +52,11 @@ fn jwt(section: &mut Section<'_>) -> JwtSettings {
     // Without a key nothing else here has any effect, and everybody would be let in.
     if !names_keys && settings != JwtSettings::default() {
         let place = section.place().clone();
-        section.problem("keys", &place, "missing; tokens are verified by 'keys' or 'jwks', and neither is there");
+        section.problem(
+            "keys",
+            &place,
+            "missing; tokens are verified by 'keys' or 'jwks', and neither is there",
+        );
     }
     settings
 }
