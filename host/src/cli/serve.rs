@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use super::flags::HostFlags;
 use super::listeners::Listeners;
+use super::nodes::Fleet;
 use super::{EXIT_INTERRUPTED, Failure, host};
 use crate::auth::{Authority, Gate, SharedKeys, follow_api_keys, note_shared_use, share_limits};
 use crate::config::ServerConfig;
@@ -61,6 +62,9 @@ async fn serve(config: &ServerConfig, loader: Arc<Loader>, log: LogControl) -> R
     let (index, lifecycle) =
         (Arc::new(ModelIndex::new(Arc::clone(&decisions))), Arc::new(Lifecycle::default()));
     let listeners = Listeners::open(config, &loader).await?;
+    let fleet =
+        Fleet::open(config, (store.clone(), &loader.metrics), &listeners, (&index, &decisions), &lifecycle)
+            .await;
     let keeper = Keeper::open(
         Arc::clone(&loader),
         Arc::clone(&index),
@@ -71,8 +75,9 @@ async fn serve(config: &ServerConfig, loader: Arc<Loader>, log: LogControl) -> R
         KeeperError::Unwatchable(_) => Failure::unavailable(error),
     })?;
     let metrics = Arc::clone(&loader.metrics);
-    let steering = Steering::new(Arc::clone(&index), decisions, Arc::clone(&metrics));
-    let control = Control { keeper: keeper.handle(), steering: steering.clone() };
+    let steering = Steering::new(Arc::clone(&index), decisions, Arc::clone(&metrics), fleet.sharing.clone());
+    let nodes = Arc::clone(&fleet.nodes);
+    let control = Control { keeper: keeper.handle(), steering: steering.clone(), nodes };
     authority.follow(&host::audit(config)).map_err(Failure::unavailable)?;
     let gate = host::gate(config, Arc::clone(&authority));
     let shared_keys = share(config, store.as_ref(), &authority, &gate, &metrics);
@@ -93,6 +98,7 @@ async fn serve(config: &ServerConfig, loader: Arc<Loader>, log: LogControl) -> R
 
     let loading = Arc::clone(&lifecycle);
     tokio::spawn(steering.clone().run());
+    fleet.start(keeper.handle());
     tokio::spawn(keeper.run(move |ready, failed| {
         loading.set_loaded();
         tracing::info!(ready, failed, "all versions have been loaded or have failed");
@@ -103,6 +109,7 @@ async fn serve(config: &ServerConfig, loader: Arc<Loader>, log: LogControl) -> R
     if let Err(reason) = tokio::task::block_in_place(|| steering.save()) {
         tracing::warn!(%reason, "what traffic must remember is not kept");
     }
+    fleet.leave().await;
     tokio::task::block_in_place(|| authority.note_used());
     if let Some(keys) = shared_keys
         && let Err(error) = note_shared_use(&authority, &keys).await

@@ -12,6 +12,7 @@ use futures_util::stream::{self, Stream, StreamExt as _};
 use http::HeaderMap;
 use tonic::{Request, Status, Streaming};
 
+use super::arriving::Arriving;
 use super::call::{Call, too_late};
 use super::failure;
 use super::infer::{Asked, infer};
@@ -35,6 +36,11 @@ pub(super) type Answers = Pin<Box<dyn Stream<Item = Result<ModelStreamInferRespo
 pub(super) fn answers(state: &AppState, request: Request<Streaming<WholeMessage>>) -> Answers {
     let (metadata, extensions, messages) = request.into_parts();
     let deadline = extensions.get::<Call>().and_then(Call::deadline);
+    let arriving = Arriving::of(&extensions, state);
+    let messages = messages.map(move |message| match message {
+        Ok(message) => arriving.handed_over(message).map_err(|error| failure::status(&error, None)),
+        Err(status) => Err(status),
+    });
     let one = One {
         state: state.clone(),
         headers: Arc::new(metadata.into_headers()),

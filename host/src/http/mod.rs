@@ -14,6 +14,7 @@ mod door;
 mod front;
 pub(crate) mod fuzzing;
 mod openapi;
+pub(crate) mod pace;
 mod patience;
 mod predict;
 pub mod reply;

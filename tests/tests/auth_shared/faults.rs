@@ -40,8 +40,15 @@ fn keys_outlive_a_redis_that_forgets_them() {
 fn a_host_that_never_reached_redis_says_so_to_those_it_does_not_know() {
     let mut fleet = Fleet::new();
     let file = fleet.path("keys.yaml");
-    let of_file =
-        super::run_keys(&["create", "near", "--scope", "predict:*", "--json", "--file", file.to_str().unwrap()]);
+    let of_file = super::run_keys(&[
+        "create",
+        "near",
+        "--scope",
+        "predict:*",
+        "--json",
+        "--file",
+        file.to_str().unwrap(),
+    ]);
     let shared = fleet.keys(&["create", "ci", "--scope", "predict:*"]);
     fleet.redis.kill();
     let host = fleet.host();

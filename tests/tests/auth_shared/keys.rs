@@ -97,7 +97,9 @@ fn entries_that_are_none_are_refused_one_by_one() {
     assert_eq!(ask(&host, &key), 200, "the others are as they were");
     // The entry of a key that is known is put back.
     fleet.redis.ask(&["HSET", "fleet:auth:keys", id, "[]", "#revision", "spoilt again"]);
-    eventually("it is put back", || fleet.redis.ask(&["HGET", "fleet:auth:keys", id]).contains("\"name\":\"ci\""));
+    eventually("it is put back", || {
+        fleet.redis.ask(&["HGET", "fleet:auth:keys", id]).contains("\"name\":\"ci\"")
+    });
     assert_eq!(ask(&host, &key), 200);
     assert!(!host.logs().iter().any(|line| line.contains("panicked")));
 }

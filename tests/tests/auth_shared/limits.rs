@@ -39,7 +39,11 @@ fn two_hosts_together_let_in_what_one_may() {
     let time = Duration::from_secs(8);
     let admitted = flood(&[&one, &two], &key, time);
     let (total, limit) = (admitted.iter().sum::<usize>(), 40.0 * time.as_secs_f64());
-    println!("two hosts with 40/s for {} s: {admitted:?}, {:.2} of the limit", time.as_secs(), total as f64 / limit);
+    println!(
+        "two hosts with 40/s for {} s: {admitted:?}, {:.2} of the limit",
+        time.as_secs(),
+        total as f64 / limit
+    );
     assert!((total as f64) < 1.5 * limit, "{admitted:?}");
     assert!((total as f64) > 0.7 * limit, "{admitted:?}");
     // One that nobody asks costs the other nothing.
@@ -52,13 +56,14 @@ fn two_hosts_together_let_in_what_one_may() {
 #[test]
 fn a_model_is_limited_over_all_hosts_and_keys_go_by_themselves() {
     let fleet = Fleet::new();
-    fleet.write_config("limits: {model: {requests: 20/h, burst: 10}, identity: {requests: 1000/s}, redis: true}\n");
+    fleet.write_config(
+        "limits: {model: {requests: 20/h, burst: 10}, identity: {requests: 1000/s}, redis: true}\n",
+    );
     let (one, two) = (fleet.host(), fleet.host());
     let made = fleet.keys(&["create", "ci", "--scope", "predict:*"]);
     let key = super::text(&made, "key");
-    let metadata = |host: &Server| {
-        host.client().request("GET", "/v2").header("x-api-key", &key).send().status
-    };
+    let metadata =
+        |host: &Server| host.client().request("GET", "/v2").header("x-api-key", &key).send().status;
     eventually("both know the key", || metadata(&one) == 200 && metadata(&two) == 200);
     assert!((0..10).all(|_| ask(&one, &key) == 200));
     assert_eq!(ask(&one, &key), 429);
@@ -90,4 +95,31 @@ fn a_host_without_redis_has_the_whole_limit_for_itself() {
     // What it let in meanwhile shuts nobody out when redis is back.
     fleet.redis.start_again();
     eventually("requests are let in", || ask(&host, &key) == 200);
+}
+
+#[test]
+fn wrong_words_about_a_limit_end_by_themselves() {
+    let fleet = Fleet::new();
+    fleet.write_config("limits: {model: {requests: 50/s, burst: 5}, redis: true}\n");
+    let host = fleet.host();
+    let key = fleet.key_for(&[&host]);
+    let shared = || fleet.redis.ask(&["KEYS", "fleet:limit:*"]);
+    for (field, value) in
+        [("paid", "nan"), ("paid", "garbage"), ("paid", "-1e300"), ("paid", "inf"), ("paid", "1e300")]
+    {
+        eventually("the model's use is told", || ask(&host, &key) == 200 && shared().lines().count() == 1);
+        fleet.redis.ask(&["HSET", &shared(), field, value]);
+    }
+    eventually("the longest that it can last is over", || {
+        ask(&host, &key) == 200 && shared().lines().count() == 1
+    });
+    let name = shared();
+    fleet.redis.ask(&["DEL", &name]);
+    fleet.redis.ask(&["SET", &name, "another type"]);
+    eventually("it is replaced", || {
+        ask(&host, &key);
+        fleet.redis.ask(&["TYPE", &name]) == "+hash"
+    });
+    eventually("requests are let in", || ask(&host, &key) == 200);
+    assert!(!host.logs().iter().any(|line| line.contains("panicked")));
 }

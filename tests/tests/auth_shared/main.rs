@@ -5,6 +5,7 @@
 mod faults;
 mod keys;
 mod limits;
+mod places;
 
 use std::time::Instant;
 
@@ -12,16 +13,30 @@ use nuke_tests::{Answer, Client, Redis, Repository, Server, nuke, slow_request};
 use serde_json::{Value, json};
 
 /// A Redis, and hosts that share it.
-struct Fleet {
+struct Fleet<R = Redis> {
     folder: tempfile::TempDir,
     repository: Repository,
-    redis: Redis,
+    redis: R,
+    /// `cache.redis` of all hosts.
+    place: String,
 }
 
 impl Fleet {
     fn new() -> Self {
-        let (folder, redis) = (tempfile::tempdir().unwrap(), Redis::start());
-        let fleet = Self { folder, repository: Repository::new().model("slow", "1", "slow"), redis };
+        let redis = Redis::start();
+        let place = format!("{{url: '{}'}}", redis.url());
+        Self::at(redis, place)
+    }
+
+    fn url(&self) -> String {
+        self.redis.url()
+    }
+}
+
+impl<R> Fleet<R> {
+    fn at(redis: R, place: String) -> Self {
+        let repository = Repository::new().model("slow", "1", "slow");
+        let fleet = Self { folder: tempfile::tempdir().unwrap(), repository, redis, place };
         fleet.write_config("");
         fleet
     }
@@ -29,9 +44,9 @@ impl Fleet {
     /// The configuration of all hosts, with more at its end.
     fn write_config(&self, more: &str) {
         let config = format!(
-            "cache: {{namespace: fleet, redis: {{url: '{}'}}}}\n\
+            "cache: {{namespace: fleet, redis: {}}}\n\
              auth: {{api_keys: {{redis: true, file: keys.yaml}}}}\n{more}",
-            self.redis.url()
+            self.place
         );
         std::fs::write(self.path("config.yaml"), config).unwrap();
         if !self.path("keys.yaml").exists() {
@@ -62,10 +77,6 @@ impl Fleet {
         }
         key
     }
-
-    fn url(&self) -> String {
-        self.redis.url()
-    }
 }
 
 /// Runs `nuke keys`; what it said is wrong, if it failed.
@@ -94,14 +105,8 @@ fn ask(host: &Server, key: &str) -> u16 {
 /// Waits for something that is promised within a second, and prints how long it took. A machine that is busy with
 /// other things is given more.
 #[track_caller]
-fn within_a_second(what: &str, mut condition: impl FnMut() -> bool) {
+fn within_a_second(what: &str, condition: impl FnMut() -> bool) {
     let began = Instant::now();
-    nuke_tests::eventually(what, || {
-        let is_so = condition();
-        if !is_so {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        is_so
-    });
+    nuke_tests::eventually(what, condition);
     println!("{what}: after {} ms", began.elapsed().as_millis());
 }

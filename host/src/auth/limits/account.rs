@@ -42,9 +42,11 @@ impl Plan {
     }
 }
 
+/// A burst that would take over a hundred years to come back is as large as what does: governor's times have 64 bits.
 fn quota(count: u64, per: Duration, burst: u64) -> Option<Quota> {
-    let burst = NonZeroU32::new(u32::try_from(burst).unwrap_or(u32::MAX))?;
     let nanos = u64::try_from(per.as_nanos()).unwrap_or(u64::MAX).checked_div(count)?.max(1);
+    let burst = burst.min(u64::MAX / 4 / nanos);
+    let burst = NonZeroU32::new(u32::try_from(burst).unwrap_or(u32::MAX))?;
     Some(Quota::with_period(Duration::from_nanos(nanos))?.allow_burst(burst))
 }
 

@@ -72,7 +72,6 @@ impl Report {
         if forget {
             cell.forget(self.said);
         } else {
-            cell.failed(self.said);
             place.list(&self.account);
         }
     }

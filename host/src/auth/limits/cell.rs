@@ -58,8 +58,6 @@ pub(super) struct Cell<C: Clock = DefaultClock> {
     used: AtomicU64,
     /// As much of it as the others know, in microseconds.
     told: AtomicU64,
-    /// When it was first asked since its use was last said, in nanoseconds since it was made; 0 for not at all.
-    asked: AtomicU64,
 }
 
 /// What this node says about its use of a cell. Costs are in microseconds.
@@ -71,10 +69,6 @@ pub(in crate::auth) struct Use {
     pub(in crate::auth) told: u64,
     /// How far the cell may be ahead.
     pub(in crate::auth) most: u64,
-    /// For how long it has been used since it was last said: a rate that is kept to is ahead of nothing.
-    pub(in crate::auth) since: u64,
-    /// When that began, as [`Cell`] counts.
-    asked: u64,
 }
 
 impl<C: Clock + Clone> Cell<C> {
@@ -83,12 +77,11 @@ impl<C: Clock + Clone> Cell<C> {
         let limiter = RateLimiter::new(quota, paid_at.clone(), clock.clone());
         let begin = microseconds_of_this_process();
         let (used, told) = (AtomicU64::new(begin * 1000), AtomicU64::new(begin));
-        Self { limiter, paid_at, quota, clock, made, used, told, asked: AtomicU64::new(0) }
+        Self { limiter, paid_at, quota, clock, made, used, told }
     }
 
     /// Takes so many at once; if they are too many, the time after which they would not be, or `None` if that is never.
     pub(super) fn take(&self, count: NonZeroU32) -> Result<StateSnapshot, Option<Duration>> {
-        self.asked_from(|| self.now().max(1));
         match self.limiter.check_n(count) {
             Ok(Ok(state)) => {
                 let cost = nanoseconds(self.quota.replenish_interval()).saturating_mul(count.get().into());
@@ -113,14 +106,10 @@ impl<C: Clock + Clone> Cell<C> {
     pub(super) fn own_use(&self) -> Use {
         let bursts = self.quota.burst_size_replenished_in().saturating_mul(MOST_BURSTS);
         let most = bursts.saturating_add(MOST_BEYOND).min(MOST);
-        let asked = self.asked.swap(0, SeqCst);
-        let since = if asked > 0 { self.now().saturating_sub(asked) } else { 0 };
         Use {
             used: self.used.load(SeqCst) / 1000,
             told: self.told.load(Relaxed),
             most: nanoseconds(most) / 1000,
-            since: since / 1000,
-            asked,
         }
     }
 
@@ -132,23 +121,9 @@ impl<C: Clock + Clone> Cell<C> {
         self.paid_at.0.fetch_max(self.now().saturating_add(ahead), AcqRel);
     }
 
-    /// It was perhaps not said, and is to be said again.
-    pub(super) fn failed(&self, said: Use) {
-        if said.asked > 0 && self.asked.fetch_min(said.asked, SeqCst) == 0 {
-            self.asked_from(|| said.asked);
-        }
-    }
-
     /// What was used until now is not to be said any more: it is too long ago.
     pub(super) fn forget(&self, said: Use) {
         self.told.fetch_max(said.used, Relaxed);
-    }
-
-    fn asked_from(&self, at: impl FnOnce() -> u64) {
-        if self.asked.load(SeqCst) == 0 {
-            // Somebody else's is as early.
-            let _ = self.asked.compare_exchange(0, at(), SeqCst, SeqCst);
-        }
     }
 
     fn now(&self) -> u64 {

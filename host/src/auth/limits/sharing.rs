@@ -13,6 +13,9 @@ use super::cell::{Cell, Use};
 /// One step of a simulation.
 const STEP: Duration = Duration::from_millis(10);
 
+/// The script's: use of the last half second counts as spread over it, in microseconds.
+const LAG: u64 = 500_000;
+
 /// What the script in Redis does, in Rust: see `auth/shared/usage.lua`.
 #[derive(Default)]
 struct Central {
@@ -24,7 +27,7 @@ impl Central {
     fn exchange(&mut self, now: u64, node: usize, said: Use) -> u64 {
         let counted = self.counted.get(&node).copied().filter(|counted| *counted <= said.used);
         let known = counted.unwrap_or(0).max(said.told);
-        let paid_at = self.paid_at.max(now.saturating_sub(said.since)) + said.used.saturating_sub(known);
+        let paid_at = self.paid_at.max(now.saturating_sub(LAG)) + said.used.saturating_sub(known);
         self.paid_at = paid_at.min(now + said.most);
         self.counted.insert(node, said.used);
         self.paid_at.saturating_sub(now)
@@ -81,10 +84,8 @@ impl World {
 
     fn end(&mut self) {
         for node in &mut self.nodes {
-            match node.under_way.take_if(|(_, _, at)| *at <= self.step) {
-                Some((said, Some(ahead), _)) => node.cell.agreed(said, ahead),
-                Some((said, None, _)) => node.cell.failed(said),
-                None => {}
+            if let Some((said, Some(ahead), _)) = node.under_way.take_if(|(_, _, at)| *at <= self.step) {
+                node.cell.agreed(said, ahead);
             }
         }
         self.step += 1;

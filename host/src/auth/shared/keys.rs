@@ -103,6 +103,7 @@ impl SharedKeys {
             }
             let news = after.news_for(&before.keys);
             if self.write(&before.revision, &news, &before.outlived).await.map_err(unreadable)?.is_some() {
+                self.forget_use(&before.outlived).await;
                 return Ok(done);
             }
         }
@@ -135,6 +136,17 @@ impl SharedKeys {
             self.store.run::<u64>(&self.note_used, &[&key], &arguments).await?;
         }
         Ok(())
+    }
+
+    /// Keys that are gone need no time of their last use. What stays does no harm.
+    async fn forget_use(&self, outlived: &[String]) {
+        for some in outlived.chunks(AT_ONCE) {
+            let mut command = redis::cmd("HDEL");
+            command.arg(self.store.key("auth", "used")).arg(some);
+            if let Err(error) = self.store.ask::<u64>(command).await {
+                tracing::debug!(%error, "times of use of keys that are gone stay in redis");
+            }
+        }
     }
 
     /// Word of changes.

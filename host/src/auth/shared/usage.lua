@@ -1,14 +1,15 @@
 -- KEYS: one for each rate. ARGV: this node, then for each rate in microseconds: its use until now, as much of it as
--- was known before, how far ahead the rate may be, and for how long it was used.
+-- was known before, and how far ahead the rate may be.
 -- Returns for each how far ahead of the clock its use by all nodes is. A node's use is counted once, however often
--- it is said: what was counted of it last stands beside.
+-- it is said: what was counted of it last stands beside. Nodes say several requests at once, some time after they
+-- came: what was used in the last half second counts as spread over it.
+local lag = 500000
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local node = ARGV[1]
 local answers = {}
 for i, key in ipairs(KEYS) do
-  local used, known = tonumber(ARGV[4 * i - 2]), tonumber(ARGV[4 * i - 1])
-  local most, from = tonumber(ARGV[4 * i]), now - tonumber(ARGV[4 * i + 1])
+  local used, known, most = tonumber(ARGV[3 * i - 1]), tonumber(ARGV[3 * i]), tonumber(ARGV[3 * i + 1])
   local kept = redis.pcall('HMGET', key, 'paid', node)
   if kept.err then
     redis.call('UNLINK', key)
@@ -16,7 +17,7 @@ for i, key in ipairs(KEYS) do
   end
   local paid, counted = tonumber(kept[1] or ''), tonumber(kept[2] or '')
   -- Written so that what is no number that can be compared is passed over.
-  if not (paid and paid >= from) then paid = from end
+  if not (paid and paid >= now - lag) then paid = now - lag end
   if counted and counted > known and counted <= used then known = counted end
   if used > known then paid = paid + used - known end
   if paid > now + most then paid = now + most end

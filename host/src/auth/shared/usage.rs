@@ -94,7 +94,7 @@ impl Sharer {
         let mut arguments = vec![self.node.clone()];
         for report in reports {
             let said = report.said;
-            arguments.extend([said.used, said.told, said.most, said.since].map(|number| number.to_string()));
+            arguments.extend([said.used, said.told, said.most].map(|number| number.to_string()));
         }
         let arguments: Vec<&[u8]> = arguments.iter().map(String::as_bytes).collect();
         let ahead: Vec<u64> = self.store.run(&self.script, &keys, &arguments).await?;
