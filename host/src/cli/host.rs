@@ -223,6 +223,7 @@ pub(super) fn app_state(
         error_details: config.server.error_details,
         max_message: config.server.max_message.unwrap_or(config.server.max_body).as_usize(),
         request_timeout: config.server.request_timeout,
+        idle_timeout: config.server.idle_timeout,
         forwarded_headers: config.predict.headers.iter().map(header).collect::<Result<_, _>>()?,
         access_log: config.log.access,
         compression: AnswerOptions {

@@ -137,6 +137,8 @@ pub struct AppParts {
     pub max_message: usize,
     /// From a request's head to its answer.
     pub request_timeout: Duration,
+    /// How long nothing may come or go on a stream.
+    pub idle_timeout: Duration,
     /// The request headers that plugins see.
     pub forwarded_headers: Vec<HeaderName>,
     /// One line in the log for each request.
@@ -230,6 +232,10 @@ impl AppState {
 
     pub(crate) fn request_timeout(&self) -> Duration {
         self.0.parts.request_timeout
+    }
+
+    pub(crate) fn idle_timeout(&self) -> Duration {
+        self.0.parts.idle_timeout
     }
 
     pub(crate) fn forwarded_headers(&self) -> &[HeaderName] {
