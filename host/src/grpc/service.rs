@@ -95,7 +95,8 @@ impl GrpcInferenceService for Inference {
         answer(Ok(pb::ServerMetadataResponse {
             name: NAME.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            extensions: EXTENSIONS.map(str::to_owned).to_vec(),
+            // `log_settings` is not served: the log is set on HTTP.
+            extensions: EXTENSIONS.into_iter().filter(|name| *name != "logging").map(str::to_owned).collect(),
         }))
     }
 
