@@ -20,12 +20,13 @@ fn while_redis_hangs_each_node_serves_on_and_a_command_is_brought_when_it_is_bac
     let Pair { a, b, redis, repositories: _folders } = Pair::start("");
     put_traffic(&a, PIN_1).expect(200);
     eventually("both serve it", || serves(&a, "1") && serves(&b, "1"));
+    let listed = || a.get("/admin/nodes").expect(200).json()["nodes"].as_array().unwrap().len();
+    eventually("both are listed", || listed() == 2);
     redis.signal(Signal::STOP);
     let alone = put_traffic(&b, PIN_2).expect(200).json();
     assert_eq!(alone["shared"]["everywhere"], false, "{alone}");
     assert!(serves(&b, "2") && serves(&a, "1"), "one knows, the other serves its last known state");
-    let listed = a.get("/admin/nodes").expect(200).json();
-    assert_eq!(listed["nodes"].as_array().unwrap().len(), 2, "whom it has seen last");
+    assert_eq!(listed(), 2, "whom it has seen last");
     eventually("the metrics say so", || {
         b.metrics().sum("nuke_shared_state_unshared", &[("model", "tiny")]) == 1.0
     });
