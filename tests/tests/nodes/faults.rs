@@ -20,12 +20,13 @@ fn while_redis_hangs_each_node_serves_on_and_a_command_is_brought_when_it_is_bac
     let Pair { a, b, redis, repositories: _folders } = Pair::start("");
     put_traffic(&a, PIN_1).expect(200);
     eventually("both serve it", || serves(&a, "1") && serves(&b, "1"));
+    let listed = || a.get("/admin/nodes").expect(200).json()["nodes"].as_array().unwrap().len();
+    eventually("both are listed", || listed() == 2);
     redis.signal(Signal::STOP);
     let alone = put_traffic(&b, PIN_2).expect(200).json();
     assert_eq!(alone["shared"]["everywhere"], false, "{alone}");
     assert!(serves(&b, "2") && serves(&a, "1"), "one knows, the other serves its last known state");
-    let listed = a.get("/admin/nodes").expect(200).json();
-    assert_eq!(listed["nodes"].as_array().unwrap().len(), 2, "whom it has seen last");
+    assert_eq!(listed(), 2, "whom it has seen last");
     eventually("the metrics say so", || {
         b.metrics().sum("nuke_shared_state_unshared", &[("model", "tiny")]) == 1.0
     });
@@ -45,7 +46,8 @@ fn of_two_decisions_made_apart_all_take_the_same_one() {
     put_traffic(&b, "{strategy: split, weights: {'1': 1, '2': 1}}").expect(200);
     redis.signal(Signal::CONT);
     eventually("they agree", || agree(&a, &b));
-    assert_eq!(traffic(&a, "tiny")["status"]["strategy"], "split", "more was decided there, and later");
+    let strategy = |server: &Server| traffic(server, "tiny")["status"]["strategy"].clone();
+    eventually("more was decided there, and later", || strategy(&a) == "split" && strategy(&b) == "split");
 }
 
 #[test]

@@ -140,7 +140,8 @@ fn what_one_node_learns_of_a_bandits_arms_all_know() {
     for server in [&a, &b] {
         eventually("it knows all of them", || good(server) > 190.0 && bad(server) > 190.0);
         assert!(good(server) <= 200.0 && bad(server) <= 200.0, "and none of them twice");
-        assert!(serves(server, "1"));
+        let share = || traffic(server, "tiny")["status"]["arms"][0]["share"].as_f64().unwrap();
+        eventually("and it goes by that", || share() > 0.9);
     }
     // Neither does a restart count anything twice, nor lose anything.
     assert_eq!(b.terminate().status.code(), Some(0));
