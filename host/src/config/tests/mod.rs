@@ -1,7 +1,6 @@
 //! The configuration as a whole: sources, problems, the manual, hostile input.
 
 mod auth;
-mod cache;
 mod files;
 mod hostile;
 mod problems;
