@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::Failure;
 use crate::auth::{Authority, Gate, Limits};
+use crate::cache::{Cache, Remote};
 use crate::config::{
     ByteSize, ClientAuth, ListenAddress, LogFormat, Pooling, ServerConfig, ServerTiming, TlsVersion,
     ValidationSettings,
@@ -125,6 +126,12 @@ pub(super) fn memory(config: &ServerConfig) -> MemoryBudget {
     MemoryBudget::new(config.server.max_memory.as_usize())
 }
 
+/// The answers that are remembered.
+pub(super) fn cache(config: &ServerConfig, store: Option<&Store>, metrics: &Metrics) -> Cache {
+    let remote = store.map(|store| Remote::new(store.clone()));
+    Cache::new(config.cache.memory.as_u64(), remote, metrics.cache().clone())
+}
+
 /// The bounds of a listener, without TLS.
 pub(super) fn listener_options(config: &ServerConfig, memory: &MemoryBudget) -> ListenerOptions {
     let server = &config.server;
@@ -171,7 +178,7 @@ pub(super) fn tls_options(config: &ServerConfig, metrics: &Metrics) -> Result<Op
 pub(super) fn app_state(
     config: &ServerConfig,
     index: Arc<ModelIndex>,
-    metrics: Arc<Metrics>,
+    (metrics, cache): (Arc<Metrics>, Cache),
     lifecycle: Arc<Lifecycle>,
     control: Control,
     (log, memory): (LogControl, MemoryBudget),
@@ -194,6 +201,7 @@ pub(super) fn app_state(
     Ok(AppState::new(AppParts {
         index,
         metrics,
+        cache,
         lifecycle,
         control,
         admin,
