@@ -41,8 +41,8 @@ struct Account {
 struct Asking {
     id: u64,
     account: u64,
-    /// `Some` once it may run; true if that takes one of the shared cores.
-    granted: Option<bool>,
+    /// It may run.
+    granted: bool,
 }
 
 impl Budget {
@@ -91,6 +91,18 @@ impl State {
         self.accounts.iter_mut().find(|account| account.id == id)
     }
 
+    /// A run of a model has ended. Whichever it was, one of those that are left is now the model's first, which
+    /// takes no shared core.
+    fn end(&mut self, id: u64, took: Duration) {
+        let Some(account) = self.account(id) else {
+            return;
+        };
+        account.running -= 1;
+        account.had += took;
+        let gives_back = account.running > 0;
+        self.free += usize::from(gives_back);
+    }
+
     /// Lets those run that may; true if there is one to wake.
     fn grant(&mut self) -> bool {
         let mut any = false;
@@ -98,7 +110,7 @@ impl State {
             let Some(asking) = self.waiting.get_mut(at) else {
                 break;
             };
-            asking.granted = Some(shared);
+            asking.granted = true;
             let id = asking.account;
             self.free -= usize::from(shared);
             if let Some(account) = self.accounts.iter_mut().find(|account| account.id == id) {
@@ -113,7 +125,7 @@ impl State {
     /// Who is next, and whether it takes a shared core: one whose model runs nothing, or if there is a free
     /// core, the one of the model that has had the least, the first of those.
     fn next_to_run(&self) -> Option<(usize, bool)> {
-        let open = self.waiting.iter().enumerate().filter(|(_, asking)| asking.granted.is_none());
+        let open = self.waiting.iter().enumerate().filter(|(_, asking)| !asking.granted);
         let accounts = open.filter_map(|(at, asking)| {
             Some((at, self.accounts.iter().find(|account| account.id == asking.account)?))
         });
@@ -142,28 +154,23 @@ impl Member {
         {
             account.had = account.had.max(clock);
         }
-        state.waiting.push(Asking { id, account, granted: None });
+        state.waiting.push(Asking { id, account, granted: false });
         if state.grant() {
             self.budget.granted.notify_all();
         }
         loop {
             let at = state.waiting.iter().position(|asking| asking.id == id);
-            let granted = at.and_then(|at| state.waiting.get(at)?.granted.map(|shared| (at, shared)));
-            if let Some((at, shared)) = granted {
+            if let Some(at) = at.filter(|&at| state.waiting.get(at).is_some_and(|asking| asking.granted)) {
                 state.waiting.remove(at);
-                return Permit { member: self, shared, began: Instant::now() };
+                return Permit { member: self, began: Instant::now() };
             }
             state = self.budget.granted.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
-    fn leave(&self, shared: bool, took: Duration) {
+    fn leave(&self, took: Duration) {
         let mut state = self.budget.state();
-        state.free += usize::from(shared);
-        if let Some(account) = state.account(self.account) {
-            account.running -= 1;
-            account.had += took;
-        }
+        state.end(self.account, took);
         if state.grant() {
             self.budget.granted.notify_all();
         }
@@ -181,13 +188,12 @@ impl Drop for Member {
 #[derive(Debug)]
 pub(super) struct Permit<'m> {
     member: &'m Member,
-    shared: bool,
     began: Instant,
 }
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        self.member.leave(self.shared, self.began.elapsed());
+        self.member.leave(self.began.elapsed());
     }
 }
 
@@ -199,7 +205,7 @@ mod tests {
     fn state(free: usize, accounts: &[(u64, usize, u64)], waiting: &[u64]) -> State {
         let account =
             |&(id, running, had): &(u64, usize, u64)| Account { id, running, had: Duration::from_secs(had) };
-        let asking = |(id, &account): (u64, &u64)| Asking { id, account, granted: None };
+        let asking = |(id, &account): (u64, &u64)| Asking { id, account, granted: false };
         State {
             free,
             accounts: accounts.iter().map(account).collect(),
@@ -213,7 +219,7 @@ mod tests {
         let mut full = state(0, &[(1, 4, 0), (2, 0, 100)], &[1, 2, 2]);
         assert!(full.grant());
         let granted: Vec<_> = full.waiting.iter().map(|asking| asking.granted).collect();
-        assert_eq!(granted, [None, Some(false), None]);
+        assert_eq!(granted, [false, true, false]);
     }
 
     #[test]
@@ -224,12 +230,26 @@ mod tests {
         assert_eq!(permits.len(), 100);
     }
 
+    // A model with as many workers as there are cores keeps all of them busy, whichever run ends first.
+    #[test]
+    fn the_first_run_that_ends_leaves_a_core_to_the_next() {
+        let budget = Budget::new(2);
+        let member = budget.member();
+        let (first, second) = (member.enter(), member.enter());
+        assert_eq!(budget.state().free, 0);
+        drop(first);
+        assert_eq!(budget.state().free, 1);
+        let third = member.enter();
+        drop((second, third));
+        assert_eq!(budget.state().free, 1);
+    }
+
     #[test]
     fn a_shared_core_goes_to_whom_has_had_the_least() {
         let mut both = state(1, &[(1, 1, 9), (2, 1, 3)], &[1, 2, 2]);
         assert!(both.grant());
         let granted: Vec<_> = both.waiting.iter().map(|asking| asking.granted).collect();
-        assert_eq!(granted, [None, Some(true), None]);
+        assert_eq!(granted, [false, true, false]);
     }
 
     #[test]
@@ -252,15 +272,12 @@ mod tests {
             for (turn, &length) in lengths.iter().enumerate() {
                 for account in [1, 2] {
                     let id = turn as u64 * 2 + account;
-                    state.waiting.push(Asking { id, account, granted: None });
+                    state.waiting.push(Asking { id, account, granted: false });
                 }
                 state.grant();
-                let at = state.waiting.iter().position(|asking| asking.granted.is_some()).unwrap();
+                let at = state.waiting.iter().position(|asking| asking.granted).unwrap();
                 let account = state.waiting.remove(at).account;
-                let account = state.account(account).unwrap();
-                account.running -= 1;
-                account.had += Duration::from_secs(length);
-                state.free += 1;
+                state.end(account, Duration::from_secs(length));
             }
             let had: Vec<_> = state.accounts.iter().map(|account| account.had.as_secs()).collect();
             // Each grant in flight may be one run of up to 20 ahead.

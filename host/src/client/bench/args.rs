@@ -103,6 +103,12 @@ pub(super) struct TensorArgs {
     /// How the tensors travel [default: binary]
     #[arg(long, value_name = "ENCODING")]
     pub(super) encoding: Option<Encoding>,
+    /// Send so many different requests, a random one each time: what a cache makes of them
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(super) distinct: Option<u32>,
+    /// With --distinct: number k of them comes with a weight of 1/k^S [default: 0, all alike]
+    #[arg(long, value_name = "S", requires = "distinct", value_parser = parse_zipf)]
+    pub(super) zipf: Option<f64>,
     /// Where the random elements and the Poisson arrivals begin: the same seed, the same run
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(super) seed: u64,
@@ -144,6 +150,7 @@ impl BenchArgs {
             ("--batch", "--infer", self.tensors.batch.is_some() && !is_infer),
             ("--dim", "--infer", !self.tensors.dimensions.is_empty() && !is_infer),
             ("--data", "--infer", self.tensors.data.is_some() && !is_infer),
+            ("--distinct", "--infer", self.tensors.distinct.is_some() && !is_infer),
             ("--encoding", "--infer", self.tensors.encoding.is_some() && !is_infer),
             ("--param", "--predict", !self.request.parameters.is_empty() && self.target.predict.is_none()),
             ("--arrival", "--rate", self.load.arrival.is_some() && !is_open),
@@ -252,6 +259,13 @@ fn parse_rate(argument: &str) -> Result<f64, String> {
     }
 }
 
+fn parse_zipf(argument: &str) -> Result<f64, String> {
+    match argument.parse::<f64>() {
+        Ok(exponent) if (0.0..=10.0).contains(&exponent) => Ok(exponent),
+        _ => Err("expected an exponent from 0 to 10".to_owned()),
+    }
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use clap::{CommandFactory as _, Parser as _};
@@ -295,7 +309,7 @@ pub(super) mod tests {
 
     #[test]
     fn what_does_not_fit_together_is_refused() {
-        let refused: [&[&str]; 12] = [
+        let refused: [&[&str]; 15] = [
             &[],
             &["--infer", "m", "--path", "/"],
             &["--predict", "m"],
@@ -308,6 +322,9 @@ pub(super) mod tests {
             &["--path", "/", "--rate", "0"],
             &["--path", "/", "--rate", "NaN"],
             &["--path", "/", "--baseline-method", "GET"],
+            &["--infer", "m", "--zipf", "1"],
+            &["--infer", "m", "--distinct", "4", "--zipf", "-1"],
+            &["--infer", "m", "--distinct", "0"],
         ];
         for line in refused {
             assert!(parse(line).is_err(), "{line:?}");

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
@@ -23,6 +23,8 @@ use super::request::Prepared;
 
 /// How much of a refusal's body is kept, in bytes.
 const QUOTED_BYTES: usize = 2048;
+/// What a cache says of an answer.
+const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 /// h2 flow control: what a stream and a connection may receive before the client must say more.
 const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 64 << 20;
@@ -36,6 +38,8 @@ pub(super) struct Answer {
     pub(super) received: u64,
     /// The beginning of the body, if the status is no success.
     pub(super) refusal: Option<Vec<u8>>,
+    /// Whether it came from a cache, if it says so.
+    pub(super) cached: Option<bool>,
 }
 
 /// Why there is no whole answer.
@@ -240,6 +244,7 @@ async fn finish(
 
 async fn read(response: Response<Incoming>) -> Result<Answer, hyper::Error> {
     let status = response.status();
+    let cached = response.headers().get(CACHE_STATUS).map(is_hit);
     let mut body = response.into_body();
     let mut received = 0;
     let mut refusal = (!status.is_success()).then(Vec::new);
@@ -251,7 +256,13 @@ async fn read(response: Response<Incoming>) -> Result<Answer, hyper::Error> {
             kept.extend_from_slice(&data[..data.len().min(QUOTED_BYTES - kept.len())]);
         }
     }
-    Ok(Answer { status, received, refusal })
+    Ok(Answer { status, received, refusal, cached })
+}
+
+/// Whether the cache nearest to the client, the last of the list, had the answer (RFC 9211).
+fn is_hit(status: &HeaderValue) -> bool {
+    let nearest = status.as_bytes().rsplit(|&byte| byte == b',').next().unwrap_or_default();
+    nearest.split(|&byte| byte == b';').any(|parameter| parameter.trim_ascii() == b"hit")
 }
 
 #[cfg(test)]
@@ -274,6 +285,15 @@ mod tests {
 
     fn channel(host: &Host, http2: bool) -> Channel {
         if http2 { Channel::http2(host, 1).remove(0) } else { Channel::http1(host.clone()) }
+    }
+
+    #[test]
+    fn a_hit_is_the_nearest_caches_word() {
+        let is_hit = |text: &'static str| super::is_hit(&HeaderValue::from_static(text));
+        assert!(is_hit("nuke; hit; ttl=3") && is_hit("nuke;hit") && is_hit("other; fwd=miss, nuke; hit"));
+        assert!(
+            !is_hit("nuke; fwd=uri-miss; stored") && !is_hit("nuke; hit, other; fwd=miss") && !is_hit("")
+        );
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! starts no host, a scenario's excepted.
 //!
 //! - `args` what was typed; `plan` what it means; `tensors`, `infer_body`, `random` the made-up
-//!   tensors; `request` the request that is sent again and again.
+//!   tensors; `request` what is sent again and again, `draw` which of several is next.
 //! - `schedule` when an open loop sends; `channel` what carries a request; `worker` both loops;
 //!   `tally` what happened; `phase` threads and pacer; `session` rows and turns.
 //! - `summary` the figures and the JSON; `report` the text; `histogram_file`, `progress`.
@@ -17,6 +17,7 @@
 
 mod args;
 mod channel;
+mod draw;
 mod histogram_file;
 mod infer_body;
 mod phase;

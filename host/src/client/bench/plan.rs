@@ -16,6 +16,7 @@ use super::super::host::{Host, model_path, predict_path};
 use super::super::media;
 use super::super::predict::read_input;
 use super::args::{Arrival, BenchArgs, Encoding, TargetArgs};
+use super::draw::Draw;
 use super::infer_body::encode;
 use super::phase::Pace;
 use super::request::Prepared;
@@ -66,8 +67,14 @@ pub(super) fn make(args: &BenchArgs) -> Result<Plan, ClientError> {
         return Err(ClientError::Usage(format!("{argument} is for {target} only")));
     }
     let host = args.tls.host(&args.url)?;
-    let (outgoing, tensors) = outgoing(args, &host)?;
+    let (outgoing, tensors, bodies) = outgoing(args, &host)?;
+    let draw = Draw::new(bodies.len(), args.tensors.zipf.unwrap_or(0.0), args.tensors.seed);
     let baseline = baseline(args, &host, &outgoing)?;
+    let drawing = |prepared: Prepared| match prepared.body_length() {
+        0 => prepared,
+        _ if bodies.is_empty() => prepared,
+        _ => prepared.drawing(bodies.clone(), draw.clone()),
+    };
     let load = &args.load;
     let pace = load
         .rate
@@ -81,8 +88,8 @@ pub(super) fn make(args: &BenchArgs) -> Result<Plan, ClientError> {
         )));
     }
     Ok(Plan {
-        measured: Prepared::new(&host, outgoing, load.http2)?,
-        baseline,
+        measured: drawing(Prepared::new(&host, outgoing, load.http2)?),
+        baseline: baseline.map(drawing),
         tensors,
         rows,
         pace,
@@ -96,8 +103,8 @@ pub(super) fn make(args: &BenchArgs) -> Result<Plan, ClientError> {
     })
 }
 
-/// The request to measure, and the tensors in it.
-fn outgoing(args: &BenchArgs, host: &Host) -> Result<(Outgoing, Vec<Tensor>), ClientError> {
+/// The request to measure, the tensors in it, and the bodies if there are several.
+fn outgoing(args: &BenchArgs, host: &Host) -> Result<(Outgoing, Vec<Tensor>, Vec<Bytes>), ClientError> {
     let TargetArgs { predict, infer, path, .. } = &args.target;
     let version = args.request.version.as_deref();
     if let Some(model) = infer {
@@ -114,7 +121,7 @@ fn outgoing(args: &BenchArgs, host: &Host) -> Result<(Outgoing, Vec<Tensor>), Cl
     };
     let default_method = if args.request.body.is_some() { Method::POST } else { Method::GET };
     let method = args.request.method.clone().unwrap_or(default_method);
-    Ok((Outgoing { method, path, headers, body }, Vec::new()))
+    Ok((Outgoing { method, path, headers, body }, Vec::new(), Vec::new()))
 }
 
 /// The file to send and its media type.
@@ -142,7 +149,7 @@ fn infer_request(
     host: &Host,
     model: &str,
     version: Option<&str>,
-) -> Result<(Outgoing, Vec<Tensor>), ClientError> {
+) -> Result<(Outgoing, Vec<Tensor>, Vec<Bytes>), ClientError> {
     let path = model_path(model, version);
     let mut headers = HeaderMap::new();
     add_headers(args, &mut headers)?;
@@ -157,6 +164,7 @@ fn infer_request(
         return Err(ClientError::from_answer(metadata.status, &metadata.body));
     }
     let mut tensors = generate(&metadata.body, &args.tensors)?;
+    let bodies = other_bodies(args, &metadata.body, &tensors)?;
     let encoded = encode(&tensors, args.tensors.encoding())?;
     let content_type = match args.tensors.encoding() {
         Encoding::Binary => "application/octet-stream",
@@ -166,7 +174,30 @@ fn infer_request(
     headers.extend(encoded.json_length.map(|length| (JSON_LENGTH, HeaderValue::from(length))));
     tensors.iter_mut().for_each(|tensor| tensor.data = Bytes::new());
     let path = format!("{path}/infer");
-    Ok((Outgoing { method: Method::POST, path, headers, body: encoded.body }, tensors))
+    Ok((Outgoing { method: Method::POST, path, headers, body: encoded.body }, tensors, bodies))
+}
+
+/// The most that all different requests may take: 1 GiB.
+const BODIES_LIMIT: usize = 1 << 30;
+
+/// The bodies of `--distinct`, each of a seed of its own; none if there is but one.
+fn other_bodies(args: &BenchArgs, metadata: &[u8], like: &[Tensor]) -> Result<Vec<Bytes>, ClientError> {
+    let Some(count) = args.tensors.distinct.filter(|&count| count > 1) else {
+        return Ok(Vec::new());
+    };
+    let size: usize = like.iter().map(|tensor| tensor.data.len()).sum();
+    if size.saturating_mul(count as usize) > BODIES_LIMIT {
+        return Err(ClientError::Usage(format!(
+            "--distinct {count} requests of {size} bytes take more than {BODIES_LIMIT} bytes: ask for fewer"
+        )));
+    }
+    let body = |number: u32| {
+        let mut own = args.tensors.clone();
+        // Far apart, so that no sequence runs into the next one's.
+        own.seed = own.seed.wrapping_add(u64::from(number) << 32);
+        Ok(encode(&generate(metadata, &own)?, own.encoding())?.body)
+    };
+    (0..count).map(body).collect()
 }
 
 /// The request to compare with: the same method, headers and body for another path or URL.

@@ -36,6 +36,12 @@ pub(super) fn show(report: &Report) -> String {
 fn heading(report: &Report) -> String {
     let settings = &report.settings;
     let mut shown = format!("{}, HTTP/{}\n", request_line(&settings.request), settings.http);
+    if let Some(distinct) = settings.distinct {
+        let law = settings.zipf.filter(|&zipf| zipf > 0.0);
+        let law =
+            law.map_or_else(|| "all alike".to_owned(), |zipf| format!("by Zipf's law, exponent {zipf}"));
+        shown.push_str(&format!("  {distinct} different ones, {law}\n"));
+    }
     for tensor in &settings.tensors {
         shown.push_str(&format!("  {tensor}\n"));
     }
@@ -145,6 +151,9 @@ fn side_remarks(report: &Report, measured: &Measured, prefix: &str) -> Vec<Strin
         say(format!("{} of {of} requests failed ({}), not in the times", measured.failed, kinds.join(", ")));
         let first = measured.first_error.as_deref().unwrap_or_default();
         say(format!("first error: {}", text::one_line(&text::shorten(first, 600))));
+    }
+    if let Some(share) = measured.cache_hit_share {
+        say(format!("{:.1} % of the answers came from the host's cache", share * 100.0));
     }
     if (1..1000).contains(&measured.succeeded) {
         say(format!("p99.9 of {} requests is their maximum", measured.succeeded));

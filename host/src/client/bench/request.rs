@@ -1,6 +1,8 @@
-//! A request that is sent again and again.
+//! A request that is sent again and again, or several that differ in their bodies.
 //!
 //! Everything is made once: sending it copies reference counts and one small header map.
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{HOST, USER_AGENT};
@@ -10,6 +12,7 @@ use http_body_util::Full;
 use super::super::error::ClientError;
 use super::super::exchange::{AGENT, Outgoing};
 use super::super::host::Host;
+use super::draw::Draw;
 
 /// A request for one host, in the form of one HTTP version.
 #[derive(Clone, Debug)]
@@ -20,7 +23,8 @@ pub(super) struct Prepared {
     uri: Uri,
     version: Version,
     headers: HeaderMap,
-    body: Bytes,
+    bodies: Arc<[Bytes]>,
+    draw: Draw,
 }
 
 impl Prepared {
@@ -46,7 +50,13 @@ impl Prepared {
         let version = if http2 { Version::HTTP_2 } else { Version::HTTP_11 };
         let path = host.target(&outgoing.path);
         let Outgoing { method, body, .. } = outgoing;
-        Ok(Self { host: host.clone(), method, path, uri, version, headers, body })
+        let (bodies, draw) = (Arc::from([body]), Draw::new(1, 0.0, 0));
+        Ok(Self { host: host.clone(), method, path, uri, version, headers, bodies, draw })
+    }
+
+    /// The same with bodies that are drawn for each request. There is at least one.
+    pub(super) fn drawing(self, bodies: Vec<Bytes>, draw: Draw) -> Self {
+        Self { bodies: bodies.into(), draw, ..self }
     }
 
     /// Whom to send it to.
@@ -69,14 +79,15 @@ impl Prepared {
         &self.headers
     }
 
-    /// The body's length in bytes.
-    pub(super) const fn body_length(&self) -> usize {
-        self.body.len()
+    /// The body's length in bytes, in the mean if there are several.
+    pub(super) fn body_length(&self) -> usize {
+        self.bodies.iter().map(Bytes::len).sum::<usize>() / self.bodies.len().max(1)
     }
 
     /// The request, to be sent once.
     pub(super) fn request(&self) -> Request<Full<Bytes>> {
-        let mut request = Request::new(Full::new(self.body.clone()));
+        let body = self.bodies.get(self.draw.take()).cloned().unwrap_or_default();
+        let mut request = Request::new(Full::new(body));
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = self.uri.clone();
         *request.version_mut() = self.version;

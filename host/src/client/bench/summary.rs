@@ -59,6 +59,10 @@ pub(super) struct Settings {
     pub(super) data: Option<Data>,
     /// Where random elements and gaps begin.
     pub(super) seed: u64,
+    /// How many different requests there were, of `--infer`.
+    pub(super) distinct: Option<u32>,
+    /// How unevenly they came.
+    pub(super) zipf: Option<f64>,
     /// How long each row was measured.
     pub(super) duration_s: Option<f64>,
     /// How many requests were measured in each row.
@@ -147,6 +151,8 @@ pub(super) struct Measured {
     pub(super) sent_bytes_per_s: f64,
     /// Bodies of answers.
     pub(super) received_bytes_per_s: f64,
+    /// Hits among the successes that say whether they came from a cache; none if none says so.
+    pub(super) cache_hit_share: Option<f64>,
     /// From sending to the whole answer, of successes.
     pub(super) service_time: Times,
     /// From the intended moment to the whole answer, of successes; open loop only.
@@ -241,6 +247,8 @@ fn settings(args: &BenchArgs, plan: &Plan) -> Settings {
         encoding: is_infer.then(|| args.tensors.encoding()),
         data: is_infer.then(|| args.tensors.data()),
         seed: plan.seed,
+        distinct: args.tensors.distinct,
+        zipf: args.tensors.zipf,
         duration_s,
         requests,
         warmup_s: plan.warmup.as_secs_f64(),
@@ -291,6 +299,7 @@ pub(super) fn measured(outcome: &Outcome, prepared: &Prepared, is_open: bool) ->
         throughput_per_s: per_second(tally.succeeded(), *elapsed),
         sent_bytes_per_s: per_second(sent_bytes, *elapsed),
         received_bytes_per_s: per_second(tally.received, *elapsed),
+        cache_hit_share: (tally.cached.0 > 0).then(|| tally.cached.1 as f64 / tally.cached.0 as f64),
         service_time: times(&tally.service),
         response_time: is_open.then(|| times(&tally.response)),
         generator: Generator {

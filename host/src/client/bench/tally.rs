@@ -94,6 +94,8 @@ pub(super) struct Tally {
     pub(super) errors: BTreeMap<ErrorKind, u64>,
     /// What the first error said.
     pub(super) first_error: Option<String>,
+    /// Successes that say whether they came from a cache, and those of them that did.
+    pub(super) cached: (u64, u64),
     /// Bytes of bodies received, of errors too.
     pub(super) received: u64,
     /// When the last request finished, from the start of the phase.
@@ -122,6 +124,7 @@ impl Tally {
             points: None,
             errors: BTreeMap::new(),
             first_error: None,
+            cached: (0, 0),
             received: 0,
             last_finished: Duration::ZERO,
             reconnects: 0,
@@ -137,6 +140,8 @@ impl Tally {
             Ok(answer) => {
                 self.received += answer.received;
                 let Some(refusal) = answer.refusal else {
+                    self.cached.0 += u64::from(answer.cached.is_some());
+                    self.cached.1 += u64::from(answer.cached == Some(true));
                     let Moments { intended, sent, finished } = moments;
                     self.service.saturating_record(nanoseconds(finished.saturating_sub(sent)));
                     self.response.saturating_record(nanoseconds(finished.saturating_sub(intended)));
@@ -192,6 +197,7 @@ impl Tally {
         if self.first_error.is_none() {
             self.first_error.clone_from(&other.first_error);
         }
+        self.cached = (self.cached.0 + other.cached.0, self.cached.1 + other.cached.1);
         self.received += other.received;
         self.last_finished = self.last_finished.max(other.last_finished);
         self.reconnects += other.reconnects;
@@ -231,7 +237,7 @@ mod tests {
     }
 
     fn success() -> Result<Answer, Fault> {
-        Ok(Answer { status: StatusCode::OK, received: 10, refusal: None })
+        Ok(Answer { status: StatusCode::OK, received: 10, refusal: None, cached: Some(true) })
     }
 
     #[test]
@@ -266,7 +272,9 @@ mod tests {
     fn errors_are_counted_by_kind_and_stay_out_of_the_times() {
         let mut tally = Tally::new().unwrap();
         let status = StatusCode::SERVICE_UNAVAILABLE;
-        let refusal = || Ok(Answer { status, received: 3, refusal: Some(br#"{"error":"full"}"#.to_vec()) });
+        let words = br#"{"error":"full"}"#;
+        let refusal =
+            || Ok(Answer { status, received: 3, refusal: Some(words.to_vec()), cached: Some(false) });
         tally.record(moments(0, 0, 9), refusal());
         tally.record(moments(0, 0, 1), Err(Fault::Timeout));
         tally.record(moments(0, 0, 1), Err(Fault::Broken("b".into())));
@@ -276,7 +284,7 @@ mod tests {
         sum.merge(&tally);
         sum.merge(&tally);
         assert_eq!((sum.succeeded(), sum.failed(), sum.sent(), sum.received), (1, 8, 7, 16));
-        assert_eq!(sum.errors[&ErrorKind::Status(503)], 2);
+        assert_eq!((sum.errors[&ErrorKind::Status(503)], sum.cached), (2, (1, 1)));
         assert_eq!(sum.first_error.as_deref(), Some("full (HTTP 503 Service Unavailable)"));
         assert_eq!(sum.last_finished, Duration::from_millis(20));
     }
