@@ -30,6 +30,8 @@ pub enum ErrorCode {
     ResourceExhausted,
     /// The request's time ran out.
     DeadlineExceeded,
+    /// The client takes a remembered answer only, and there is none.
+    NotCached,
     /// The client went away before it had its answer.
     Cancelled,
     /// The plugin trapped, ran over a limit, or answered nonsense.
@@ -44,7 +46,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::InvalidArgument,
         Self::NotFound,
         Self::Unauthenticated,
@@ -55,6 +57,7 @@ impl ErrorCode {
         Self::UnsupportedMediaType,
         Self::ResourceExhausted,
         Self::DeadlineExceeded,
+        Self::NotCached,
         Self::Cancelled,
         Self::PluginFault,
         Self::Unavailable,
@@ -75,6 +78,7 @@ impl ErrorCode {
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::ResourceExhausted => "resource_exhausted",
             Self::DeadlineExceeded => "deadline_exceeded",
+            Self::NotCached => "not_cached",
             Self::Cancelled => "cancelled",
             Self::PluginFault => "plugin_fault",
             Self::Unavailable => "unavailable",

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::Failure;
 use crate::auth::{Authority, Gate, Limits};
+use crate::cache::Cache;
 use crate::config::{
     ByteSize, ClientAuth, ListenAddress, LogFormat, Pooling, ServerConfig, ServerTiming, TlsVersion,
     ValidationSettings,
@@ -118,6 +119,11 @@ pub(super) fn memory(config: &ServerConfig) -> MemoryBudget {
     MemoryBudget::new(config.server.max_memory.as_usize())
 }
 
+/// The answers that are remembered.
+pub(super) fn cache(config: &ServerConfig, metrics: &Metrics) -> Cache {
+    Cache::new(config.cache.memory.as_u64(), metrics.cache().clone())
+}
+
 /// The bounds of a listener, without TLS.
 pub(super) fn listener_options(config: &ServerConfig, memory: &MemoryBudget) -> ListenerOptions {
     let server = &config.server;
@@ -164,7 +170,7 @@ pub(super) fn tls_options(config: &ServerConfig, metrics: &Metrics) -> Result<Op
 pub(super) fn app_state(
     config: &ServerConfig,
     index: Arc<ModelIndex>,
-    metrics: Arc<Metrics>,
+    (metrics, cache): (Arc<Metrics>, Cache),
     lifecycle: Arc<Lifecycle>,
     control: Control,
     (log, memory): (LogControl, MemoryBudget),
@@ -187,6 +193,7 @@ pub(super) fn app_state(
     Ok(AppState::new(AppParts {
         index,
         metrics,
+        cache,
         lifecycle,
         control,
         admin,

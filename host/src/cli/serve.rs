@@ -73,8 +73,9 @@ async fn serve(config: &ServerConfig, loader: Arc<Loader>, log: LogControl) -> R
     let control = Control { keeper: keeper.handle(), steering: steering.clone() };
     authority.follow().map_err(Failure::unavailable)?;
     let (memory, authorised) = (listeners.memory.clone(), Arc::clone(&authority));
+    let counted = (Arc::clone(&metrics), host::cache(config, &metrics));
     let state =
-        host::app_state(config, index, metrics, Arc::clone(&lifecycle), control, (log, memory), authorised)?;
+        host::app_state(config, index, counted, Arc::clone(&lifecycle), control, (log, memory), authorised)?;
     tracing::info!(
         address = %listeners.address,
         https = listeners.https_address.map(tracing::field::display),

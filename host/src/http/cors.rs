@@ -27,7 +27,7 @@ pub struct CorsRules {
 
 /// What a page may read of an answer beyond its body.
 const EXPOSED: HeaderValue = HeaderValue::from_static(
-    "inference-header-content-length, retry-after, server-timing, x-nuke-model-version, x-nuke-traffic-arm, x-request-id",
+    "age, cache-status, inference-header-content-length, retry-after, server-timing, x-nuke-model-version, x-nuke-traffic-arm, x-request-id",
 );
 
 impl CorsRules {

@@ -16,6 +16,7 @@ pub(crate) mod fuzzing;
 mod openapi;
 mod patience;
 mod predict;
+pub(crate) mod recalled;
 pub mod reply;
 pub(crate) mod request_id;
 mod router;

@@ -15,6 +15,7 @@ use super::cors::CorsRules;
 use super::server_timing::ServerTiming;
 use super::status::Turns;
 use crate::auth::Gate;
+use crate::cache::Cache;
 use crate::config::ErrorDetails;
 use crate::repository::{KeeperHandle, ModelIndex, Steering};
 use crate::telemetry::{Audit, LogControl, Metrics};
@@ -101,6 +102,8 @@ pub struct AppParts {
     pub index: Arc<ModelIndex>,
     /// Where requests count.
     pub metrics: Arc<Metrics>,
+    /// The answers that are remembered.
+    pub cache: Cache,
     /// Whether requests are wanted.
     pub lifecycle: Arc<Lifecycle>,
     /// What operators may do.
@@ -162,6 +165,10 @@ impl AppState {
 
     pub(crate) fn metrics(&self) -> &Arc<Metrics> {
         &self.0.parts.metrics
+    }
+
+    pub(crate) fn cache(&self) -> &Cache {
+        &self.0.parts.cache
     }
 
     pub(crate) fn lifecycle(&self) -> &Lifecycle {

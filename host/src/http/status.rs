@@ -61,6 +61,7 @@ pub(super) async fn metrics(State(state): State<AppState>, Asker(caller): Asker)
         }
         let memory = &state.bodies().memory;
         state.metrics().front().memory(memory.used(), memory.refused());
+        state.cache().observe();
         Steering::observe(state.index(), state.metrics());
     };
     match state.metrics().encode(observe) {

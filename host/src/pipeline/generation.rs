@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use super::footprint::Footprint;
 use super::usage::Usage;
+use crate::cache::Seed;
 use crate::config::{self, ModelConfig};
 use crate::haste::Haste;
 use crate::isolation::Executor;
@@ -30,6 +31,8 @@ pub struct GenerationParts {
     pub version: String,
     /// Tells its content from every other: model, plugin, files and settings of the bundle, in hexadecimal.
     pub digest: String,
+    /// What all of its answers depend on.
+    pub seed: Seed,
     /// What the model takes and gives.
     pub signature: Arc<Signature>,
     /// One for each worker.
@@ -62,6 +65,7 @@ pub struct Generation {
     model: String,
     version: String,
     digest: String,
+    seed: Seed,
     signature: Arc<Signature>,
     scheduler: Scheduler,
     plugin: Option<Plugin>,
@@ -125,6 +129,7 @@ impl Generation {
             model: parts.model,
             version: parts.version,
             digest: parts.digest,
+            seed: parts.seed,
             signature: parts.signature,
             plugin: parts.plugin,
             metrics: parts.metrics,
@@ -138,6 +143,11 @@ impl Generation {
     /// Tells its content from every other, in hexadecimal.
     pub fn digest(&self) -> &str {
         &self.digest
+    }
+
+    /// What all of its answers depend on, in the keys under which they are remembered.
+    pub fn seed(&self) -> &Seed {
+        &self.seed
     }
 
     /// Who uses it.
