@@ -52,7 +52,8 @@ fn parts(member: &[u8]) -> impl Iterator<Item = &[u8]> {
 fn outside_quotes(bytes: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
     let (mut is_quoted, mut is_escaped) = (false, false);
     let pieces = bytes.split(move |&byte| {
-        let was_escaped = std::mem::replace(&mut is_escaped, is_quoted && !is_escaped && byte == b'\\');
+        let was_escaped = is_escaped;
+        is_escaped = is_quoted && !was_escaped && byte == b'\\';
         is_quoted ^= byte == b'"' && !was_escaped;
         byte == separator && !is_quoted
     });
