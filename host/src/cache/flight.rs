@@ -14,7 +14,7 @@ use tokio::task::AbortHandle;
 use super::key::Key;
 
 /// Flights that nobody waits for, at a time; a further one is not begun.
-const MOST_UNATTENDED: usize = 64;
+pub(super) const MOST_UNATTENDED: usize = 64;
 
 /// The flights under way.
 #[derive(Debug)]
