@@ -121,7 +121,7 @@ pub(super) fn memory(config: &ServerConfig) -> MemoryBudget {
 
 /// The answers that are remembered.
 pub(super) fn cache(config: &ServerConfig, metrics: &Metrics) -> Cache {
-    Cache::new(config.cache.memory.as_u64(), metrics.cache().clone())
+    Cache::new(config.cache.memory.as_u64(), None, metrics.cache().clone())
 }
 
 /// The bounds of a listener, without TLS.
