@@ -14,14 +14,16 @@ pub mod marks;
 mod metrics;
 mod paths;
 mod raw;
+mod redis;
 mod repository;
 mod server;
 
 pub use checks::{open_socket, read_until_closed, refused, settles, slow_request, status_of, worker_is_busy};
 pub use client::{Answer, Client, Request};
 pub use metrics::Metrics;
-pub use paths::{binary, guest, nuke, photo, plugins, python, root};
+pub use paths::{binary, guest, nuke, photo, plugins, python, redis_server, root};
 pub use raw::RawConnection;
+pub use redis::{Cluster, Redis, SentinelPair};
 pub use repository::Repository;
 pub use rustix::process::Signal;
 pub use server::{Exited, Server, ServerBuilder, eventually};

@@ -87,6 +87,25 @@ pub fn python() -> PathBuf {
     path
 }
 
+/// The Redis server: `NUKE_TEST_REDIS`, else `redis-server` on the path.
+///
+/// # Panics
+/// If there is none.
+pub fn redis_server() -> PathBuf {
+    let on_path = || {
+        let folders = env::var_os("PATH").unwrap_or_default();
+        env::split_paths(&folders).map(|folder| folder.join("redis-server")).find(|path| path.is_file())
+    };
+    let path = set("NUKE_TEST_REDIS").or_else(on_path).unwrap_or_else(|| {
+        panic!(
+            "there is no redis-server on the path: run the tests by `cargo xtask test`, or install it, or set \
+             NUKE_TEST_REDIS to one"
+        )
+    });
+    assert!(path.is_file(), "NUKE_TEST_REDIS is {}, which is no file", path.display());
+    path
+}
+
 /// A folder of the tests' own in cargo's target folder: logs and compiled plugins.
 pub(crate) fn scratch(name: &str) -> PathBuf {
     let path = profile_folder().join("nuke-tests").join(name);

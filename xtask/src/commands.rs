@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use crate::paths::Paths;
 use crate::wasm::Toolchain;
 use crate::{
-    HELP, bindings, component, guests, onnxruntime, plugins, process, progress, python, serve, tidy,
+    HELP, bindings, component, guests, onnxruntime, plugins, process, progress, python, redis, serve, tidy,
 };
 
 /// Runs the command that `arguments` name.
@@ -67,6 +67,8 @@ fn test(paths: &Paths, arguments: &[&str]) -> Result<ExitCode> {
     let Prepared { host, runtime, python, toolchain } = setup(paths)?;
     plugins::build(paths, &toolchain)?;
     guests::build(paths, &toolchain, &python)?;
+    let redis = redis::ensure(paths)?;
+    progress::note(&format!("Redis: {}", redis.display()));
     let mut cargo = Command::new(process::cargo());
     cargo
         .current_dir(&paths.root)
@@ -75,6 +77,7 @@ fn test(paths: &Paths, arguments: &[&str]) -> Result<ExitCode> {
     cargo.env("NUKE_ORT_LIB", runtime).env("NUKE_TEST_PYTHON", python);
     cargo
         .env("NUKE_TEST_BIN", host)
+        .env("NUKE_TEST_REDIS", redis)
         .env("NUKE_TEST_PLUGINS", paths.plugins())
         .env("NUKE_TEST_GUESTS", paths.guests());
     progress::note("cargo test --release --workspace");

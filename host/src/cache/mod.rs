@@ -3,7 +3,7 @@
 //! Owns when a remembered answer may be given instead of a computed one, and what is remembered: `key` names an answer
 //! by all that it depends on, `memory` holds answers, `flight` lets those who ask for the same at the same time wait
 //! for one computation, `question` is the way from the one to the other, `visit` is one request's. `remote` is the
-//! level that nodes share, in Redis; `epochs` makes all that was remembered of a model count for nothing at once. It
+//! level that nodes share, in Redis, and `shared` the way through it; `epochs` makes all that was remembered of a model count for nothing at once. It
 //! never knows a protocol, a folder or a model's run, and no answer waits for it longer than its own computation would take.
 //!
 //! Invariants:
@@ -20,6 +20,7 @@ mod memory;
 mod purge;
 mod question;
 mod remote;
+mod shared;
 mod story;
 mod visit;
 mod wish;
@@ -29,6 +30,7 @@ mod tests;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use arc_swap::ArcSwap;
 
@@ -58,8 +60,19 @@ struct Inner {
     flights: Flights<Arc<Landed>>,
     shelves: ArcSwap<HashMap<String, Arc<Shelf>>>,
     epochs: Epochs,
+    /// The level that nodes share.
     remote: Option<Remote>,
+    on_the_way: AtomicUsize,
     metrics: CacheMetrics,
+}
+
+/// An answer that is on its way to Redis.
+struct OnTheWay(Cache);
+
+impl Drop for OnTheWay {
+    fn drop(&mut self) {
+        self.0.0.on_the_way.fetch_sub(1, SeqCst);
+    }
 }
 
 /// How it stands with the remembered answers of one model.
@@ -94,12 +107,33 @@ impl Cache {
     /// Room for `memory` bytes of answers in memory, and the level that nodes share, if there is one.
     pub fn new(memory: u64, remote: Option<Remote>, metrics: CacheMetrics) -> Self {
         let (memory, flights, shelves) = (Memory::new(memory), Flights::default(), ArcSwap::default());
-        Self(Arc::new(Inner { memory, flights, shelves, epochs: Epochs::default(), remote, metrics }))
+        let (epochs, on_the_way) = (Epochs::default(), AtomicUsize::new(0));
+        Self(Arc::new(Inner { memory, flights, shelves, epochs, remote, on_the_way, metrics }))
+    }
+
+    /// Follows the purges of other nodes, for as long as it is polled. Without a level that nodes share it ends at
+    /// once.
+    pub async fn follow(self) {
+        let Some(remote) = &self.0.remote else {
+            return;
+        };
+        let mut purges = remote.purges(self.0.epochs.clone());
+        loop {
+            purges.next().await;
+            self.sweep();
+        }
     }
 
     /// The level that nodes share.
     pub fn remote(&self) -> Option<&Remote> {
         self.0.remote.as_ref()
+    }
+
+    /// A place among the answers that are on their way to Redis, if there are fewer than `most`.
+    fn on_the_way(&self, most: usize) -> Option<OnTheWay> {
+        let taken = self.0.on_the_way.fetch_add(1, SeqCst);
+        let place = OnTheWay(self.clone());
+        (taken < most).then_some(place)
     }
 
     /// What is known of a model. Only models that are served are asked for.

@@ -17,7 +17,7 @@ pub struct Purged {
 impl Cache {
     /// Forgets all answers of a model, or of all models, here and on all nodes: those in memory, those in Redis, and
     /// those that are being computed. Where Redis cannot be reached the others hear of it as soon as it can, as long as
-    /// this host runs ([`Cache::follow`]).
+    /// this host runs ([[`Cache::follow`]]).
     pub async fn purge_everywhere(&self, model: Option<&str>) -> Purged {
         let (answers, told) = self.purge(model);
         let told = match self.remote() {

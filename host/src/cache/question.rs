@@ -9,6 +9,8 @@ use super::Cache;
 use super::entry::{Entry, Value, now_ms};
 use super::key::Key;
 use super::memory::{Held, Shelf};
+use super::remote::Remote;
+use super::shared::{Elsewhere, Leased};
 use super::story::{Story, Why};
 use super::wish::Wish;
 use crate::config::CachePolicy;
@@ -83,6 +85,9 @@ impl Question {
     {
         let Some(key) = self.key else {
             self.count(CacheOutcome::Bypass);
+            if self.wish.only_if_cached {
+                return self.absent();
+            }
             return self.alone(None, work(deadline), Why::Bypass).await;
         };
         if self.wish.no_cache {
@@ -100,7 +105,10 @@ impl Question {
         };
         if self.wish.only_if_cached {
             self.count(CacheOutcome::Miss);
-            return self.absent();
+            return match self.cache.remote() {
+                Some(remote) => self.clone().fetched_or_absent(remote, &key).await,
+                None => self.absent(),
+            };
         }
         self.together(key, why, deadline, work).await
     }
@@ -146,7 +154,7 @@ impl Question {
         // Since this question was asked, somebody else's answer may have come.
         if let Ok(held) = self.look(&key) {
             let entry = &held.entry;
-            let (story, outcome) = (self.hit_story(entry), given(entry.value.clone()));
+            let (story, outcome) = (self.hit_story(CacheLevel::Memory, entry), given(entry.value.clone()));
             let times = StageTimes::default();
             return Arc::new(Landed { outcome, story, born_ms: entry.born_ms, times });
         }
@@ -155,11 +163,37 @@ impl Question {
             let story = Story::Computed { why, collapsed: false, stored: false, model_hit: false };
             return Arc::new(Landed { outcome, story, born_ms: 0, times: StageTimes::default() });
         };
+        let mut leased = None;
+        if let Some(remote) = self.cache.remote() {
+            match self.elsewhere(remote, &key).await {
+                Elsewhere::Mine(lease) => leased = lease,
+                Elsewhere::Answer(entry) => return Arc::new(self.brought(key, entry)),
+            }
+        }
         let computed = work(self.until).await;
-        let (born_ms, stored) = self.keep(key, &computed);
+        let (born_ms, stored) = self.keep(key, &computed, leased);
         let model_hit = computed.oldest_ms.is_some();
         let story = Story::Computed { why, collapsed: false, stored, model_hit };
         Arc::new(Landed { outcome: computed.outcome, story, born_ms, times: computed.times })
+    }
+
+    /// An answer that came from another node, which is remembered here, too.
+    fn brought(&self, key: Key, entry: Entry) -> Landed {
+        let (story, outcome) = (self.hit_story(CacheLevel::Redis, &entry), given(entry.value.clone()));
+        let (born_ms, times) = (entry.born_ms, StageTimes::default());
+        if self.cache.0.epochs.of(self.shelf.model()) == self.epoch {
+            self.cache.0.memory.insert(key, entry, &self.shelf, self.epoch);
+        }
+        Landed { outcome, story, born_ms, times }
+    }
+
+    /// For who takes nothing but a remembered answer: the one of another node, or none.
+    async fn fetched_or_absent(self, remote: &Remote, key: &Key) -> Answered {
+        let Some(entry) = self.fetch(remote, key).await else {
+            return self.absent();
+        };
+        let landed = self.brought(*key, entry);
+        self.answered_by(&landed, self.began.elapsed())
     }
 
     /// The computation of this request alone.
@@ -167,7 +201,7 @@ impl Question {
         let looked = self.began.elapsed();
         let computed = work.await;
         let began = Instant::now();
-        let stored = key.is_some_and(|key| self.keep(key, &computed).1);
+        let stored = key.is_some_and(|key| self.keep(key, &computed, None).1);
         let model_hit = computed.oldest_ms.is_some();
         Answered {
             story: Story::Computed { why, collapsed: false, stored, model_hit },
@@ -190,7 +224,7 @@ impl Question {
     }
 
     /// An entry's times, none longer than the settings have it now.
-    fn times_of(&self, entry: &Entry) -> (Duration, Duration) {
+    pub(super) fn times_of(&self, entry: &Entry) -> (Duration, Duration) {
         let ttl = match entry.value {
             Value::Refusal(_) => self.settings.negative,
             _ => self.settings.ttl.unwrap_or_default(),
@@ -198,9 +232,9 @@ impl Question {
         (entry.ttl.min(ttl), entry.stale.min(self.settings.stale))
     }
 
-    fn hit_story(&self, entry: &Entry) -> Story {
+    fn hit_story(&self, level: CacheLevel, entry: &Entry) -> Story {
         let (age, ttl) = (entry.age(now_ms()), self.times_of(entry).0);
-        Story::Hit { level: CacheLevel::Memory, age, ttl }
+        Story::Hit { level, age, ttl }
     }
 
     /// Gives a remembered answer. If its time is over, it is computed anew meanwhile.
@@ -209,7 +243,7 @@ impl Question {
         W: FnOnce(Instant) -> F + Send + 'static,
         F: Future<Output = Computed> + Send + 'static,
     {
-        let story = self.hit_story(entry);
+        let story = self.hit_story(CacheLevel::Memory, entry);
         let is_stale = matches!(story, Story::Hit { age, ttl, .. } if age >= ttl);
         self.count(if is_stale { CacheOutcome::Stale } else { CacheOutcome::Hit });
         let recall = self.began.elapsed();
@@ -248,23 +282,29 @@ impl Question {
             story => story,
         };
         self.count(match story {
-            Story::Hit { .. } => CacheOutcome::Hit,
+            Story::Hit { level: CacheLevel::Memory, .. } => CacheOutcome::Hit,
+            Story::Hit { .. } => CacheOutcome::Miss,
             _ if leads => CacheOutcome::Miss,
             _ => CacheOutcome::Coalesced,
         });
-        let is_old = matches!(story, Story::Hit { .. } | Story::Computed { model_hit: true, .. });
         let recall = if leads { looked } else { self.began.elapsed() };
+        let times = if leads { landed.times } else { StageTimes::default() };
+        Answered { story, times, ..self.answered_by(landed, recall) }
+    }
+
+    fn answered_by(&self, landed: &Landed, recall: Duration) -> Answered {
+        let is_old = matches!(landed.story, Story::Hit { .. } | Story::Computed { model_hit: true, .. });
         Answered {
             outcome: landed.outcome.clone(),
-            story,
+            story: landed.story,
             oldest_ms: is_old.then_some(landed.born_ms),
-            times: if leads { landed.times } else { StageTimes::default() },
+            times: landed.times,
             recall,
         }
     }
 
     /// Remembers a computation if it may be. Says when the oldest part of it was computed, and whether it is.
-    fn keep(&self, key: Key, computed: &Computed) -> (u64, bool) {
+    fn keep(&self, key: Key, computed: &Computed, leased: Option<Leased>) -> (u64, bool) {
         let born_ms = computed.oldest_ms.unwrap_or_else(now_ms);
         let refusal;
         let (value, ttl, stale) = match &computed.outcome {
@@ -283,6 +323,9 @@ impl Question {
             let entry = Entry { value: value.compact(), born_ms, ttl, stale };
             if entry.lifetime(now_ms()).is_zero() {
                 return (born_ms, false);
+            }
+            if let Some(remote) = self.cache.remote() {
+                self.share(remote, &key, &entry, leased);
             }
             self.cache.0.memory.insert(key, entry, &self.shelf, self.epoch);
             "stored"

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::Failure;
 use crate::auth::{Authority, Gate, Limits};
-use crate::cache::Cache;
+use crate::cache::{Cache, Remote};
 use crate::config::{
     ByteSize, ClientAuth, ListenAddress, LogFormat, Pooling, ServerConfig, ServerTiming, TlsVersion,
     ValidationSettings,
@@ -23,6 +23,7 @@ use crate::repository::{
     Decisions, KeeperOptions, Loader, LoaderOptions, ModelIndex, TrustedKeys, ValidationOptions,
 };
 use crate::scheduler::Budget;
+use crate::store::Store;
 use crate::telemetry::{Audit, LogControl, LogOptions, Metrics};
 use crate::tls::{Certificates, ServerOptions};
 
@@ -68,6 +69,12 @@ fn validation(settings: &ValidationSettings) -> Option<ValidationOptions> {
         time: settings.time,
         verdicts: settings.verdicts.clone(),
     })
+}
+
+/// The storage that nodes share, if there is one. It connects in the background of the runtime.
+pub(super) fn store(config: &ServerConfig, metrics: &Metrics) -> Result<Option<Store>, Failure> {
+    let Some(redis) = &config.cache.redis else { return Ok(None) };
+    Store::open(redis, &config.cache.namespace, metrics.redis()).map(Some).map_err(Failure::config)
 }
 
 pub(super) fn decisions(config: &ServerConfig) -> Arc<Decisions> {
@@ -120,8 +127,9 @@ pub(super) fn memory(config: &ServerConfig) -> MemoryBudget {
 }
 
 /// The answers that are remembered.
-pub(super) fn cache(config: &ServerConfig, metrics: &Metrics) -> Cache {
-    Cache::new(config.cache.memory.as_u64(), None, metrics.cache().clone())
+pub(super) fn cache(config: &ServerConfig, store: Option<&Store>, metrics: &Metrics) -> Cache {
+    let remote = store.map(|store| Remote::new(store.clone()));
+    Cache::new(config.cache.memory.as_u64(), remote, metrics.cache().clone())
 }
 
 /// The bounds of a listener, without TLS.

@@ -55,6 +55,7 @@ fn serve_blocking(config: &ServerConfig) -> Result<ExitCode, Failure> {
 
 async fn serve(config: &ServerConfig, loader: Arc<Loader>, log: LogControl) -> Result<(), Failure> {
     let authority = Arc::new(Authority::open(&config.auth).map_err(Failure::config)?);
+    let store = host::store(config, &loader.metrics)?;
     let decisions = host::decisions(config);
     let (index, lifecycle) =
         (Arc::new(ModelIndex::new(Arc::clone(&decisions))), Arc::new(Lifecycle::default()));
@@ -73,7 +74,9 @@ async fn serve(config: &ServerConfig, loader: Arc<Loader>, log: LogControl) -> R
     let control = Control { keeper: keeper.handle(), steering: steering.clone() };
     authority.follow().map_err(Failure::unavailable)?;
     let (memory, authorised) = (listeners.memory.clone(), Arc::clone(&authority));
-    let counted = (Arc::clone(&metrics), host::cache(config, &metrics));
+    let cache = host::cache(config, store.as_ref(), &metrics);
+    tokio::spawn(cache.clone().follow());
+    let counted = (Arc::clone(&metrics), cache);
     let state =
         host::app_state(config, index, counted, Arc::clone(&lifecycle), control, (log, memory), authorised)?;
     tracing::info!(

@@ -14,8 +14,8 @@ mod json_line;
 mod logging;
 mod memory;
 mod metrics;
-mod redis;
 mod statistics;
+mod store;
 mod traffic;
 mod writer;
 
@@ -29,6 +29,6 @@ pub use in_flight::InFlight;
 pub use logging::{LogControl, LogGuard, LogOptions, start_logging};
 pub use memory::MemoryMetrics;
 pub use metrics::Metrics;
-pub use redis::StoreMetrics;
 pub use statistics::{BatchStatistics, RunTimes, Statistics, StatisticsCounter, StatisticsSnapshot, Timed};
+pub use store::StoreMetrics;
 pub use traffic::{ArmCount, MirrorOutcome, ShadowMetrics, TrafficMetrics};

@@ -3,7 +3,9 @@
 use nuke_tests::{Answer, Repository, components, marks};
 use serde_json::json;
 
-use super::{TINY, ask, builder, count, host, is_hit, is_miss, replace, request, runs, statistics, tiny_with, told};
+use super::{
+    TINY, ask, builder, count, host, is_hit, is_miss, replace, request, runs, statistics, tiny_with, told,
+};
 
 /// The tensor of a request as bytes behind its JSON.
 fn binary(seed: u64, outputs_binary: bool) -> (String, Vec<u8>) {
@@ -58,7 +60,8 @@ fn every_form_of_a_request_for_inference_shares_an_answer() {
     assert_eq!((count(&now, "success"), count(&now, "queue"), count(&now, "compute_infer")), (8, 8, 1));
     let metrics = host.metrics();
     let asked = |outcome| {
-        metrics.sum("nuke_cache_requests_total", &[("model", "tiny"), ("level", "memory"), ("outcome", outcome)])
+        metrics
+            .sum("nuke_cache_requests_total", &[("model", "tiny"), ("level", "memory"), ("outcome", outcome)])
     };
     assert_eq!((asked("hit"), asked("miss")), (7.0, 1.0));
     assert_eq!(metrics.sum("nuke_cache_entries", &[("model", "tiny")]), 1.0);
@@ -73,8 +76,14 @@ fn answers_are_the_same_with_and_without_a_cache() {
     let caching = host(tiny_with("{ttl: 1h}"));
     let forms: [fn(u64) -> (Option<String>, Vec<u8>); 3] = [
         |seed| (None, request(seed).to_string().into_bytes()),
-        |seed| { let (length, body) = binary(seed, false); (Some(length), body) },
-        |seed| { let (length, body) = binary(seed, true); (Some(length), body) },
+        |seed| {
+            let (length, body) = binary(seed, false);
+            (Some(length), body)
+        },
+        |seed| {
+            let (length, body) = binary(seed, true);
+            (Some(length), body)
+        },
     ];
     for seed in 0..5 {
         for form in forms {
@@ -115,7 +124,10 @@ fn a_plugins_answer_is_remembered_with_all_that_the_plugin_saw() {
     for _ in 0..3 {
         let again = post("/predict/counter", "text/plain", "de", "a");
         assert!(is_hit(&again));
-        assert_eq!((again.body.as_slice(), again.header("content-type")), (first.body.as_slice(), first.header("content-type")));
+        assert_eq!(
+            (again.body.as_slice(), again.header("content-type")),
+            (first.body.as_slice(), first.header("content-type"))
+        );
     }
     let mut texts = vec![first.text()];
     for (path, kind, language, body) in [
@@ -145,14 +157,17 @@ fn a_plugins_answer_is_remembered_with_all_that_the_plugin_saw() {
 #[test]
 fn a_plugins_refusal_is_remembered_only_if_the_model_says_so() {
     let refusing = |cache: &str| {
-        let repository = Repository::new().model("codes", "1", "digits").plugin(components::build("error-codes"));
+        let repository =
+            Repository::new().model("codes", "1", "digits").plugin(components::build("error-codes"));
         host(repository.bundle_yaml("plugin: plugin.wasm\n").model_yaml(&format!("cache: {cache}\n")))
     };
     for (cache, remembered) in [("{ttl: 1h}", false), ("{ttl: 1h, negative: 1h}", true)] {
         let host = refusing(cache);
         let post = |body: &str| host.post("/predict/codes", "text/plain", body);
         // invalid-input, unsupported-media-type, too-large, not-found; then what may be another time.
-        for (body, lasting) in [("0", true), ("1", true), ("2", true), ("3", true), ("4", false), ("5", false)] {
+        for (body, lasting) in
+            [("0", true), ("1", true), ("2", true), ("3", true), ("4", false), ("5", false)]
+        {
             let (first, second) = (post(body), post(body));
             assert!(first.status >= 400 && first.status == second.status, "{}", first.text());
             assert_eq!(first.error(), second.error());
@@ -182,7 +197,8 @@ fn what_is_too_large_or_off_is_not_remembered() {
     for _ in 0..2 {
         assert_eq!(told(&ask(&small.client(), TINY, &request(1), "").expect(200)), "nuke; fwd=miss");
     }
-    let stores = small.metrics().sum("nuke_cache_stores_total", &[("model", "tiny"), ("outcome", "too_large")]);
+    let stores =
+        small.metrics().sum("nuke_cache_stores_total", &[("model", "tiny"), ("outcome", "too_large")]);
     assert_eq!(stores, 2.0);
     let repository = tiny_with("{ttl: 1h}");
     let none = builder(&repository).set("cache.memory", "0").start();
@@ -203,7 +219,11 @@ fn what_is_too_large_or_off_is_not_remembered() {
 #[test]
 fn errors_of_the_request_are_told_as_ever() {
     let host = host(tiny_with("{ttl: 1h}"));
-    for body in [json!([]), json!({"inputs": []}), json!({"inputs": [{"name": "y", "datatype": "FP32", "shape": [1], "data": [1]}]})] {
+    for body in [
+        json!([]),
+        json!({"inputs": []}),
+        json!({"inputs": [{"name": "y", "datatype": "FP32", "shape": [1], "data": [1]}]}),
+    ] {
         let answer: Answer = ask(&host.client(), TINY, &body, "");
         assert_eq!((answer.status, answer.header("cache-status")), (400, None), "{}", answer.text());
     }

@@ -7,7 +7,9 @@ use super::{TINY, builder, is_hit, request, tiny_with};
 
 fn new_key(file: &std::path::Path, name: &str) -> String {
     let mut command = nuke();
-    command.args(["keys", "create", name, "--scope", "predict:*", "--expires", "1d", "--json", "--file"]).arg(file);
+    command
+        .args(["keys", "create", name, "--scope", "predict:*", "--expires", "1d", "--json", "--file"])
+        .arg(file);
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let made: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -16,7 +18,8 @@ fn new_key(file: &std::path::Path, name: &str) -> String {
 
 fn ask_as(server: &Server, key: &str) -> Answer {
     let client = server.client();
-    let asking = client.request("POST", TINY).header("content-type", "application/json").header("x-api-key", key);
+    let asking =
+        client.request("POST", TINY).header("content-type", "application/json").header("x-api-key", key);
     asking.body(request(1).to_string()).send().expect(200)
 }
 

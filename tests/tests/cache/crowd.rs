@@ -38,7 +38,10 @@ fn a_thousand_equal_requests_are_one_run() {
     assert_eq!((runs(&host, "slow"), now["inference_count"].as_u64()), (1, Some(1)));
     assert_eq!((count(&now, "success"), count(&now, "cache_miss"), count(&now, "cache_hit")), (1000, 1, 999));
     assert!(collapsed >= 1, "some waited for the first one's run");
-    assert_eq!(host.metrics().sum("nuke_cache_requests_total", &[("outcome", "coalesced")]), collapsed as f64);
+    assert_eq!(
+        host.metrics().sum("nuke_cache_requests_total", &[("outcome", "coalesced")]),
+        collapsed as f64
+    );
     assert_eq!(host.metrics().sum("nuke_cache_flights", &[]), 0.0);
 }
 

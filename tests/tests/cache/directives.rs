@@ -11,7 +11,10 @@ fn directives_are_followed_and_nonsense_is_passed_over() {
     let client = host.client();
     let asked = |control: &str| ask(&client, TINY, &request(1), control);
     let absent = asked("only-if-cached").expect(504);
-    assert_eq!((absent.json()["code"].as_str(), told(&absent)), (Some("not_cached"), "nuke; detail=only-if-cached"));
+    assert_eq!(
+        (absent.json()["code"].as_str(), told(&absent)),
+        (Some("not_cached"), "nuke; detail=only-if-cached")
+    );
     assert_eq!(runs(&host, "tiny"), 0, "nothing is computed for it");
     assert_eq!(told(&asked("no-store").expect(200)), "nuke; fwd=bypass");
     asked("only-if-cached").expect(504);
@@ -20,7 +23,15 @@ fn directives_are_followed_and_nonsense_is_passed_over() {
     assert_eq!(told(&asked("no-cache").expect(200)), "nuke; fwd=request; stored");
     assert_eq!(told(&asked("no-store, only-if-cached").expect(504)), "nuke; detail=only-if-cached");
     assert_eq!(runs(&host, "tiny"), 3);
-    for nonsense in ["max-age=x", "max-age=-1", "no store", ",,,", "\"no-store", "max-age=99999999999999999999999", "x=\"no-store\""] {
+    for nonsense in [
+        "max-age=x",
+        "max-age=-1",
+        "no store",
+        ",,,",
+        "\"no-store",
+        "max-age=99999999999999999999999",
+        "x=\"no-store\"",
+    ] {
         assert!(is_hit(&asked(nonsense).expect(200)), "{nonsense}");
     }
     assert!(!is_hit(&asked("min-fresh=3601").expect(200)));
@@ -30,7 +41,12 @@ fn directives_are_followed_and_nonsense_is_passed_over() {
     let lines = host.log_lines("access");
     let cached: Vec<&str> = lines.iter().filter_map(|line| line["cache"].as_str()).collect();
     assert_eq!(cached[..5], ["absent", "bypass", "absent", "miss", "hit"]);
-    assert!(lines.iter().filter(|line| line["cache"] == "hit").all(|line| line["recall_us"].is_u64() && line["infer_us"].is_null()));
+    assert!(
+        lines
+            .iter()
+            .filter(|line| line["cache"] == "hit")
+            .all(|line| line["recall_us"].is_u64() && line["infer_us"].is_null())
+    );
 }
 
 #[test]
@@ -41,7 +57,11 @@ fn an_answer_past_its_time_is_computed_anew_in_the_background() {
     assert_eq!(runs(&host, "tiny"), 1);
     thread::sleep(Duration::from_millis(1100));
     let stale = ask(&client, TINY, &request(1), "").expect(200);
-    assert!(told(&stale).starts_with("nuke; hit; ttl=0") || told(&stale).starts_with("nuke; hit; ttl=-"), "{}", told(&stale));
+    assert!(
+        told(&stale).starts_with("nuke; hit; ttl=0") || told(&stale).starts_with("nuke; hit; ttl=-"),
+        "{}",
+        told(&stale)
+    );
     nuke_tests::eventually("it is computed anew", || runs(&host, "tiny") == 2);
     let metrics = host.metrics();
     assert_eq!(metrics.sum("nuke_cache_requests_total", &[("outcome", "stale")]), 1.0);

@@ -59,8 +59,12 @@ fn the_outputs_that_are_wanted_are_part_of_the_question() {
         body["outputs"] = outputs;
         let answer = ask(&host.client(), INFER, &body, "").expect(200);
         let json = answer.json();
-        let names: Vec<String> =
-            json["outputs"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap().to_owned()).collect();
+        let names: Vec<String> = json["outputs"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|one| one["name"].as_str().unwrap().to_owned())
+            .collect();
         (names.join(" "), is_hit(&answer))
     };
     let (sum, diff) = (json!({"name": "SUM"}), json!({"name": "DIFF"}));
@@ -87,9 +91,14 @@ fn models_and_versions_do_not_share_answers() {
         .model_yaml("cache: {ttl: 1h}\n");
     let host = host(repository);
     let body = json!({"inputs": [input("A", 1, 1.0), input("B", 1, 10.0)]});
-    for path in ["/v2/models/one/versions/1/infer", "/v2/models/one/versions/2/infer", "/v2/models/other/infer"] {
+    for path in
+        ["/v2/models/one/versions/1/infer", "/v2/models/one/versions/2/infer", "/v2/models/other/infer"]
+    {
         let (first, second) = (ask(&host.client(), path, &body, ""), ask(&host.client(), path, &body, ""));
         assert!(!is_hit(&first.expect(200)) && is_hit(&second.expect(200)), "{path}");
     }
-    assert!(is_hit(&ask(&host.client(), "/v2/models/one/infer", &body, "").expect(200)), "the latest is version 2");
+    assert!(
+        is_hit(&ask(&host.client(), "/v2/models/one/infer", &body, "").expect(200)),
+        "the latest is version 2"
+    );
 }

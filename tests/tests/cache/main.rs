@@ -23,7 +23,10 @@ use serde_json::{Value, json};
 const TINY: &str = "/v2/models/tiny/infer";
 
 fn builder(repository: &Repository) -> ServerBuilder {
-    Server::builder().repository(repository).set("repository.quiet", "100ms").set("repository.rescan", "500ms")
+    Server::builder()
+        .repository(repository)
+        .set("repository.quiet", "100ms")
+        .set("repository.rescan", "500ms")
 }
 
 /// `tiny` with a cache of these settings.

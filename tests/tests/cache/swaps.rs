@@ -48,10 +48,14 @@ fn no_old_answer_comes_after_a_swap() {
                 let client = host.client();
                 while !done.load(SeqCst) {
                     // What was the newest before this request was sent.
-                    let before = Marks { model: newest_model.load(SeqCst), plugin: newest_plugin.load(SeqCst) };
+                    let before =
+                        Marks { model: newest_model.load(SeqCst), plugin: newest_plugin.load(SeqCst) };
                     let prediction = client.post("/predict/tiny", "text/plain", "x").expect(200);
                     let marks = marks::of_prediction(&prediction).unwrap();
-                    assert!(marks.model >= before.model && marks.plugin >= before.plugin, "{marks:?} after {before:?}");
+                    assert!(
+                        marks.model >= before.model && marks.plugin >= before.plugin,
+                        "{marks:?} after {before:?}"
+                    );
                     newest_model.fetch_max(marks.model, SeqCst);
                     newest_plugin.fetch_max(marks.plugin, SeqCst);
                     let before = newest_model.load(SeqCst);
@@ -75,7 +79,10 @@ fn no_old_answer_comes_after_a_swap() {
                     replace(&folder.join("model.onnx"), &tiny(model as f32));
                     replace(&folder.join("plugin.wasm"), &plugins.marked(plugin));
                 }
-                2 => replace(&folder.join("bundle.yaml"), format!("plugin: plugin.wasm\nsettings: {{step: {step}}}\n").as_bytes()),
+                2 => replace(
+                    &folder.join("bundle.yaml"),
+                    format!("plugin: plugin.wasm\nsettings: {{step: {step}}}\n").as_bytes(),
+                ),
                 _ => {
                     model += 1;
                     replace(&folder.join("model.onnx"), &tiny(model as f32));
@@ -83,10 +90,14 @@ fn no_old_answer_comes_after_a_swap() {
             }
             thread::sleep(Duration::from_millis(random.below(200)));
             if random.below(3) == 0 {
-                eventually("the newest answers", || newest_model.load(SeqCst) == model && newest_plugin.load(SeqCst) == plugin);
+                eventually("the newest answers", || {
+                    newest_model.load(SeqCst) == model && newest_plugin.load(SeqCst) == plugin
+                });
             }
         }
-        eventually("the last one answers", || newest_model.load(SeqCst) == model && newest_plugin.load(SeqCst) == plugin);
+        eventually("the last one answers", || {
+            newest_model.load(SeqCst) == model && newest_plugin.load(SeqCst) == plugin
+        });
         done.store(true, SeqCst);
     });
     let hits = host.metrics().sum("nuke_cache_requests_total", &[("outcome", "hit")]);

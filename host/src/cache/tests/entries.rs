@@ -18,11 +18,15 @@ fn value() -> impl Strategy<Value = Value> {
     let codes = (0..ErrorCode::ALL.len()).prop_map(|at| ErrorCode::ALL[at]);
     prop_oneof![
         tensors().prop_map(Value::Tensors),
-        (".{0,20}", prop::collection::vec(any::<u8>(), 0..200), pairs()).prop_map(|(content_type, body, parameters)| {
-            Value::Response(Response { content_type, body: body.into(), parameters })
-        }),
-        (codes, ".{0,20}", pairs())
-            .prop_map(|(code, message, details)| Value::Refusal(Error { details, ..Error::new(code, message) })),
+        (".{0,20}", prop::collection::vec(any::<u8>(), 0..200), pairs()).prop_map(
+            |(content_type, body, parameters)| {
+                Value::Response(Response { content_type, body: body.into(), parameters })
+            }
+        ),
+        (codes, ".{0,20}", pairs()).prop_map(|(code, message, details)| Value::Refusal(Error {
+            details,
+            ..Error::new(code, message)
+        })),
     ]
 }
 
@@ -141,6 +145,9 @@ fn the_time_of_another_machine_may_be_ahead() {
     let entry = Entry { born_ms: 2_000, ..zeros(1) };
     assert_eq!(entry.age(1_000), Duration::ZERO);
     assert_eq!(entry.lifetime(1_000), Duration::from_secs(1));
-    assert_eq!((entry.age(2_400), entry.lifetime(2_400)), (Duration::from_millis(400), Duration::from_millis(600)));
+    assert_eq!(
+        (entry.age(2_400), entry.lifetime(2_400)),
+        (Duration::from_millis(400), Duration::from_millis(600))
+    );
     assert_eq!(entry.lifetime(9_000), Duration::ZERO);
 }

@@ -47,7 +47,8 @@ impl Question {
 
 fn asked() -> impl Strategy<Value = Asked> {
     prop_oneof![
-        (tensors(), prop::collection::vec(0_usize..3, 0..3)).prop_map(|(inputs, wanted)| Asked::Run(inputs, wanted)),
+        (tensors(), prop::collection::vec(0_usize..3, 0..3))
+            .prop_map(|(inputs, wanted)| Asked::Run(inputs, wanted)),
         ("[ab]{0,2}", prop::collection::vec(97_u8..99, 0..3), pairs())
             .prop_map(|(content_type, body, parameters)| Asked::Body(content_type, body, parameters)),
         (tensors(), pairs()).prop_map(|(inputs, parameters)| Asked::Tensors(inputs, parameters)),
@@ -57,8 +58,12 @@ fn asked() -> impl Strategy<Value = Asked> {
 fn question() -> impl Strategy<Value = Question> {
     let seed = (prop::collection::vec("[ab]{0,2}", 5), prop::array::uniform3(0_u64..2));
     let owner = prop::option::of(("[ab]{1,2}", "[ab]{0,2}"));
-    (seed, owner, 0_u64..2, asked())
-        .prop_map(|(seed, owner, epoch, subject)| Question { seed, owner, epoch, subject })
+    (seed, owner, 0_u64..2, asked()).prop_map(|(seed, owner, epoch, subject)| Question {
+        seed,
+        owner,
+        epoch,
+        subject,
+    })
 }
 
 /// The same question with one component of it changed.
@@ -74,11 +79,13 @@ fn changed(question: &Question, other: &Question, component: usize) -> Question 
                 10 => inputs.clone_from(others),
                 _ => wanted.clone_from(outputs),
             },
-            (Asked::Body(content_type, body, parameters), Asked::Body(other_type, bytes, pairs)) => match component {
-                10 => content_type.clone_from(other_type),
-                11 => body.clone_from(bytes),
-                _ => parameters.clone_from(pairs),
-            },
+            (Asked::Body(content_type, body, parameters), Asked::Body(other_type, bytes, pairs)) => {
+                match component {
+                    10 => content_type.clone_from(other_type),
+                    11 => body.clone_from(bytes),
+                    _ => parameters.clone_from(pairs),
+                }
+            }
             (Asked::Tensors(inputs, parameters), Asked::Tensors(others, pairs)) => match component {
                 10 => inputs.clone_from(others),
                 _ => parameters.clone_from(pairs),
@@ -131,7 +138,8 @@ fn kinds_of_callers_and_of_questions_are_told_apart() {
     let body = of(Subject::Body { content_type: "", body: &[], parameters: &[] });
     assert!(run != tensors && tensors != body && run != body);
     let nobody = Owner::new("", "");
-    let owned = Key::new(&seed, Scope { owner: Some(&nobody), epoch: 0 }, Subject::Run { inputs: &[], wanted: &[] });
+    let owned =
+        Key::new(&seed, Scope { owner: Some(&nobody), epoch: 0 }, Subject::Run { inputs: &[], wanted: &[] });
     assert_ne!(owned, run);
     assert_eq!(run.to_hex().len(), 64);
 }

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::cache::{Answered, Cache, Computed, Owner, Seed, SeedParts, Story, Subject, Value, Visit, Why, Wish};
+use crate::cache::{
+    Answered, Cache, Computed, Owner, Seed, SeedParts, Story, Subject, Value, Visit, Why, Wish,
+};
 use crate::config::{ByteSize, CachePolicy, CacheScope};
 use crate::error::{Error, ErrorCode};
 use crate::pipeline::StageTimes;
@@ -16,7 +18,7 @@ use crate::telemetry::{CacheLevel, CacheMetrics};
 const SECOND: Duration = Duration::from_secs(1);
 
 fn cache() -> Cache {
-    Cache::new(1 << 20, CacheMetrics::default())
+    Cache::new(1 << 20, None, CacheMetrics::default())
 }
 
 fn policy() -> CachePolicy {
@@ -126,7 +128,8 @@ fn a_thousand_who_ask_at_once_share_one_computation() {
         let all: Vec<_> = (0..1000).map(|_| asking.ask("x", &model)).collect();
         let told = futures_util::future::join_all(all).await;
         assert!(told.iter().all(|(outcome, _)| *outcome == Ok(0)));
-        let collapsed = told.iter().filter(|(_, story)| matches!(story, Story::Computed { collapsed: true, .. }));
+        let collapsed =
+            told.iter().filter(|(_, story)| matches!(story, Story::Computed { collapsed: true, .. }));
         assert_eq!(collapsed.count(), 999);
     });
     assert_eq!((model.count(), cache.stats()[0].memory.coalesced), (1, 999));
@@ -229,7 +232,8 @@ fn an_answer_past_its_time_is_given_while_it_is_computed_anew() {
 
 #[test]
 fn refusals_are_remembered_only_if_they_may_be() {
-    let refused = Model { fails: Some((usize::MAX, ErrorCode::InvalidArgument)), refuses: true, ..Model::default() };
+    let refused =
+        Model { fails: Some((usize::MAX, ErrorCode::InvalidArgument)), refuses: true, ..Model::default() };
     let by_limits = Model { refuses: false, ..refused.clone() };
     for (negative, model, computed) in
         [(Duration::ZERO, &refused, 2), (60 * SECOND, &refused, 1), (60 * SECOND, &by_limits, 2)]
@@ -315,7 +319,10 @@ fn an_answer_is_as_old_as_its_oldest_part() {
         assert!(story.age().unwrap() >= 50 * SECOND, "{story:?}");
         let older = Model { oldest_ms: Some(long_ago - 20_000), ..Model::default() };
         let (_, story) = asking.ask("y", &older).await;
-        assert!(matches!(story, Story::Computed { stored: false, .. }), "its time is over already: {story:?}");
+        assert!(
+            matches!(story, Story::Computed { stored: false, .. }),
+            "its time is over already: {story:?}"
+        );
     });
 }
 
