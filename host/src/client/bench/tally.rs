@@ -237,7 +237,13 @@ mod tests {
     }
 
     fn success() -> Result<Answer, Fault> {
-        Ok(Answer { status: StatusCode::OK, received: 10, refusal: None, cached: Some(true) })
+        Ok(Answer {
+            status: StatusCode::OK,
+            headers: HeaderMap::new(),
+            received: 10,
+            refusal: None,
+            cached: Some(true),
+        })
     }
 
     #[test]
@@ -274,7 +280,13 @@ mod tests {
         let status = StatusCode::SERVICE_UNAVAILABLE;
         let words = br#"{"error":"full"}"#;
         let refusal =
-            || Ok(Answer { status, received: 3, refusal: Some(words.to_vec()), cached: Some(false) });
+            || Ok(Answer {
+                status,
+                headers: HeaderMap::new(),
+                received: 3,
+                refusal: Some(words.to_vec()),
+                cached: Some(false),
+            });
         tally.record(moments(0, 0, 9), refusal());
         tally.record(moments(0, 0, 1), Err(Fault::Timeout));
         tally.record(moments(0, 0, 1), Err(Fault::Broken("b".into())));

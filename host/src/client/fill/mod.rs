@@ -58,15 +58,14 @@ pub fn run_fill(args: &FillArgs) -> ExitCode {
     match fill(args, stop) {
         Ok((report, end)) => {
             print!("{}", if args.json { json(&report) } else { show(&report) });
-            let code = match end {
+            match end {
                 Some(error) => {
                     eprintln!("error: {error}");
                     error.exit_code()
                 }
                 None if report.interrupted || report.counts.failed > 0 => ExitCode::from(1),
                 None => ExitCode::SUCCESS,
-            };
-            code
+            }
         }
         Err(error) => {
             eprintln!("error: {error}");
