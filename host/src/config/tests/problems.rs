@@ -1,6 +1,6 @@
 //! Every problem is found at once, with its place and the remedy.
 
-use super::super::{BundleConfig, ModelConfig, Override, ServerConfig};
+use super::super::{BundleConfig, Override, ServerConfig};
 use super::{lines, variables};
 
 fn server(text: &str) -> Vec<String> {
