@@ -110,7 +110,8 @@ fn size(value: &Value) -> String {
 }
 
 fn show(answer: &Value) -> String {
-    let columns = ["model", "level", "entries", "bytes", "hits", "misses", "coalesced", "errors", "hit share"];
+    let columns =
+        ["model", "level", "entries", "bytes", "hits", "misses", "coalesced", "errors", "hit share"];
     let align = |index| if index < 2 { Align::Left } else { Align::Right };
     let columns = columns.iter().enumerate().map(|(index, heading)| ((*heading).to_owned(), align(index)));
     let mut table = Table::new(columns);
@@ -139,8 +140,10 @@ fn row(model: &Value, level: &str) -> Vec<String> {
     let count = |name: &str| counts[name].as_u64().unwrap_or_default();
     let (hits, others) = (count("hits"), count("misses").saturating_add(count("coalesced")));
     let asked = hits.saturating_add(others);
-    let share = if asked == 0 { String::new() } else { format!("{:.1} %", hits as f64 / asked as f64 * 100.0) };
-    let mut row = vec![word(&model["model"]), level.to_owned(), word(&counts["entries"]), size(&counts["bytes"])];
+    let share =
+        if asked == 0 { String::new() } else { format!("{:.1} %", hits as f64 / asked as f64 * 100.0) };
+    let mut row =
+        vec![word(&model["model"]), level.to_owned(), word(&counts["entries"]), size(&counts["bytes"])];
     row.extend(["hits", "misses", "coalesced", "errors"].map(|name| word(&counts[name])));
     row.push(share);
     row
@@ -205,13 +208,23 @@ mod tests {
 
     #[test]
     fn a_purge_says_what_of() {
-        for wrong in [&["purge"][..], &["purge", "--all", "--model", "m"], &["purge", "m"], &[], &["warm", "--model", "m"]] {
+        for wrong in [
+            &["purge"][..],
+            &["purge", "--all", "--model", "m"],
+            &["purge", "m"],
+            &[],
+            &["warm", "--model", "m"],
+        ] {
             assert!(parse(wrong).is_err(), "{wrong:?}");
         }
         let server = TestServer::start(|request| async move {
             let told = request.uri().path().contains("models");
             let asked = format!("{} {}", request.method(), request.uri());
-            respond(200, json!({"model": asked, "purged": 3, "nodes": {"told": told, "reason": "down\u{1b}"}}).to_string())
+            respond(
+                200,
+                json!({"model": asked, "purged": 3, "nodes": {"told": told, "reason": "down\u{1b}"}})
+                    .to_string(),
+            )
         });
         let url = server.host().to_string();
         let shown = run(&["purge", "--model", "a/b", "--url", &url]).unwrap();
@@ -232,7 +245,10 @@ mod tests {
             "redis": {"up": true, "keys": 5, "bytes": 2e6, "max_bytes": null, "evicted": 0},
             "models": [{"model": "m\u{1b}[2J", "memory": level, "redis": level}, 7]});
         let shown = show(&answer);
-        assert!(!shown.contains('\u{1b}') && shown.contains("75.0 %") && shown.contains("3.10 kB"), "{shown}");
+        assert!(
+            !shown.contains('\u{1b}') && shown.contains("75.0 %") && shown.contains("3.10 kB"),
+            "{shown}"
+        );
         assert!(shown.contains("without a limit") && shown.contains("redis"), "{shown}");
         let down = show(&json!({"redis": {"up": false, "reason": "timed out"}}));
         assert!(down.contains("cannot be reached: timed out"), "{down}");

@@ -12,7 +12,10 @@ fn the_cache_is_shown_and_purged_by_commands() {
         host.post_json(TINY, &request(seed)).expect(200);
     }
     let text = shown(&run(&host, &["cache", "stats"]));
-    assert!(text.contains("tiny   memory") && text.contains("33.3 %") && text.contains("Redis: none"), "{text}");
+    assert!(
+        text.contains("tiny   memory") && text.contains("33.3 %") && text.contains("Redis: none"),
+        "{text}"
+    );
     let stats = done(&run(&host, &["cache", "stats", "--model", "tiny", "--json"]));
     assert_eq!((&stats["models"][0]["memory"]["hits"], &stats["memory"]["entries"]), (&json!(1), &json!(2)));
 

@@ -44,7 +44,8 @@ fn answers_are_there_for_each_file_after_a_restart() {
     let precompute = ["precompute", "--model", "tiny", "--infer", "--json", text(folder.path())];
     assert_eq!(counts(&done(&run(&host, &precompute))), [COUNT, 0, 0]);
     assert_eq!(counts(&done(&run(&host, &precompute))), [0, COUNT, 0], "what is there is not computed again");
-    let warm = ["cache", "warm", "--model", "tiny", "--version", "1", "--force", "--json", text(folder.path())];
+    let warm =
+        ["cache", "warm", "--model", "tiny", "--version", "1", "--force", "--json", text(folder.path())];
     assert_eq!(counts(&done(&run(&host, &warm))), [COUNT, 0, 0], "by predict, and all anew");
     eventually("all of it is in Redis", || redis.ask(&["KEYS", "*:a:*"]).lines().count() as u64 >= COUNT);
     host.terminate();
@@ -75,13 +76,18 @@ fn files_that_cannot_be_answered_are_listed_and_the_others_are_sent() {
     let host = host(tiny());
     let folder = inputs(6);
     fs::write(folder.path().join("broken.json"), "{\"inputs\": [").unwrap();
-    fs::write(folder.path().join("wrong.json"), r#"{"inputs":[{"name":"z","datatype":"FP32","shape":[1],"data":[1]}]}"#)
-        .unwrap();
-    let output = run(&host, &["precompute", "--model", "tiny", "--json", text(folder.path()), "no/such/file"]);
+    fs::write(
+        folder.path().join("wrong.json"),
+        r#"{"inputs":[{"name":"z","datatype":"FP32","shape":[1],"data":[1]}]}"#,
+    )
+    .unwrap();
+    let output =
+        run(&host, &["precompute", "--model", "tiny", "--json", text(folder.path()), "no/such/file"]);
     assert_eq!(output.status.code(), Some(1), "{}", shown(&output));
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(counts(&report), [6, 0, 3], "{report}");
-    let mut files: Vec<_> = report["failures"].as_array().unwrap().iter().map(|one| one["file"].to_string()).collect();
+    let mut files: Vec<_> =
+        report["failures"].as_array().unwrap().iter().map(|one| one["file"].to_string()).collect();
     files.sort();
     let expected = ["broken.json\"", "wrong.json\"", "no/such/file\""];
     assert!(expected.iter().all(|name| files.iter().any(|file| file.ends_with(name))), "{files:?}");

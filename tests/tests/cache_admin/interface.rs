@@ -28,7 +28,10 @@ fn what_is_remembered_is_counted_by_model_and_level() {
     assert_eq!(all["memory"]["limit"], 256 << 20);
     assert_eq!(host.get("/admin/models/tiny/cache").expect(200).json(), all);
     let plain = host.get("/admin/models/plain/cache").expect(200).json();
-    assert_eq!((&plain["models"][0]["remembers"], &plain["models"][0]["memory"]["hits"]), (&json!(false), &json!(0)));
+    assert_eq!(
+        (&plain["models"][0]["remembers"], &plain["models"][0]["memory"]["hits"]),
+        (&json!(false), &json!(0))
+    );
 }
 
 #[test]
@@ -60,7 +63,9 @@ fn what_cannot_be_shown_or_purged_is_told() {
     for method in ["GET", "DELETE"] {
         let none = ask(method, "/admin/models/nobody/cache").expect(404);
         assert!(none.error().contains("'nobody' is not found"), "{}", none.text());
-        for wrong in ["/admin/models/tiny@1/cache", "/admin/models/%00/cache", "/admin/models/..%2F..%2Fetc/cache"] {
+        for wrong in
+            ["/admin/models/tiny@1/cache", "/admin/models/%00/cache", "/admin/models/..%2F..%2Fetc/cache"]
+        {
             let status = ask(method, wrong).status;
             assert!((400..=404).contains(&status), "{method} {wrong}: {status}");
         }
@@ -82,7 +87,10 @@ fn purges_are_kept_in_the_audit_log() {
     client.request("DELETE", "/admin/models/nobody/cache").send().expect(404);
     host.get("/admin/cache").expect(200);
     let lines = host.log_lines("audit");
-    let said: Vec<_> = lines.iter().map(|line| (line["action"].as_str().unwrap(), line["outcome"].as_str().unwrap())).collect();
+    let said: Vec<_> = lines
+        .iter()
+        .map(|line| (line["action"].as_str().unwrap(), line["outcome"].as_str().unwrap()))
+        .collect();
     let expected = [
         ("DELETE /admin/models/tiny/cache", "done"),
         ("DELETE /admin/cache", "done"),
@@ -97,7 +105,8 @@ fn no_answer_from_before_a_purge_is_given_after_it() {
     let repository = Repository::new().model("counter", "1", "digits").plugin(components::build("counter"));
     let repository = repository.bundle_yaml("plugin: plugin.wasm\n").model_yaml("cache: {ttl: 1h}\n");
     // One instance for all, so that the numbers only grow.
-    let builder = builder(&repository).set("plugins.instances", "1").set("plugins.calls_per_instance", "1000000");
+    let builder =
+        builder(&repository).set("plugins.instances", "1").set("plugins.calls_per_instance", "1000000");
     let host = builder.set("plugins.idle", "1h").start();
     let is_over = AtomicBool::new(false);
     let number = || -> u32 {
@@ -138,7 +147,11 @@ fn an_answer_that_was_being_computed_at_a_purge_is_not_remembered() {
         worker_is_busy(&host);
         host.client().request("DELETE", "/admin/models/slow/cache").send().expect(200);
         let answer = asking.join().unwrap();
-        assert_eq!(answer.header("cache-status"), Some("nuke; fwd=miss"), "who asked has it, and nobody else");
+        assert_eq!(
+            answer.header("cache-status"),
+            Some("nuke; fwd=miss"),
+            "who asked has it, and nobody else"
+        );
     });
     remembered(&host.client(), "/v2/models/slow/infer", &slow_request(1500)).expect(504);
 }

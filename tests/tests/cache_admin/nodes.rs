@@ -20,7 +20,9 @@ fn a_purge_on_one_node_counts_on_the_other() {
     let redis = Redis::start();
     let (here, there) = (tiny(), tiny());
     let (one, other) = (sharing(&here, &redis).start(), sharing(&there, &redis).start());
-    for (seed, command) in [&["cache", "purge", "--model", "tiny"][..], &["cache", "purge", "--all"]].iter().enumerate() {
+    for (seed, command) in
+        [&["cache", "purge", "--model", "tiny"][..], &["cache", "purge", "--all"]].iter().enumerate()
+    {
         let seed = seed as u64;
         both_remember(&one, &other, seed);
         let purged = run(&one, command);

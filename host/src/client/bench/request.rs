@@ -32,11 +32,7 @@ impl Prepared {
     ///
     /// # Errors
     /// [`ClientError::Usage`] if the path makes no URI.
-    pub(in crate::client) fn new(
-        host: &Host,
-        outgoing: Outgoing,
-        http2: bool,
-    ) -> Result<Self, ClientError> {
+    pub(in crate::client) fn new(host: &Host, outgoing: Outgoing, http2: bool) -> Result<Self, ClientError> {
         let unusable =
             |reason: String| ClientError::Usage(format!("cannot ask for '{}': {reason}", outgoing.path));
         if !outgoing.path.starts_with('/') {

@@ -105,7 +105,16 @@ mod tests {
     #[test]
     fn what_is_no_infer_request_is_told_before_it_is_sent() {
         let deep = [b"[".repeat(100_000), b"{\"inputs\":".to_vec(), b"[".repeat(100_000)];
-        let wrong = [b"".as_slice(), b"  ", b"\x89PNG", b"[]", b"{}", b"{\"inputs\": 1}", b"{\"inputs\":[{", &deep[0]];
+        let wrong = [
+            b"".as_slice(),
+            b"  ",
+            b"\x89PNG",
+            b"[]",
+            b"{}",
+            b"{\"inputs\": 1}",
+            b"{\"inputs\":[{",
+            &deep[0],
+        ];
         for body in wrong.into_iter().chain([deep[1..].concat().as_slice()]) {
             assert!(infer(body).unwrap_err().contains("--infer"));
         }

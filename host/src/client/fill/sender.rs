@@ -152,7 +152,8 @@ impl Sender {
     }
 
     fn judge_answer(&self, answer: &Answer) -> Fate {
-        let refusal = || ClientError::from_answer(answer.status, answer.refusal.as_deref().unwrap_or_default());
+        let refusal =
+            || ClientError::from_answer(answer.status, answer.refusal.as_deref().unwrap_or_default());
         match answer.status {
             status if status.is_success() => match cache_status::of_host(&answer.headers) {
                 Some(verdict) => Fate::Remembered(verdict),
@@ -164,7 +165,9 @@ impl Sender {
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
                 Fate::Later(refusal().to_string(), retry_after(&answer.headers))
             }
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => Fate::Fatal(refusal()),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => {
+                Fate::Fatal(refusal())
+            }
             _ => Fate::Failed(refusal().to_string()),
         }
     }

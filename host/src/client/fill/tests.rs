@@ -128,9 +128,10 @@ fn bodies_of_infer_and_renewal() {
     });
     let folder = tempfile::tempdir().unwrap();
     let json = r#"{"inputs":[{"name":"x","datatype":"UINT8","shape":[2],"data":[1,2]}]}"#;
-    let mut binary = r#"{"inputs":[{"name":"x","datatype":"UINT8","shape":[2],"parameters":{"binary_data_size":2}}]}"#
-        .as_bytes()
-        .to_vec();
+    let mut binary =
+        r#"{"inputs":[{"name":"x","datatype":"UINT8","shape":[2],"parameters":{"binary_data_size":2}}]}"#
+            .as_bytes()
+            .to_vec();
     binary.extend([0, 0xff]);
     fs::write(folder.path().join("a.json"), json).unwrap();
     fs::write(folder.path().join("b"), &binary).unwrap();

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::models::unknown;
 use crate::cache::{LevelCounts, ModelAnswers, Remote};
 use crate::error::Error;
-use crate::http::openapi::schemas;
+use crate::http::openapi::cache_schemas as schemas;
 use crate::http::reply;
 use crate::http::state::AppState;
 use crate::http::target::WholeModel;
@@ -101,7 +101,8 @@ async fn show(state: &AppState, model: Option<&str>) -> Response {
             let answers = answers.iter().find(|answers| &answers.model == name);
             let remembers = remembers(found);
             // Of all models, those without a cache are of no interest.
-            (model.is_some() || remembers || answers.is_some()).then(|| entry(name, remembers, answers, has_redis))
+            (model.is_some() || remembers || answers.is_some())
+                .then(|| entry(name, remembers, answers, has_redis))
         })
         .collect();
     let sum = |of: fn(&ModelAnswers) -> u64| answers.iter().map(of).sum::<u64>();

@@ -3,6 +3,7 @@
 //! Owns the document: what the annotations beside the handlers say, put together. A committed copy of it is held equal by
 //! a test, and every route of the host is held to be in it.
 
+pub(super) mod cache_schemas;
 pub(super) mod schemas;
 
 use std::sync::LazyLock;
