@@ -1,6 +1,7 @@
 //! Where the binary, the fixtures and what `cargo xtask test` builds are.
 
 use std::env;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -103,6 +104,19 @@ pub fn redis_server() -> PathBuf {
         )
     });
     assert!(path.is_file(), "NUKE_TEST_REDIS is {}, which is no file", path.display());
+    path
+}
+
+/// A client program that `cargo xtask test` fetched, by its variable; `None` where this machine cannot run it. Then
+/// the reason is told, also while the test's output is kept back.
+pub fn program(variable: &str) -> Option<PathBuf> {
+    let path = set(variable);
+    if path.is_none() {
+        let reason = env::var(format!("{variable}_MISSING"));
+        let reason = reason.unwrap_or_else(|_| "it is not set; `cargo xtask test` sets it".to_owned());
+        // Not by a macro: what those print is shown for failed tests alone.
+        let _ = writeln!(io::stderr(), "SKIPPED: a test that needs {variable}: {reason}");
+    }
     path
 }
 

@@ -5,6 +5,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Result, bail};
 
+use crate::clients::Clients;
 use crate::paths::Paths;
 use crate::wasm::Toolchain;
 use crate::{
@@ -23,6 +24,7 @@ pub(crate) fn run(paths: &Paths, arguments: &[String]) -> Result<ExitCode> {
         ["announce", address, parent] => serve::announce(paths, address, parent)?,
         ["test", rest @ ..] => return test(paths, after_separator(rest)),
         ["setup"] => drop(setup(paths)?),
+        ["clients"] => drop(Clients::prepare(paths)?),
         ["plugins"] => plugins::build(paths, &Toolchain::prepare(paths)?)?,
         ["guests"] => guests::build(paths, &Toolchain::prepare(paths)?, &python::tests(paths)?)?,
         ["componentize", core, output] => component::componentize(Path::new(core), Path::new(output))?,
@@ -69,6 +71,7 @@ fn test(paths: &Paths, arguments: &[&str]) -> Result<ExitCode> {
     guests::build(paths, &toolchain, &python)?;
     let redis = redis::ensure(paths)?;
     progress::note(&format!("Redis: {}", redis.display()));
+    let clients = Clients::prepare(paths)?;
     let mut cargo = Command::new(process::cargo());
     cargo
         .current_dir(&paths.root)
@@ -80,6 +83,7 @@ fn test(paths: &Paths, arguments: &[&str]) -> Result<ExitCode> {
         .env("NUKE_TEST_REDIS", redis)
         .env("NUKE_TEST_PLUGINS", paths.plugins())
         .env("NUKE_TEST_GUESTS", paths.guests());
+    clients.tell(&mut cargo);
     progress::note("cargo test --release --workspace");
     process::exit_code(&mut cargo)
 }

@@ -121,6 +121,11 @@ pub(super) fn log_options(config: &ServerConfig) -> LogOptions {
     }
 }
 
+/// Where actions of operators, and changes of keys, are told.
+pub(super) fn audit(config: &ServerConfig) -> Audit {
+    Audit::new(config.log.audit.clone())
+}
+
 /// What requests may hold in memory, over all listeners.
 pub(super) fn memory(config: &ServerConfig) -> MemoryBudget {
     MemoryBudget::new(config.server.max_memory.as_usize())
@@ -175,6 +180,12 @@ pub(super) fn tls_options(config: &ServerConfig, metrics: &Metrics) -> Result<Op
     Ok(Some(TlsOptions { certificates, handshake_timeout, max_handshakes }))
 }
 
+/// The way in for every request.
+pub(super) fn gate(config: &ServerConfig, authority: Arc<Authority>) -> Gate {
+    let limits = Limits::new(&config.limits, config.server.max_body.as_usize());
+    Gate::new(authority, limits, config.limits.trusted_proxies.clone())
+}
+
 pub(super) fn app_state(
     config: &ServerConfig,
     index: Arc<ModelIndex>,
@@ -182,7 +193,7 @@ pub(super) fn app_state(
     lifecycle: Arc<Lifecycle>,
     control: Control,
     (log, memory): (LogControl, MemoryBudget),
-    authority: Arc<Authority>,
+    gate: Gate,
 ) -> Result<AppState, Failure> {
     let header = |name: &String| {
         ::http::HeaderName::try_from(name.as_str())
@@ -205,17 +216,14 @@ pub(super) fn app_state(
         lifecycle,
         control,
         admin,
-        gate: Gate::new(
-            authority,
-            Limits::new(&config.limits, config.server.max_body.as_usize()),
-            config.limits.trusted_proxies.clone(),
-        ),
-        audit: Audit::new(config.log.audit.clone()),
+        gate,
+        audit: audit(config),
         max_body: config.server.max_body.as_usize(),
         bodies: BodyBounds { memory, pace: config.server.body_timeout },
         error_details: config.server.error_details,
         max_message: config.server.max_message.unwrap_or(config.server.max_body).as_usize(),
         request_timeout: config.server.request_timeout,
+        idle_timeout: config.server.idle_timeout,
         forwarded_headers: config.predict.headers.iter().map(header).collect::<Result<_, _>>()?,
         access_log: config.log.access,
         compression: AnswerOptions {

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::error::ClientError;
 use super::fill::{FillArgs, run_fill};
-use super::operate::{HostArgs, Question, finish};
+use super::operate::{HostArgs, Question, finish, word};
 use super::table::{Align, Table};
 use super::text;
 
@@ -89,19 +89,9 @@ fn purge(model: Option<&str>, host: &HostArgs) -> Result<String, ClientError> {
 }
 
 fn ask(method: Method, model: Option<&str>, host: &HostArgs) -> Result<Value, ClientError> {
-    let question = |model, tail| Question { method, model, tail, body: Bytes::new() };
     match model {
-        Some(model) => host.ask(question(model, "cache")),
-        None => host.ask_at(PATH.to_owned(), question("", "")),
-    }
-}
-
-/// A text of the host, safe to print; other values as JSON has them.
-fn word(value: &Value) -> String {
-    match value {
-        Value::Null => String::new(),
-        Value::String(text) => text::one_line(text),
-        other => text::one_line(&other.to_string()),
+        Some(model) => host.ask(Question { method, model, tail: "cache", body: Bytes::new() }),
+        None => host.ask_path(method, PATH),
     }
 }
 

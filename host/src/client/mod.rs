@@ -1,5 +1,5 @@
 //! The commands that talk to a running host: `nuke predict`, `nuke precompute`, `nuke bench`, `nuke traffic`,
-//! `nuke rollout`, `nuke cache`.
+//! `nuke rollout`, `nuke cache`, `nuke nodes`.
 //!
 //! Owns their arguments, an HTTP client for one host, the load generator and both reports. It never
 //! loads a model, never reads the host's configuration and shares no state with a server in this
@@ -11,7 +11,7 @@
 //! - `exchange`: one request, one answer, a deadline.
 //! - `predict`, `media`, `answer`, `table`, `text`: a file to the host, the answer to a person.
 //! - `fill`: many files to the host, so that it remembers the answers; `cache_status`: what it says of that.
-//! - `operate`, `traffic`, `cache`: what operators ask of the admin interface.
+//! - `operate`, `traffic`, `cache`, `nodes`: what operators ask of the admin interface.
 //! - `bench`: the load generator.
 //! - `interrupt`: how a long run is ended.
 //!
@@ -29,6 +29,7 @@ mod fill;
 mod host;
 mod interrupt;
 pub(crate) mod media;
+mod nodes;
 mod operate;
 mod predict;
 pub(crate) mod table;
@@ -42,5 +43,6 @@ mod values;
 pub use bench::{BenchArgs, run_bench};
 pub use cache::{CacheArgs, run_cache};
 pub use fill::{FillArgs, run_fill};
+pub use nodes::{NodesArgs, run_nodes};
 pub use predict::{PredictArgs, run_predict};
 pub use traffic::{RolloutArgs, TrafficArgs, run_rollout, run_traffic};

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use jsonwebtoken::Algorithm;
 
-use super::auth::{AuthSettings, CertificateEntry, JwtKeyEntry, JwtSettings};
+use super::auth::{ApiKeySettings, AuthSettings, CertificateEntry, JwtKeyEntry, JwtSettings};
+use super::cache::check_shared;
 use super::names_auth::{JwksSource, Pattern, ScopeWord, Word};
 use super::section::Section;
+use super::tree::Value;
 
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -14,11 +16,14 @@ const SECOND: Duration = Duration::from_secs(1);
 /// Keys and certificates in a list.
 const MOST: usize = 64;
 
-/// Decodes `auth`.
-pub(super) fn auth(section: &mut Section<'_>) -> AuthSettings {
+/// Decodes `auth`. `has_redis`: there is a Redis to keep keys in.
+pub(super) fn auth(section: &mut Section<'_>, has_redis: bool) -> AuthSettings {
     AuthSettings {
         jwt: section.section("jwt", jwt),
-        api_keys: section.section("api_keys", |section| section.take("file", None)),
+        api_keys: section.section("api_keys", |section| ApiKeySettings {
+            file: section.take("file", None),
+            redis: section.take_if("redis", false, |redis| check_shared(*redis, has_redis)),
+        }),
         certificates: certificates(section),
         anonymous: section.take_if("anonymous", Vec::<ScopeWord>::new(), |scopes| {
             match scopes.iter().any(|scope| scope.as_str() == "admin") {
@@ -31,7 +36,9 @@ pub(super) fn auth(section: &mut Section<'_>) -> AuthSettings {
 
 fn jwt(section: &mut Section<'_>) -> JwtSettings {
     let default = JwtSettings::default();
-    JwtSettings {
+    let lists_keys = matches!(section.peek("keys"), Some(Value::Sequence(items)) if !items.is_empty());
+    let names_keys = lists_keys || section.is_given("jwks");
+    let settings = JwtSettings {
         keys: keys(section),
         jwks: section.take::<Option<JwksSource>>("jwks", default.jwks),
         issuer: section.take::<Option<Word>>("issuer", None).map(|word| word.0),
@@ -41,7 +48,17 @@ fn jwt(section: &mut Section<'_>) -> JwtSettings {
         cache: section.take_in("cache", default.cache, Duration::ZERO..=HOUR),
         refresh: section.take_in("refresh", default.refresh, SECOND..=DAY),
         cooldown: section.take_in("cooldown", default.cooldown, Duration::from_millis(100)..=HOUR),
+    };
+    // Without a key nothing else here has any effect, and everybody would be let in.
+    if !names_keys && settings != JwtSettings::default() {
+        let place = section.place().clone();
+        section.problem(
+            "keys",
+            &place,
+            "missing; tokens are verified by 'keys' or 'jwks', and neither is there",
+        );
     }
+    settings
 }
 
 fn keys(section: &mut Section<'_>) -> Vec<JwtKeyEntry> {

@@ -163,6 +163,14 @@ impl Text for Namespace {
     }
 }
 
+/// Whether something may be kept in Redis: it has to be there.
+pub(super) fn check_shared(is_shared: bool, has_redis: bool) -> Result<(), String> {
+    match is_shared && !has_redis {
+        true => Err("counts only with cache.redis, which is not set".to_owned()),
+        false => Ok(()),
+    }
+}
+
 /// Decodes `cache`.
 pub(super) fn decode(section: &mut Section<'_>) -> CacheSettings {
     let most = ByteSize::mib(16 << 20);

@@ -30,6 +30,7 @@ mod model_cache;
 mod names;
 mod names_auth;
 mod nearest;
+mod node;
 mod on_demand;
 mod overlay;
 mod path;
@@ -53,7 +54,7 @@ mod tests;
 
 pub use address::ListenAddress;
 pub use answers::{CompressionSettings, CorsSettings, ServerTiming};
-pub use auth::{AuthSettings, CertificateEntry, JwtKeyEntry, JwtSettings};
+pub use auth::{ApiKeySettings, AuthSettings, CertificateEntry, JwtKeyEntry, JwtSettings};
 pub use batching::{BatchingSettings, Oversize};
 pub use bundle::{BundleConfig, BundlePath, PluginRef};
 pub use cache::{CacheSettings, RedisAddress, RedisConfig, RedisLogin, RedisPlace, RedisTls};
@@ -65,6 +66,7 @@ pub use model::{Isolation, ModelConfig, QueueSettings, VersionPolicy, WarmupSett
 pub use model_cache::{CacheCompression, CachePolicy, CacheScope};
 pub use names::{Capability, ErrorDetails, LogFormat, Pooling, Watch, log_filter};
 pub use names_auth::{ByteRate, JwksSource, Network, Rate, ScopeWord};
+pub use node::NodeSettings;
 pub use on_demand::{IdleLimit, LoadPolicy, OnDemand};
 pub use overlay::Override;
 pub use path::{KeyPath, PathPart};

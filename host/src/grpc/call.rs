@@ -1,29 +1,29 @@
-//! One call before its message is read: until when it may last, and how its body comes in.
+//! One call before its message is read: until when it may last, and what bounds its body.
 //!
-//! Owns `grpc-timeout`, the time that a client may take to send a message, and when an answer is compressed: if the
-//! request was. Clients offer to read compressed answers whether or not they want any.
+//! Owns `grpc-timeout`, and when an answer is compressed: if the request was. Clients offer to read compressed answers whether or not they want any.
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use http_body::{Frame, SizeHint};
-use tokio::time::Sleep;
-use tonic::Status;
 
+use super::arriving::{Arriving, BoundedBody, Bounds};
+use super::compressed::Aside;
 use super::failure;
+use super::lasting::LastingBody;
 use crate::error::{Error, ErrorCode};
+use crate::http::Lasting;
 use crate::http::state::AppState;
 
 const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 const ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
+
+/// How the path of the stream of requests ends.
+const INFER: &str = "/ModelStreamInfer";
 
 /// What is known of a call before its message is.
 #[derive(Clone, Copy, Debug)]
@@ -48,7 +48,7 @@ pub(super) fn too_late() -> Error {
 
 /// Whether a method's messages may come over any time.
 fn is_stream(path: &str) -> bool {
-    path.ends_with("/ModelStreamInfer") || path.ends_with("/ServerReflectionInfo")
+    path.ends_with(INFER) || path.ends_with("/ServerReflectionInfo")
 }
 
 pub(super) async fn begin(State(state): State<AppState>, request: Request, next: Next) -> Response {
@@ -65,23 +65,36 @@ pub(super) async fn begin(State(state): State<AppState>, request: Request, next:
     let call = Call { arrived, patience };
     head.extensions.insert(call);
     settle_encoding(&mut head.headers);
-    let to_read = if is_stream(head.uri.path()) { None } else { Some(arrived + state.request_timeout()) };
-    let deadline = match (call.deadline(), to_read) {
-        (Some(own), Some(servers)) if own < servers => Some((own, too_late())),
-        (_, Some(servers)) => Some((servers, too_slow())),
-        (Some(own), None) => Some((own, too_late())),
-        (None, None) => None,
+    let arriving = Arriving::new(&state.bodies().memory);
+    head.extensions.insert(arriving.clone());
+    let is_stream = is_stream(head.uri.path());
+    let bounds = Bounds {
+        until: call.deadline(),
+        each: state.request_timeout(),
+        pace: state.bodies().pace,
+        is_stream,
     };
-    let body = match deadline {
-        Some((at, error)) => Body::new(TimedBody::new(body, at, error)),
-        None => body,
-    };
-    next.run(Request::from_parts(head, body)).await
+    let body = Body::new(BoundedBody::new(body, arriving, bounds));
+    if !is_stream {
+        return answered(Request::from_parts(head, body), next).await;
+    }
+    let lasting = Lasting::default();
+    head.extensions.insert(lasting.clone());
+    // Reflection does not know of the server's end; the other stream tells it in its own words.
+    let stop = (!head.uri.path().ends_with(INFER)).then(|| Box::pin(state.lifecycle().stopping()) as _);
+    let body = Body::new(LastingBody::new(body, lasting.clone(), state.idle_timeout(), stop));
+    let mut response = answered(Request::from_parts(head, body), next).await;
+    response.extensions_mut().insert(lasting);
+    response
 }
 
-fn too_slow() -> Error {
-    let message = "the body did not arrive in time (server.request_timeout)";
-    Error::new(ErrorCode::DeadlineExceeded, message)
+/// The answer to a call; if messages are compressed, they are so aside.
+async fn answered(request: Request, next: Next) -> Response {
+    if request.headers().get(ENCODING).is_none_or(|encoding| encoding == "identity") {
+        return next.run(request).await;
+    }
+    let response = Aside(Box::pin(next.run(request))).await;
+    response.map(|body| Body::new(Aside(body)))
 }
 
 /// An answer is compressed as its request was, and as the client reads it.
@@ -121,49 +134,6 @@ fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
         "n" => Duration::from_nanos(count),
         _ => return Err(refused()),
     }))
-}
-
-/// A body that fails once its client takes too long with it.
-struct TimedBody {
-    inner: Body,
-    /// Made when it is first waited for: most bodies are there with their head.
-    sleep: Option<Pin<Box<Sleep>>>,
-    deadline: Instant,
-    error: Error,
-}
-
-impl TimedBody {
-    fn new(inner: Body, deadline: Instant, error: Error) -> Self {
-        Self { inner, sleep: None, deadline, error }
-    }
-}
-
-impl http_body::Body for TimedBody {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        if let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(context) {
-            return Poll::Ready(frame.map(|frame| frame.map_err(|error| Status::from_error(error.into()))));
-        }
-        let deadline = self.deadline;
-        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline.into())));
-        match sleep.as_mut().poll(context) {
-            Poll::Ready(()) => Poll::Ready(Some(Err(failure::status(&self.error, None)))),
-            Poll::Pending => Poll::Pending,
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
-    }
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use super::status::Turns;
 use crate::auth::Gate;
 use crate::cache::Cache;
 use crate::config::ErrorDetails;
+use crate::nodes::Nodes;
 use crate::repository::{KeeperHandle, ModelIndex, Steering};
 use crate::telemetry::{Audit, LogControl, Metrics};
 
@@ -59,6 +60,16 @@ impl Lifecycle {
         });
     }
 
+    /// How far it is, in a word.
+    pub fn as_str(&self) -> &'static str {
+        match *self.0.borrow() {
+            Phase::Starting => "starting",
+            Phase::Ready => "ready",
+            Phase::Draining => "draining",
+            Phase::Stopping => "stopping",
+        }
+    }
+
     /// Whether new requests are welcome.
     pub fn is_ready(&self) -> bool {
         *self.0.borrow() == Phase::Ready
@@ -93,6 +104,8 @@ pub struct Control {
     pub keeper: KeeperHandle,
     /// Moves traffic.
     pub steering: Steering,
+    /// Knows the other nodes.
+    pub nodes: Arc<Nodes>,
 }
 
 /// What the handlers work with, and within which bounds.
@@ -124,6 +137,8 @@ pub struct AppParts {
     pub max_message: usize,
     /// From a request's head to its answer.
     pub request_timeout: Duration,
+    /// How long nothing may come or go on a stream.
+    pub idle_timeout: Duration,
     /// The request headers that plugins see.
     pub forwarded_headers: Vec<HeaderName>,
     /// One line in the log for each request.
@@ -183,6 +198,10 @@ impl AppState {
         &self.0.parts.control.steering
     }
 
+    pub(crate) fn nodes(&self) -> &Nodes {
+        &self.0.parts.control.nodes
+    }
+
     pub(crate) fn admin(&self) -> &AdminAccess {
         &self.0.parts.admin
     }
@@ -213,6 +232,10 @@ impl AppState {
 
     pub(crate) fn request_timeout(&self) -> Duration {
         self.0.parts.request_timeout
+    }
+
+    pub(crate) fn idle_timeout(&self) -> Duration {
+        self.0.parts.idle_timeout
     }
 
     pub(crate) fn forwarded_headers(&self) -> &[HeaderName] {

@@ -15,7 +15,7 @@ use crate::cache::Seed;
 use crate::config::{self, ModelConfig};
 use crate::haste::Haste;
 use crate::isolation::Executor;
-use crate::model::{Device, Placement, Signature};
+use crate::model::{Device, Labels, OutputLabels, Placement, Signature};
 use crate::plugin::Plugin;
 use crate::scheduler::{
     BatchLimits, Budget, Oversize, Scheduler, SchedulerLimits, SchedulerOptions, SessionOpener, WorkerRange,
@@ -35,6 +35,8 @@ pub struct GenerationParts {
     pub seed: Seed,
     /// What the model takes and gives.
     pub signature: Arc<Signature>,
+    /// What elements of its outputs stand for.
+    pub labels: OutputLabels,
     /// One for each worker.
     pub sessions: Vec<Executor>,
     /// How it is served.
@@ -67,6 +69,7 @@ pub struct Generation {
     digest: String,
     seed: Seed,
     signature: Arc<Signature>,
+    labels: OutputLabels,
     scheduler: Scheduler,
     plugin: Option<Plugin>,
     metrics: GenerationMetrics,
@@ -131,6 +134,7 @@ impl Generation {
             digest: parts.digest,
             seed: parts.seed,
             signature: parts.signature,
+            labels: parts.labels,
             plugin: parts.plugin,
             metrics: parts.metrics,
             placement: parts.placement,
@@ -138,6 +142,11 @@ impl Generation {
             footprint: parts.footprint,
             usage: Usage::default(),
         })
+    }
+
+    /// What the elements of an output stand for, if the bundle says.
+    pub fn labels(&self, output: &str) -> Option<&Labels> {
+        self.labels.get(output)
     }
 
     /// Tells its content from every other, in hexadecimal.

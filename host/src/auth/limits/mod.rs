@@ -2,11 +2,16 @@
 //!
 //! Owns rates (governor's generic cell rate algorithm), places for requests at a time, and the bound on how many callers
 //! are known. A caller's account is forgotten only when it is as a new one would be, so that forgetting gives nobody
-//! anything. Nothing waits: what is over a limit is refused at once, with the time after which it would not be.
+//! anything. Rates may be those of several nodes together: then accounts that are asked for come on a board, off which
+//! `auth/shared/usage.rs` takes them. Nothing waits: what is over a limit is refused at once, with the time after which it would not be.
 
 mod account;
+mod board;
+mod cell;
 mod table;
 
+#[cfg(test)]
+mod sharing;
 #[cfg(test)]
 mod tests;
 
@@ -15,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::account::{Account, Place, Plan};
+pub(super) use self::board::{Board, Report};
 use self::table::Table;
 use super::identity::{Identity, Kind, account_of};
 use crate::config::{LimitEntry, LimitSettings};
@@ -41,8 +47,13 @@ pub struct Limits {
     model: Plan,
     identities: Vec<(String, Plan)>,
     models: Vec<(String, Plan)>,
+    /// Accounts of those who have shown who they are, and apart from them those of addresses: however many of these
+    /// there are, none of the former goes short.
     callers: Table,
+    strangers: Table,
     asked: Table,
+    /// With other nodes, if rates are those of all of them.
+    board: Option<Arc<Board>>,
 }
 
 impl Limits {
@@ -52,15 +63,23 @@ impl Limits {
         let named = |entries: &[(String, LimitEntry)]| {
             entries.iter().map(|(name, entry)| (name.clone(), plan(entry))).collect()
         };
+        let board = settings.redis.then(Arc::<Board>::default);
         Self {
             identity: plan(&settings.identity),
             anonymous: plan(&settings.anonymous),
             model: plan(&settings.model),
             identities: named(&settings.identities),
             models: named(&settings.models),
-            callers: Table::new(settings.tracked),
-            asked: Table::new(settings.tracked),
+            callers: Table::new(settings.tracked, board.clone().map(|board| (board, "caller"))),
+            strangers: Table::new(settings.tracked, board.clone().map(|board| (board, "caller"))),
+            asked: Table::new(settings.tracked, board.clone().map(|board| (board, "model"))),
+            board,
         }
+    }
+
+    /// What is to be told to other nodes; `None` if this one counts for itself.
+    pub(super) fn board(&self) -> Option<&Arc<Board>> {
+        self.board.as_ref()
     }
 
     /// The account of a caller.
@@ -68,14 +87,26 @@ impl Limits {
         if identity.kind == Kind::Anonymous {
             return self.stranger(address);
         }
-        let plan = named(&self.identities, &identity.subject).unwrap_or(&self.identity);
+        let plan = self.plan_of(identity);
         Owner((!plan.is_unlimited()).then(|| self.callers.account(&identity.account, plan)))
+    }
+
+    /// The limits of a caller: those of its kind and name, else those of its name, else those of all.
+    fn plan_of(&self, identity: &Identity) -> &Plan {
+        let by_name = || {
+            // A name that reads like another kind's is nobody's.
+            let is_of_a_kind = Kind::ALL.iter().any(|kind| {
+                identity.subject.strip_prefix(kind.as_str()).is_some_and(|rest| rest.starts_with(':'))
+            });
+            named(&self.identities, &identity.subject).filter(|_| !is_of_a_kind)
+        };
+        named(&self.identities, &identity.account).or_else(by_name).unwrap_or(&self.identity)
     }
 
     /// The account of somebody of whom nothing but the address is known.
     pub(super) fn stranger(&self, address: IpAddr) -> Owner {
         let plan = &self.anonymous;
-        Owner((!plan.is_unlimited()).then(|| self.callers.account(&account_of(address), plan)))
+        Owner((!plan.is_unlimited()).then(|| self.strangers.account(&account_of(address), plan)))
     }
 
     /// Begins an inference request.

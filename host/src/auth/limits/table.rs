@@ -1,16 +1,17 @@
 //! The accounts that are known.
 //!
-//! Owns their number. When there is no room, those go that are as new; if there are none, all further callers share one
-//! account until there are.
+//! Owns their number. When there is no room, those go that are as new; if there are none, all further callers with the
+//! same limits share one account until there are.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use governor::clock::DefaultClock;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::account::{Account, Plan};
+use super::board::{Board, Place};
 
 /// Parts with a lock of their own.
 const SHARDS: usize = 16;
@@ -29,18 +30,23 @@ pub(super) struct Table {
     shards: [Mutex<Shard>; SHARDS],
     /// Accounts of one part.
     most: usize,
-    shared: OnceLock<Arc<Account>>,
+    /// The accounts of all for whom there is no room, one for each plan. Plans are those of the configuration.
+    common: Mutex<Vec<(Plan, Arc<Account>)>>,
     clock: DefaultClock,
+    /// Where accounts are shared with other nodes, and as what.
+    board: Option<(Arc<Board>, &'static str)>,
 }
 
 impl Table {
-    /// At most `most` accounts, rounded up to a multiple of the parts.
-    pub(super) fn new(most: usize) -> Self {
+    /// At most `most` accounts, rounded up to a multiple of the parts. `board`: where they are shared with other nodes,
+    /// and as accounts of what.
+    pub(super) fn new(most: usize, board: Option<(Arc<Board>, &'static str)>) -> Self {
         Self {
             shards: std::array::from_fn(|_| Mutex::default()),
             most: most.div_ceil(SHARDS),
-            shared: OnceLock::new(),
+            common: Mutex::default(),
             clock: DefaultClock::default(),
+            board,
         }
     }
 
@@ -55,10 +61,23 @@ impl Table {
             shard.sweep();
         }
         if shard.accounts.len() >= self.most {
-            return Arc::clone(self.shared.get_or_init(|| Arc::new(Account::new(plan, &self.clock))));
+            drop(shard);
+            return self.common(plan);
         }
-        let account = Arc::new(Account::new(plan, &self.clock));
+        let place = self.board.as_ref().map(|(board, of)| Place::new(board, of, name));
+        let account = Arc::new(Account::new(plan, &self.clock, place));
         shard.accounts.insert(name.into(), Arc::clone(&account));
+        account
+    }
+
+    /// The account that all share who have this plan and no room.
+    fn common(&self, plan: &Plan) -> Arc<Account> {
+        let mut common = self.common.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, account)) = common.iter().find(|(own, _)| own == plan) {
+            return Arc::clone(account);
+        }
+        let account = Arc::new(Account::new(plan, &self.clock, None));
+        common.push((plan.clone(), Arc::clone(&account)));
         account
     }
 

@@ -57,6 +57,14 @@ fn a_key_and_a_token_of_one_name_do_not_share_and_named_callers_have_their_own()
 }
 
 #[test]
+fn the_largest_burst_at_the_lowest_rate_is_a_large_burst() {
+    let limits = limits("{identity: {requests: 1/h, burst: 10000000, bytes: 1KiB/h, burst_bytes: 1TiB}}");
+    let ann = owner(&limits, &token("ann"));
+    assert!((0..100_000).all(|_| ann.request().is_ok()));
+    assert!(limits.admit(&ann, "m").unwrap().charge(1 << 30).is_ok());
+}
+
+#[test]
 fn places_come_back_whatever_way_a_request_ends() {
     let limits = limits("{identity: {concurrent: 2}, model: {concurrent: 3, requests: 1000/h}}");
     let (ann, bob) = (owner(&limits, &token("ann")), owner(&limits, &token("bob")));
@@ -109,6 +117,37 @@ fn strangers_are_bounded_and_those_that_are_known_keep_their_account() {
     assert!(limits.callers.len() <= 160, "{}", limits.callers.len());
     assert!(refused > 9_000, "those for whom there is no room share one account: {refused}");
     assert!(owner(&limits, &token("ann")).request().is_err(), "nobody is forgotten who is not as new");
+}
+
+#[test]
+fn however_many_strangers_there_are_callers_and_plans_do_not_share_their_account() {
+    let limits = limits(
+        "{identity: {requests: 3/h}, identities: {batch: {requests: 5/h}}, anonymous: {requests: 1/h}, tracked: 16}",
+    );
+    for number in 0..2_000_u32 {
+        let _ = limits.stranger(std::net::IpAddr::V4(number.into())).request();
+    }
+    let ann = owner(&limits, &token("ann"));
+    assert_eq!((0..9).filter(|_| ann.request().is_ok()).count(), 3, "she has an account of her own");
+    for number in 0..2_000 {
+        let _ = owner(&limits, &token(&number.to_string())).request();
+    }
+    let batch = owner(&limits, &token("batch"));
+    assert_eq!((0..9).filter(|_| batch.request().is_ok()).count(), 5, "it has its own plan, if no account");
+}
+
+#[test]
+fn a_name_of_one_kind_is_not_that_of_another() {
+    let limits = limits(
+        "{identity: {requests: 1/h}, identities: {both: {requests: 2/h}, 'api_key:job': {requests: 3/h}, 'token:both': {requests: 4/h}}}",
+    );
+    let passes = |kind: Kind, name: &str| {
+        let account = owner(&limits, &Identity::new(kind, name.to_owned(), Scopes::everything()));
+        (0..9).filter(|_| account.request().is_ok()).count()
+    };
+    assert_eq!((passes(Kind::ApiKey, "job"), passes(Kind::Token, "job")), (3, 1));
+    assert_eq!((passes(Kind::ApiKey, "both"), passes(Kind::Token, "both")), (2, 4));
+    assert_eq!(passes(Kind::Token, "api_key:job"), 1, "a token cannot take the name of a key");
 }
 
 #[test]

@@ -39,6 +39,24 @@ limits:
 }
 
 #[test]
+fn what_is_shared_needs_a_redis() {
+    let shared = "auth: {api_keys: {redis: true}}\nlimits:\n  redis: true\n";
+    let found = problems(shared);
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(
+        found[0].contains(":1:") && found[0].contains("auth.api_keys.redis: counts only with cache.redis"),
+        "{found:?}"
+    );
+    assert!(
+        found[1].contains(":3:") && found[1].contains("limits.redis: counts only with cache.redis"),
+        "{found:?}"
+    );
+    let with = format!("{shared}cache: {{redis: {{url: 'redis://127.0.0.1'}}}}\n");
+    let config = ServerConfig::from_text("config.yaml", &with).unwrap().value;
+    assert!(config.auth.api_keys.redis && config.limits.redis && config.auth.is_configured());
+}
+
+#[test]
 fn every_problem_is_named() {
     let text = "\
 auth:
@@ -99,4 +117,16 @@ fn an_open_address_is_fine_once_callers_say_who_they_are() {
     let check = |text: &str| ServerConfig::from_text("config.yaml", text).unwrap().check_exposure().is_ok();
     assert!(!check("server: {http: 0.0.0.0:80}"));
     assert!(check("server: {http: 0.0.0.0:80}\nauth: {api_keys: {file: keys.yaml}}"));
+}
+
+#[test]
+fn any_part_of_auth_closes_the_door() {
+    let auth = |text: &str| ServerConfig::from_text("config.yaml", text).unwrap().value.auth;
+    assert!(auth("auth: {anonymous: ['predict:tiny']}").is_configured());
+    assert!(auth("auth: {certificates: [{subject: 'CN=x', scopes: [metrics]}]}").is_configured());
+    assert!(!auth("auth: {anonymous: [], jwt: {}}").is_configured());
+    for text in ["{issuer: me, audience: nuke}", "{keys: [], cache: 1s}", "{jwks: null, scope_claim: scp}"] {
+        let found = problems(&format!("auth: {{jwt: {text}, api_keys: {{}}}}"));
+        assert!(found.len() == 1 && found[0].contains("auth.jwt.keys: missing;"), "{found:?}");
+    }
 }

@@ -77,7 +77,7 @@ pub(in crate::http) fn expand(
     deadline: Instant,
     memory: &MemoryBudget,
 ) -> Result<Bytes, Error> {
-    let mut reserved = memory.reserve(0)?;
+    let mut reserved = memory.nothing();
     let read = match coding {
         Coding::Gzip => read_bounded(MultiGzDecoder::new(body), limit, deadline, &mut reserved),
         Coding::Deflate => read_bounded(Deflated::new(body), limit, deadline, &mut reserved),

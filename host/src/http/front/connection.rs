@@ -21,8 +21,9 @@ use tokio::sync::Semaphore;
 use tokio_rustls::server::TlsStream;
 
 use super::in_flight::{GuardedBody, InFlight};
+use super::lasting::Lasting;
 use super::peer::Peer;
-use super::request::RequestLimits;
+use super::request::{RequestLimits, is_open_to_all};
 use super::request_body;
 use super::seats::Seats;
 use super::stream::{Clocks, FLOOD, TimedStream};
@@ -122,7 +123,8 @@ pub(super) async fn serve(
 
 impl Client {
     fn new(address: SocketAddr, certificate: Option<PeerCertificate>) -> Self {
-        let subject = certificate.as_ref().map(|certificate| certificate.subject.as_str().into());
+        let subject =
+            certificate.as_ref().and_then(|certificate| certificate.subject.as_deref()).map(Into::into);
         let origin = Origin { address: address.ip(), certificate: subject };
         Self { origin, certificate: certificate.map(Arc::new) }
     }
@@ -215,6 +217,9 @@ fn requests(
         let mut guard = in_flight.begin();
         let is_http1 = request.version() < http::Version::HTTP_2;
         let (mut head, incoming) = request.into_parts();
+        if is_open_to_all(head.uri.path()) {
+            guard.is_open_to_all();
+        }
         let (body, rest) = request_body::share(incoming, head.headers.contains_key(http::header::EXPECT));
         let admitted = limits.admit(&head).map(|memory| memory.map(|memory| guard.keep(memory)));
         let turns = (!is_http1).then(|| Arc::clone(&turns));
@@ -233,6 +238,9 @@ fn requests(
             let is_shed = response.status() == StatusCode::SERVICE_UNAVAILABLE;
             if is_http1 && !rest.discard(is_shed).await {
                 response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            if let Some(call) = response.extensions_mut().remove::<Lasting>() {
+                guard.lasts(call);
             }
             let part = if is_http1 { PART_H1 } else { PART_H2 };
             Ok(response.map(|body| GuardedBody::new(body, part, guard)))

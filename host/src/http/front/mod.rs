@@ -9,6 +9,7 @@
 //! - `connection`: one connection, from its first byte to its end.
 //! - `seats`: how many there may be, and which one goes when there are more.
 //! - `in_flight`: requests and answers of one connection.
+//! - `lasting`: streams, which merely wait for most of their time.
 //! - `stream`: the clocks of one connection.
 //! - `peer`: whether the client has gone.
 //! - `frames`: HTTP/2 frames that cost the server and ask for nothing.
@@ -20,6 +21,7 @@
 mod connection;
 mod frames;
 mod in_flight;
+mod lasting;
 mod listener;
 mod memory;
 mod peer;
@@ -29,7 +31,9 @@ mod request_body;
 mod seats;
 mod stream;
 
+pub use lasting::{Lasting, Work};
 pub use listener::{Listener, ListenerOptions, TlsOptions};
 pub use memory::{MemoryBudget, Reservation};
 pub use redirect::Redirect;
 pub use request::RequestLimits;
+pub(crate) use seats::network;

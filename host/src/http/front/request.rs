@@ -15,6 +15,19 @@ const COST: usize = 16 << 10;
 /// How the paths begin that are always let in.
 const ALWAYS: [&str; 3] = ["/v2/health/", "/metrics", "/grpc.health.v1.Health/"];
 
+/// How the paths begin that nobody has to say who they are for: no connection keeps its seat for those.
+const OPEN: [&str; 4] = [
+    "/v2/health/",
+    "/grpc.health.v1.Health/",
+    "/inference.GRPCInferenceService/ServerLive",
+    "/inference.GRPCInferenceService/ServerReady",
+];
+
+/// Whether anybody may ask for this.
+pub(super) fn is_open_to_all(path: &str) -> bool {
+    OPEN.iter().any(|open| path.starts_with(open))
+}
+
 /// The bounds of each request. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct RequestLimits {
