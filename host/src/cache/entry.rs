@@ -141,6 +141,16 @@ impl Entry {
         out.into()
     }
 
+    /// For fuzzing: what an entry holds of which the first byte are the flags, the next four numbers its times and
+    /// length, and the rest its payload, with a head and a checksum that fit.
+    pub(crate) fn forged(key: &Key, data: &[u8], limit: usize) -> Option<Self> {
+        let (flags, rest) = data.split_first()?;
+        let mut bytes = [&MAGIC[..], &[*flags], key.as_bytes(), rest].concat();
+        let checksum = xxhash_rust::xxh3::xxh3_64(&bytes);
+        bytes.extend_from_slice(&checksum.to_le_bytes());
+        Self::decode(key, &bytes.into(), limit)
+    }
+
     /// What `bytes` hold, if that is an entry of this key of at most `limit` bytes. Tensors and bodies are slices of
     /// `bytes`, unless these are compressed.
     pub fn decode(key: &Key, bytes: &Bytes, limit: usize) -> Option<Self> {

@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::config::{BundleConfig, ModelConfig, ServerConfig};
+use crate::cache::{Entry, Key, Scope, Seed, SeedParts, Subject, Value, Wish};
+use crate::config::{BundleConfig, CacheCompression, ModelConfig, ServerConfig};
 use crate::grpc::message::{self, WholeMessage};
 use crate::http::fuzzing as front;
 use crate::http::v2::codec::{self, rows};
@@ -27,7 +28,7 @@ const MOST: usize = 1 << 20;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets, by the names of their files and folders.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     ("v2_json", v2_json),
     ("v2_binary", v2_binary),
     ("v1_rows", v1_rows),
@@ -36,6 +37,7 @@ pub const TARGETS: [Target; 8] = [
     ("yaml", yaml),
     ("tokens", tokens),
     ("grpc_message", grpc_message),
+    ("cache_entry", cache_entry),
 ];
 
 /// The JSON of a version 2 request. Tensors that come out hold what their shapes say.
@@ -127,6 +129,22 @@ pub fn grpc_message(data: &[u8]) {
         whole(&split.request.inputs);
         let _numbers = (split.request.timeout_us(), split.request.priority());
     }
+}
+
+/// What Redis has for a remembered answer, under a checksum that fits, and `cache-control` of a request. What is read
+/// is written and read as the same again.
+pub fn cache_entry(data: &[u8]) {
+    let _wish = Wish::read(data.split(|&byte| byte == b'\n'));
+    let seed = Seed::new(&SeedParts::default());
+    let key = Key::new(&seed, Scope { owner: None, epoch: 0 }, Subject::Run { inputs: &[], wanted: &[] });
+    let Some(entry) = Entry::forged(&key, data, MOST) else {
+        return;
+    };
+    if let Value::Tensors(tensors) = &entry.value {
+        whole(tensors);
+    }
+    let again = Entry::decode(&key, &entry.encode(&key, CacheCompression::Zstd), 4 * MOST);
+    assert_eq!(again.as_ref(), Some(&entry));
 }
 
 fn whole(tensors: &[crate::model::tensor::Tensor]) {
