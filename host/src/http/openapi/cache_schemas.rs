@@ -1,5 +1,7 @@
 //! The forms of what `/admin/cache` answers.
 
+#![allow(dead_code, reason = "they are described, never made")]
+
 use utoipa::ToSchema;
 
 /// What is remembered, and how often that was of use.
