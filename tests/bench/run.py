@@ -3,11 +3,12 @@
 
     python3 tests/bench/run.py                 everything, some seventy minutes
     python3 tests/bench/run.py --quick         everything, short: to see that it works, not for figures
-    python3 tests/bench/run.py --only calls    some parts: auth, calls, isolation, lite0, ondemand, overhead, peers, photos,
-                                               protocols, start, swaps, tiny, tls, traffic
+    python3 tests/bench/run.py --only calls    some parts: auth, cache, calls, isolation, lite0, ondemand, overhead, peers,
+                                               photos, protocols, start, swaps, tiny, tls, traffic
 
 Needs Python alone, but for protocols, whose client is one with the tests' packages (NUKE_TEST_PYTHON). The sample
-plugins and ONNX Runtime must be there (`cargo xtask setup`, `cargo xtask plugins`); the host, the in-process program
+plugins and ONNX Runtime must be there (`cargo xtask setup`, `cargo xtask plugins`), and for cache a redis-server
+(NUKE_TEST_REDIS, or on the path); the host, the in-process program
 (which auth, ondemand, swaps, tls, traffic and protocols do not need) and the maker of components (which traffic alone needs) are
 built if no --nuke, --compare and --component are given. Everything is started on the loopback and ended by its
 process id.
@@ -25,6 +26,7 @@ import sys
 import tempfile
 
 import auth
+import cache
 import isolation
 import lite0
 import ondemand
@@ -60,6 +62,7 @@ PARTS = {
     "tls": ("TLS", tls),
     "tiny": ("Tiny model, as published", tiny),
     "auth": ("Authentication", auth),
+    "cache": ("The answer cache", cache),
     "lite0": ("EfficientNet-Lite0, tensors in", lite0),
     "photos": ("Photo to labels", photos),
     "peers": ("Photo to labels, beside Python", peers),

@@ -12,6 +12,7 @@ mod open;
 mod photos;
 mod places;
 mod preprocess;
+mod redis;
 mod report;
 mod stats;
 mod tensors;
@@ -52,6 +53,8 @@ enum Command {
     Preprocess(preprocess::Args),
     /// Loading ONNX Runtime and opening sessions, each once
     Open(open::Args),
+    /// Asking a Redis as the host does, an entry at a time; needs one that runs
+    Redis(redis::Args),
     /// A bare hyper server that sends each body back; ends when its standard input does
     Echo(echo::Args),
 }
@@ -77,6 +80,7 @@ fn run(command: Option<Command>, json: bool) -> Outcome<()> {
         Some(Command::Calls(args)) => show(calls::measure(&args)),
         Some(Command::Preprocess(args)) => show(preprocess::measure(&args)),
         Some(Command::Open(args)) => show(open::measure(&args)),
+        Some(Command::Redis(args)) => show(redis::measure(&args)),
         Some(Command::Echo(args)) => echo::serve(&args),
         None => {
             for command in ["open", "tensors", "gather", "calls", "preprocess", "photos"] {

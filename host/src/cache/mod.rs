@@ -17,6 +17,7 @@ mod epochs;
 mod flight;
 mod key;
 mod memory;
+mod purge;
 mod question;
 mod remote;
 mod shared;
@@ -37,13 +38,14 @@ pub use entry::{Entry, Value, now_ms};
 pub use epochs::Epochs;
 pub use key::{Key, Owner, Scope, Seed, SeedParts, Subject};
 pub use memory::Shelf;
+pub use purge::Purged;
 pub use question::{Answered, Computed, Question};
 pub use remote::{Lease, Purges, Remote, Usage};
 pub use story::{Story, Why};
 pub use visit::Visit;
 pub use wish::Wish;
 
-use crate::telemetry::{CacheMetrics, CacheOutcome};
+use crate::telemetry::{CacheLevel, CacheMetrics, CacheOutcome};
 use flight::Flights;
 use memory::Memory;
 use question::Landed;
@@ -82,12 +84,23 @@ pub struct ModelAnswers {
     pub entries: u64,
     /// Bytes that they take, about.
     pub bytes: u64,
-    /// Questions that they answered, those past their time included.
+    /// What came of asking memory.
+    pub memory: LevelCounts,
+    /// What came of asking Redis.
+    pub redis: LevelCounts,
+}
+
+/// What came of asking one level, since the host runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LevelCounts {
+    /// Questions that it answered, with answers past their time included.
     pub hits: u64,
-    /// Questions that they did not answer.
+    /// Questions that it did not answer.
     pub misses: u64,
     /// Questions that waited for another one's computation.
     pub coalesced: u64,
+    /// Questions that failed, or found something damaged.
+    pub errors: u64,
 }
 
 impl Cache {
@@ -180,13 +193,15 @@ impl Cache {
 
 fn answers(model: &str, shelf: &Shelf) -> ModelAnswers {
     let (entries, bytes) = shelf.series.held();
-    let count = |outcome| shelf.series.count(outcome);
-    ModelAnswers {
-        model: model.to_owned(),
-        entries,
-        bytes,
-        hits: count(CacheOutcome::Hit) + count(CacheOutcome::Stale),
-        misses: count(CacheOutcome::Miss),
-        coalesced: count(CacheOutcome::Coalesced),
-    }
+    let counts = |level| {
+        let count = |outcome| shelf.series.count(level, outcome);
+        LevelCounts {
+            hits: count(CacheOutcome::Hit) + count(CacheOutcome::Stale),
+            misses: count(CacheOutcome::Miss),
+            coalesced: count(CacheOutcome::Coalesced),
+            errors: count(CacheOutcome::Error),
+        }
+    };
+    let (memory, redis) = (counts(CacheLevel::Memory), counts(CacheLevel::Redis));
+    ModelAnswers { model: model.to_owned(), entries, bytes, memory, redis }
 }

@@ -25,8 +25,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::client::{
-    BenchArgs, NodesArgs, PredictArgs, RolloutArgs, TrafficArgs, run_bench, run_nodes, run_predict,
-    run_rollout, run_traffic,
+    BenchArgs, CacheArgs, FillArgs, NodesArgs, PredictArgs, RolloutArgs, TrafficArgs, run_bench, run_cache,
+    run_fill, run_nodes, run_predict, run_rollout, run_traffic,
 };
 use crate::isolation::WorkerArgs;
 use crate::repository::ChildArgs;
@@ -69,6 +69,10 @@ enum Command {
     Keys(KeysArgs),
     /// Send a file to a running host and show the answer.
     Predict(Box<PredictArgs>),
+    /// Send files to a running host ahead, so that it remembers the answers.
+    Precompute(Box<FillArgs>),
+    /// Show, forget or fill what a running host remembers.
+    Cache(CacheArgs),
     /// Show or set which version of a model answers, on a running host.
     Traffic(TrafficArgs),
     /// Show, promote or abort the rollout of a new version, on a running host.
@@ -108,6 +112,8 @@ pub fn run() -> ExitCode {
         Command::Versions(args) => versions::run(&args),
         Command::Keys(args) => keys::run(&args),
         Command::Predict(args) => run_predict(*args),
+        Command::Precompute(args) => run_fill(&args),
+        Command::Cache(args) => run_cache(args),
         Command::Traffic(args) => run_traffic(args),
         Command::Rollout(args) => run_rollout(args),
         Command::Nodes(args) => run_nodes(&args),

@@ -1,4 +1,5 @@
-//! The commands that talk to a running host: `nuke predict`, `nuke bench`, `nuke traffic`, `nuke rollout`, `nuke nodes`.
+//! The commands that talk to a running host: `nuke predict`, `nuke precompute`, `nuke bench`, `nuke traffic`,
+//! `nuke rollout`, `nuke cache`, `nuke nodes`.
 //!
 //! Owns their arguments, an HTTP client for one host, the load generator and both reports. It never
 //! loads a model, never reads the host's configuration and shares no state with a server in this
@@ -9,18 +10,24 @@
 //! - `tls`: whom to trust at an https:// URL, and the stream that is plain or not.
 //! - `exchange`: one request, one answer, a deadline.
 //! - `predict`, `media`, `answer`, `table`, `text`: a file to the host, the answer to a person.
-//! - `operate`, `traffic`, `nodes`: what operators ask of the admin interface.
+//! - `fill`: many files to the host, so that it remembers the answers; `cache_status`: what it says of that.
+//! - `operate`, `traffic`, `cache`, `nodes`: what operators ask of the admin interface.
 //! - `bench`: the load generator.
+//! - `interrupt`: how a long run is ended.
 //!
 //! Exit codes: 0 all is well; 1 the host answered with an error; 2 no answer to be had (wrong
 //! arguments, an unreadable file, nobody listening, time ran out).
 
 mod answer;
 mod bench;
+mod cache;
+mod cache_status;
 mod credentials;
 mod error;
 mod exchange;
+mod fill;
 mod host;
+mod interrupt;
 pub(crate) mod media;
 mod nodes;
 mod operate;
@@ -34,6 +41,8 @@ mod traffic;
 mod values;
 
 pub use bench::{BenchArgs, run_bench};
+pub use cache::{CacheArgs, run_cache};
+pub use fill::{FillArgs, run_fill};
 pub use nodes::{NodesArgs, run_nodes};
 pub use predict::{PredictArgs, run_predict};
 pub use traffic::{RolloutArgs, TrafficArgs, run_rollout, run_traffic};

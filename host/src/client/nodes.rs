@@ -5,9 +5,10 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
+use http::Method;
 use serde_json::Value;
 
-use super::operate::{HostArgs, finish};
+use super::operate::{HostArgs, finish, word};
 use super::table::{Align, Table};
 use super::text;
 
@@ -22,19 +23,10 @@ pub struct NodesArgs {
 ///
 /// Exit code 0 if the host has answered, 1 if it refused, 2 if there is no answer.
 pub fn run_nodes(args: &NodesArgs) -> ExitCode {
-    finish(args.host.get("/admin/nodes").map(|answer| match args.host.json {
+    finish(args.host.ask_path(Method::GET, "/admin/nodes").map(|answer| match args.host.json {
         true => format!("{answer}\n"),
         false => show(&answer),
     }))
-}
-
-/// A text of the host, safe to print.
-fn word(value: &Value) -> String {
-    match value {
-        Value::Null => String::new(),
-        Value::String(text) => text::one_line(text),
-        other => text::one_line(&other.to_string()),
-    }
 }
 
 fn show(answer: &Value) -> String {

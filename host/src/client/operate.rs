@@ -13,6 +13,7 @@ use super::credentials::CredentialArgs;
 use super::error::ClientError;
 use super::exchange::{Outgoing, fetch};
 use super::host::{Host, admin_path};
+use super::text;
 use super::tls::TlsArgs;
 use super::values::{Header, parse_header, parse_positive_duration};
 
@@ -63,8 +64,8 @@ impl HostArgs {
     ///
     /// # Errors
     /// As [`HostArgs::ask`].
-    pub(super) fn get(&self, path: &str) -> Result<Value, ClientError> {
-        let question = Question { method: Method::GET, model: "", tail: "", body: Bytes::new() };
+    pub(super) fn ask_path(&self, method: Method, path: &str) -> Result<Value, ClientError> {
+        let question = Question { method, model: "", tail: "", body: Bytes::new() };
         self.ask_at(path.to_owned(), question)
     }
 
@@ -87,6 +88,15 @@ impl HostArgs {
         }
         serde_json::from_slice(&answer.body)
             .map_err(|error| ClientError::Nonsense(format!("{} answered with no JSON: {error}", self.url)))
+    }
+}
+
+/// A text of the host, safe to print; other values as JSON has them.
+pub(super) fn word(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text::one_line(text),
+        other => text::one_line(&other.to_string()),
     }
 }
 

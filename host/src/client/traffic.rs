@@ -11,7 +11,7 @@ use http::Method;
 use serde_json::{Map, Value, json};
 
 use super::error::ClientError;
-use super::operate::{HostArgs, Question, finish};
+use super::operate::{HostArgs, Question, finish, word};
 use super::predict::read_input;
 use super::table::{Align, Table};
 use super::text;
@@ -167,15 +167,6 @@ fn rollout(args: &RolloutArgs) -> Result<String, ClientError> {
         return Err(ClientError::Nonsense(format!("traffic of '{}' is {strategy}, not rollout", args.model)));
     }
     Ok(if args.host.json { format!("{answer}\n") } else { show(&answer) })
-}
-
-/// A text of the host, safe to print; other values as JSON has them.
-fn word(value: &Value) -> String {
-    match value {
-        Value::Null => String::new(),
-        Value::String(text) => text::one_line(text),
-        other => text::one_line(&other.to_string()),
-    }
 }
 
 fn show(answer: &Value) -> String {

@@ -214,9 +214,15 @@ impl CacheSeries {
         };
     }
 
-    /// How often memory was asked with this outcome.
-    pub fn count(&self, outcome: CacheOutcome) -> u64 {
-        self.asked[outcome as usize].get()
+    /// How often a level was asked with this outcome.
+    pub fn count(&self, level: CacheLevel, outcome: CacheOutcome) -> u64 {
+        match level {
+            CacheLevel::Memory => self.asked[outcome as usize].get(),
+            CacheLevel::Redis => {
+                let labels = outcome_labels(&self.model, level, outcome.as_str());
+                self.all.requests.get(&labels).map_or(0, |counter| counter.get())
+            }
+        }
     }
 
     /// Notes how long a level took to be asked.

@@ -65,6 +65,10 @@ fn each_route_wants_its_scope_and_no_other_will_do() {
         ("GET", "/admin/nodes"),
         ("GET", "/admin/models/slow"),
         ("GET", "/admin/models/slow/traffic"),
+        ("GET", "/admin/cache"),
+        ("GET", "/admin/models/slow/cache"),
+        ("DELETE", "/admin/cache"),
+        ("DELETE", "/admin/models/slow/cache"),
         ("GET", "/v2/logging"),
         ("POST", "/v2/repository/models/slow/load"),
     ];

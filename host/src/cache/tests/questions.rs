@@ -116,7 +116,7 @@ fn an_answer_is_computed_once_and_then_remembered() {
     });
     assert_eq!(model.count(), 2);
     let stats = cache.stats();
-    assert_eq!((stats[0].entries, stats[0].hits, stats[0].misses), (2, 1, 2));
+    assert_eq!((stats[0].entries, stats[0].memory.hits, stats[0].memory.misses), (2, 1, 2));
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn a_thousand_who_ask_at_once_share_one_computation() {
             told.iter().filter(|(_, story)| matches!(story, Story::Computed { collapsed: true, .. }));
         assert_eq!(collapsed.count(), 999);
     });
-    assert_eq!((model.count(), cache.stats()[0].coalesced), (1, 999));
+    assert_eq!((model.count(), cache.stats()[0].memory.coalesced), (1, 999));
 }
 
 #[test]

@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::sync::Mutex;
 
+use super::super::cache_status;
 use super::super::exchange::{connect, describe, drive};
 use super::super::host::Host;
 use super::super::tls::HostStream;
@@ -23,28 +24,28 @@ use super::request::Prepared;
 
 /// How much of a refusal's body is kept, in bytes.
 const QUOTED_BYTES: usize = 2048;
-/// What a cache says of an answer.
-const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 /// h2 flow control: what a stream and a connection may receive before the client must say more.
 const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 64 << 20;
 
 /// A whole answer, of any status.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(in crate::client) struct Answer {
     /// The status.
-    pub(super) status: StatusCode,
+    pub(in crate::client) status: StatusCode,
+    /// All headers.
+    pub(in crate::client) headers: HeaderMap,
     /// The body's length in bytes.
     pub(super) received: u64,
     /// The beginning of the body, if the status is no success.
-    pub(super) refusal: Option<Vec<u8>>,
+    pub(in crate::client) refusal: Option<Vec<u8>>,
     /// Whether it came from a cache, if it says so.
     pub(super) cached: Option<bool>,
 }
 
 /// Why there is no whole answer.
 #[derive(Debug)]
-pub(super) enum Fault {
+pub(in crate::client) enum Fault {
     /// No connection.
     Connect(String),
     /// The time ran out.
@@ -61,7 +62,7 @@ enum Miss {
 }
 
 /// Carries one request at a time.
-pub(super) enum Channel {
+pub(in crate::client) enum Channel {
     /// A connection of its own, driven by the task that sends.
     Http1(Http1Channel),
     /// A stream of a shared connection.
@@ -70,7 +71,7 @@ pub(super) enum Channel {
 
 impl Channel {
     /// A channel that connects when it is first used.
-    pub(super) const fn http1(host: Host) -> Self {
+    pub(in crate::client) const fn http1(host: Host) -> Self {
         Self::Http1(Http1Channel { host, link: None, connects: 0 })
     }
 
@@ -94,7 +95,11 @@ impl Channel {
     }
 
     /// Sends a request and reads the whole answer within `timeout`.
-    pub(super) async fn exchange(&mut self, prepared: &Prepared, timeout: Duration) -> Result<Answer, Fault> {
+    pub(in crate::client) async fn exchange(
+        &mut self,
+        prepared: &Prepared,
+        timeout: Duration,
+    ) -> Result<Answer, Fault> {
         let done = tokio::time::timeout(timeout, self.try_twice(prepared.request())).await;
         let done = done.unwrap_or(Err(Fault::Timeout));
         if done.is_err() {
@@ -148,7 +153,7 @@ type Http1Driver = Option<Pin<Box<http1::Connection<TokioIo<HostStream>, Full<By
 
 /// An HTTP/1.1 connection. Its input and output are driven only while a request is under way, by
 /// the task that sends it: no second task, no hand-over.
-pub(super) struct Http1Channel {
+pub(in crate::client) struct Http1Channel {
     host: Host,
     link: Option<(Http1Sender, Http1Driver)>,
     connects: u64,
@@ -185,7 +190,7 @@ impl Http1Channel {
 type Http2Sender = http2::SendRequest<Full<Bytes>>;
 
 /// A stream of an h2 connection, which a task of its own drives.
-pub(super) struct Http2Channel {
+pub(in crate::client) struct Http2Channel {
     host: Host,
     shared: Arc<Mutex<Option<Http2Sender>>>,
     sender: Option<Http2Sender>,
@@ -243,9 +248,9 @@ async fn finish(
 }
 
 async fn read(response: Response<Incoming>) -> Result<Answer, hyper::Error> {
-    let status = response.status();
-    let cached = response.headers().get(CACHE_STATUS).map(is_hit);
-    let mut body = response.into_body();
+    let (head, mut body) = response.into_parts();
+    let (status, headers) = (head.status, head.headers);
+    let cached = cache_status::nearest_is_hit(&headers);
     let mut received = 0;
     let mut refusal = (!status.is_success()).then(Vec::new);
     while let Some(frame) = body.frame().await {
@@ -256,13 +261,7 @@ async fn read(response: Response<Incoming>) -> Result<Answer, hyper::Error> {
             kept.extend_from_slice(&data[..data.len().min(QUOTED_BYTES - kept.len())]);
         }
     }
-    Ok(Answer { status, received, refusal, cached })
-}
-
-/// Whether the cache nearest to the client, the last of the list, had the answer (RFC 9211).
-fn is_hit(status: &HeaderValue) -> bool {
-    let nearest = status.as_bytes().rsplit(|&byte| byte == b',').next().unwrap_or_default();
-    nearest.split(|&byte| byte == b';').any(|parameter| parameter.trim_ascii() == b"hit")
+    Ok(Answer { status, headers, received, refusal, cached })
 }
 
 #[cfg(test)]
@@ -285,15 +284,6 @@ mod tests {
 
     fn channel(host: &Host, http2: bool) -> Channel {
         if http2 { Channel::http2(host, 1).remove(0) } else { Channel::http1(host.clone()) }
-    }
-
-    #[test]
-    fn a_hit_is_the_nearest_caches_word() {
-        let is_hit = |text: &'static str| super::is_hit(&HeaderValue::from_static(text));
-        assert!(is_hit("nuke; hit; ttl=3") && is_hit("nuke;hit") && is_hit("other; fwd=miss, nuke; hit"));
-        assert!(
-            !is_hit("nuke; fwd=uri-miss; stored") && !is_hit("nuke; hit, other; fwd=miss") && !is_hit("")
-        );
     }
 
     #[test]

@@ -16,7 +16,7 @@
 //! across an await.
 
 mod args;
-mod channel;
+pub(super) mod channel;
 mod draw;
 mod histogram_file;
 mod infer_body;
@@ -25,7 +25,7 @@ mod plan;
 mod progress;
 mod random;
 mod report;
-mod request;
+pub(super) mod request;
 mod scenario;
 mod schedule;
 mod session;
@@ -44,6 +44,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub use args::BenchArgs;
 
 use super::error::ClientError;
+use super::interrupt::stop_on_interrupt;
 use phase::Pace;
 use summary::Report;
 
@@ -100,21 +101,4 @@ fn exit_code(report: &Report, allow_errors: bool) -> ExitCode {
     let sides = || report.rows.iter().flat_map(|row| [Some(&row.measured), row.baseline.as_ref()]).flatten();
     let all_well = sides().all(|side| side.failed == 0 && side.succeeded > 0);
     if report.interrupted || !(all_well || allow_errors) { ExitCode::from(1) } else { ExitCode::SUCCESS }
-}
-
-/// Sets `stop` at the first interrupt and ends the process at the second.
-fn stop_on_interrupt(stop: Arc<AtomicBool>) {
-    std::thread::spawn(move || {
-        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
-        runtime.block_on(async {
-            if tokio::signal::ctrl_c().await.is_err() {
-                return;
-            }
-            eprintln!("ending early; interrupt again to end without a report");
-            stop.store(true, Ordering::Relaxed);
-            if tokio::signal::ctrl_c().await.is_ok() {
-                std::process::exit(130);
-            }
-        });
-    });
 }

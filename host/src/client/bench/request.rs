@@ -16,7 +16,7 @@ use super::draw::Draw;
 
 /// A request for one host, in the form of one HTTP version.
 #[derive(Clone, Debug)]
-pub(super) struct Prepared {
+pub(in crate::client) struct Prepared {
     host: Host,
     method: Method,
     path: String,
@@ -32,7 +32,7 @@ impl Prepared {
     ///
     /// # Errors
     /// [`ClientError::Usage`] if the path makes no URI.
-    pub(super) fn new(host: &Host, outgoing: Outgoing, http2: bool) -> Result<Self, ClientError> {
+    pub(in crate::client) fn new(host: &Host, outgoing: Outgoing, http2: bool) -> Result<Self, ClientError> {
         let unusable =
             |reason: String| ClientError::Usage(format!("cannot ask for '{}': {reason}", outgoing.path));
         if !outgoing.path.starts_with('/') {

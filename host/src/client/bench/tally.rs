@@ -227,7 +227,7 @@ fn nanoseconds(duration: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use http::StatusCode;
+    use http::{HeaderMap, StatusCode};
 
     use super::*;
 
@@ -237,7 +237,13 @@ mod tests {
     }
 
     fn success() -> Result<Answer, Fault> {
-        Ok(Answer { status: StatusCode::OK, received: 10, refusal: None, cached: Some(true) })
+        Ok(Answer {
+            status: StatusCode::OK,
+            headers: HeaderMap::new(),
+            received: 10,
+            refusal: None,
+            cached: Some(true),
+        })
     }
 
     #[test]
@@ -273,8 +279,15 @@ mod tests {
         let mut tally = Tally::new().unwrap();
         let status = StatusCode::SERVICE_UNAVAILABLE;
         let words = br#"{"error":"full"}"#;
-        let refusal =
-            || Ok(Answer { status, received: 3, refusal: Some(words.to_vec()), cached: Some(false) });
+        let refusal = || {
+            Ok(Answer {
+                status,
+                headers: HeaderMap::new(),
+                received: 3,
+                refusal: Some(words.to_vec()),
+                cached: Some(false),
+            })
+        };
         tally.record(moments(0, 0, 9), refusal());
         tally.record(moments(0, 0, 1), Err(Fault::Timeout));
         tally.record(moments(0, 0, 1), Err(Fault::Broken("b".into())));

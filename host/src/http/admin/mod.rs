@@ -4,6 +4,7 @@
 //! ([`access`]). It decides nothing: the repository and the traffic do.
 
 pub(crate) mod access;
+pub(super) mod cache;
 pub(crate) mod control;
 pub(super) mod logging;
 pub(super) mod models;
@@ -30,6 +31,8 @@ pub(super) fn routes() -> Router<AppState> {
         .route("/admin/models/{model}/traffic/switch", post(traffic::switch))
         .route("/admin/models/{model}/feedback", post(traffic::feedback))
         .route("/admin/models/{model}/rollout/{action}", post(traffic::rollout))
+        .route("/admin/models/{model}/cache", get(cache::one).delete(cache::purge_one))
+        .route("/admin/cache", get(cache::all).delete(cache::purge_all))
         .route("/v2/logging", get(logging::show).post(logging::change))
         .route("/v2/repository/models/{model}/load", post(control::load))
         .route("/v2/repository/models/{model}/unload", post(control::unload))

@@ -3,6 +3,7 @@
 //! Owns the document: what the annotations beside the handlers say, put together. A committed copy of it is held equal by
 //! a test, and every route of the host is held to be in it.
 
+pub(super) mod cache_schemas;
 pub(super) mod schemas;
 
 use std::sync::LazyLock;
@@ -53,6 +54,10 @@ use super::{admin, predict, status, v1, v2};
         admin::traffic::switch,
         admin::traffic::rollout,
         admin::traffic::feedback,
+        admin::cache::all,
+        admin::cache::one,
+        admin::cache::purge_all,
+        admin::cache::purge_one,
         admin::control::load,
         admin::control::unload,
         admin::logging::show,
