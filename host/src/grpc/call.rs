@@ -81,7 +81,7 @@ pub(super) async fn begin(State(state): State<AppState>, request: Request, next:
 
 fn too_slow() -> Error {
     let message = "the body did not arrive in time (server.request_timeout)";
-    Error::new(ErrorCode::DeadlineExceeded, message)
+    Error::new(ErrorCode::RequestTimeout, message)
 }
 
 /// An answer is compressed as its request was, and as the client reads it.

@@ -33,7 +33,7 @@ pub struct BodyBounds {
 /// Reads a body whole, and inflates it if it came compressed.
 ///
 /// # Errors
-/// `PayloadTooLarge`, `UnsupportedMediaType` for a coding that is not read, `DeadlineExceeded` if the client is
+/// `PayloadTooLarge`, `UnsupportedMediaType` for a coding that is not read, `RequestTimeout` if the client is
 /// too slow, `InvalidArgument` if it breaks off, `Unavailable` if the memory of all requests is used up.
 pub(crate) async fn read(
     headers: &HeaderMap,
@@ -121,7 +121,7 @@ impl Pace {
 }
 
 fn too_slow(message: &'static str) -> Error {
-    Error::new(ErrorCode::DeadlineExceeded, message)
+    Error::new(ErrorCode::RequestTimeout, message)
 }
 
 pub(super) fn declared_length(headers: &HeaderMap) -> Option<usize> {
