@@ -324,7 +324,10 @@ mod tests {
         }
         assert!(check_span("x", DataType::Fp32, &[25, 0], 100).is_ok());
         assert!(check_span("x", DataType::Fp32, &[26, 0], 100).is_err());
-        assert!(check_span("x", DataType::Fp32, &[1000], 100).is_ok(), "its elements are counted as they come");
+        assert!(
+            check_span("x", DataType::Fp32, &[1000], 100).is_ok(),
+            "its elements are counted as they come"
+        );
     }
 
     #[test]

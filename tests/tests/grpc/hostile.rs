@@ -208,3 +208,23 @@ fn a_shape_of_nothing_that_spans_everything_is_refused() {
     });
     settles(&server);
 }
+
+#[test]
+fn what_the_door_refuses_is_a_status_with_the_hosts_code_and_name() {
+    let repository = repository();
+    let server = Server::builder().repository(&repository).set("server.max_header_size", "4KiB").start();
+    client(async {
+        let (sender, _connection) = connect(server.address()).await;
+        let long = "y".repeat(5000);
+        let headers = [("x-long", long.as_str()), ("x-request-id", "mine")];
+        let answer = call(&sender, "ModelInfer", &headers, framed(&identity_message(2))).await;
+        assert_eq!(answer.code, RESOURCE_EXHAUSTED, "{answer:?}");
+        assert_eq!(answer.headers["nuke-code"], "headers_too_large");
+        assert_eq!(answer.headers["x-request-id"], "mine");
+        assert!(answer.message.contains("server.max_header_size"), "{answer:?}");
+    });
+    eventually("it has a line", || {
+        server.log_lines("access").iter().any(|line| line["code"] == "headers_too_large")
+    });
+    settles(&server);
+}

@@ -20,6 +20,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio_rustls::server::TlsStream;
 
+use super::held::Held;
 use super::in_flight::{GuardedBody, InFlight};
 use super::peer::Peer;
 use super::request::RequestLimits;
@@ -220,22 +221,21 @@ fn requests(
         let turns = (!is_http1).then(|| Arc::clone(&turns));
         let (mut service, client, metrics) = (service.clone(), client.clone(), Arc::clone(&metrics));
         async move {
-            let mut response = match admitted {
-                Ok(_) => {
-                    head.extensions.insert(client.origin);
-                    client.certificate.map(|certificate| head.extensions.insert(certificate));
-                    poll_fn(|context| service.poll_ready(context)).await?;
-                    let request = http::Request::from_parts(head, Body::new(body));
-                    in_turn(turns.as_deref(), service.call(request)).await?
-                }
-                Err(refusal) => refusal.answer(&metrics),
-            };
+            if let Err(refusal) = admitted {
+                refusal.settle(&metrics).leave(&mut head.extensions);
+            }
+            head.extensions.insert(client.origin);
+            client.certificate.map(|certificate| head.extensions.insert(certificate));
+            poll_fn(|context| service.poll_ready(context)).await?;
+            let request = http::Request::from_parts(head, Body::new(body));
+            let mut response = in_turn(turns.as_deref(), service.call(request)).await?;
             let is_shed = response.status() == StatusCode::SERVICE_UNAVAILABLE;
             if is_http1 && !rest.discard(is_shed).await {
                 response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
             }
             let part = if is_http1 { PART_H1 } else { PART_H2 };
-            Ok(response.map(|body| GuardedBody::new(body, part, guard)))
+            let held = Held::take(response.extensions_mut());
+            Ok(response.map(|body| GuardedBody::new(body, part, guard, held)))
         }
     })
 }

@@ -19,12 +19,19 @@ struct Inner {
     most: usize,
     used: AtomicUsize,
     refused: AtomicU64,
+    /// Reservations of answers that are out.
+    answers: AtomicUsize,
 }
 
 impl MemoryBudget {
     /// A budget of which nothing is used.
     pub fn new(most: usize) -> Self {
-        Self(Arc::new(Inner { most, used: AtomicUsize::new(0), refused: AtomicU64::new(0) }))
+        Self(Arc::new(Inner {
+            most,
+            used: AtomicUsize::new(0),
+            refused: AtomicU64::new(0),
+            answers: AtomicUsize::new(0),
+        }))
     }
 
     /// Bytes in use.
@@ -42,8 +49,25 @@ impl MemoryBudget {
     /// # Errors
     /// `Unavailable` if they are not there.
     pub fn reserve(&self, bytes: usize) -> Result<Reservation, Error> {
-        let mut reservation = Reservation { budget: self.clone(), bytes: 0 };
+        let mut reservation = Reservation { budget: self.clone(), bytes: 0, is_answer: false };
         reservation.grow(bytes)?;
+        Ok(reservation)
+    }
+
+    /// Takes the bytes of an answer until the reservation is dropped. While no other answer is out, they are always
+    /// there: what has been worked out is not refused for ever.
+    ///
+    /// # Errors
+    /// `Unavailable` if they are not there.
+    pub fn reserve_answer(&self, bytes: usize) -> Result<Reservation, Error> {
+        let is_alone = self.0.answers.fetch_add(1, Relaxed) == 0;
+        let mut reservation = Reservation { budget: self.clone(), bytes: 0, is_answer: true };
+        if is_alone {
+            self.0.used.fetch_add(bytes, Relaxed);
+            reservation.bytes = bytes;
+        } else {
+            reservation.grow(bytes)?;
+        }
         Ok(reservation)
     }
 
@@ -71,6 +95,7 @@ impl MemoryBudget {
 pub struct Reservation {
     budget: MemoryBudget,
     bytes: usize,
+    is_answer: bool,
 }
 
 impl Reservation {
@@ -107,6 +132,9 @@ impl Reservation {
 impl Drop for Reservation {
     fn drop(&mut self) {
         self.budget.0.used.fetch_sub(self.bytes, Relaxed);
+        if self.is_answer {
+            self.budget.0.answers.fetch_sub(1, Relaxed);
+        }
     }
 }
 

@@ -19,6 +19,7 @@
 
 mod connection;
 mod frames;
+mod held;
 mod in_flight;
 mod listener;
 mod memory;
@@ -27,9 +28,12 @@ mod redirect;
 mod request;
 mod request_body;
 mod seats;
+mod settled;
 mod stream;
 
+pub(crate) use held::{AnswerSize, reserve};
 pub use listener::{Listener, ListenerOptions, TlsOptions};
 pub use memory::{MemoryBudget, Reservation};
 pub use redirect::Redirect;
 pub use request::RequestLimits;
+pub(crate) use settled::Settled;
