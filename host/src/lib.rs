@@ -12,6 +12,7 @@
 //! - [`isolation`]: a worker's model in a process of its own
 //! - [`repository`]: folders of bundles, and the index of what is being served
 //! - [`traffic`]: which version of a model answers which request
+//! - [`nodes`]: what several hosts agree on, by way of Redis
 //! - [`cache`]: answers remembered
 //! - [`store`]: the one way to the Redis that nodes share
 //! - [`telemetry`]: metrics and logs
@@ -38,6 +39,7 @@ pub mod install;
 pub mod isolation;
 mod memory;
 pub mod model;
+pub mod nodes;
 pub mod paths;
 pub mod pipeline;
 pub mod plugin;

@@ -9,6 +9,7 @@ check and `N passed, N failed`; the exit code is 0 only if none failed.
 
 import argparse
 import json
+import ssl
 import sys
 
 import ml_dtypes
@@ -329,14 +330,17 @@ def main():
     arguments = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     arguments.add_argument("url", help="where the host listens, such as http://127.0.0.1:8080")
     arguments.add_argument("--only", default="", metavar="TEXT", help="run the checks whose name contains it")
+    arguments.add_argument("--ca", metavar="FILE", help="ask over TLS, and trust these certificates")
     options = arguments.parse_args()
-    address = options.url.removeprefix("http://").rstrip("/")
-    client = triton.InferenceServerClient(address, concurrency=8, network_timeout=60)
+    address = options.url.partition("://")[2].rstrip("/")
+    trusted = ssl.create_default_context(cafile=options.ca) if options.ca else None
+    secure = {"ssl": True, "ssl_context_factory": lambda: trusted} if trusted else {}
+    client = triton.InferenceServerClient(address, concurrency=8, network_timeout=60, **secure)
     try:
         client.is_server_live()
     except OSError as error:
         sys.exit(f"no host answers at {address}: {error}")
-    raw = Raw(f"http://{address}")
+    raw = Raw(options.url, trusted)
     passed, failed = CHECKS.run(options.only, client, raw, after_failure=raw.connection.close)
     client.close()
     print(f"{passed} passed, {failed} failed")

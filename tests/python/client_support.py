@@ -68,8 +68,12 @@ def expect(condition, message):
 class Raw:
     """One kept-alive connection for requests that no well-behaved client sends."""
 
-    def __init__(self, url):
-        self.connection = http.client.HTTPConnection(urllib.parse.urlsplit(url).netloc, timeout=30)
+    def __init__(self, url, context=None):
+        address = urllib.parse.urlsplit(url).netloc
+        if context is None:
+            self.connection = http.client.HTTPConnection(address, timeout=30)
+        else:
+            self.connection = http.client.HTTPSConnection(address, timeout=30, context=context)
 
     def request(self, method, path, body=None, headers=None):
         """Sends a request; `body` may be bytes, text, or anything that JSON can say."""

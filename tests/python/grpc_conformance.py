@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Checks a running host with clients of gRPC: tritonclient[grpc], grpcio and grpcio-reflection.
 
-    python grpc_conformance.py http://127.0.0.1:8080 127.0.0.1:8081 [--only TEXT]
+    python grpc_conformance.py http://127.0.0.1:8080 127.0.0.1:8081 [--ca FILE] [--only TEXT]
 
 The first address is REST's, to compare with. The host has to serve the models of tests/fixtures/models, version 1
 of each. Prints a line for each check and `N passed, N failed`; the exit code is 0 only if none failed.
@@ -278,7 +278,7 @@ def stream_status(host):
 @CHECKS.check("tritonclient's own stream, with the mark of last answers")
 def client_stream(host):
     answers = queue.Queue()
-    client = triton.InferenceServerClient(host.address)
+    client = host.triton()
     client.start_stream(lambda result, error: answers.put((result, error)))
     for number in range(20):
         values = np.full((1, 2), number, np.float32)
@@ -306,8 +306,9 @@ def main():
     arguments.add_argument("rest", help="where the host serves REST, such as http://127.0.0.1:8080")
     arguments.add_argument("grpc", help="where it serves gRPC, such as 127.0.0.1:8081")
     arguments.add_argument("--only", default="", metavar="TEXT", help="run the checks whose name contains it")
+    arguments.add_argument("--ca", metavar="FILE", help="ask gRPC over TLS, and trust these certificates")
     options = arguments.parse_args()
-    passed, failed = CHECKS.run(options.only, Host(options.rest.rstrip("/"), options.grpc))
+    passed, failed = CHECKS.run(options.only, Host(options.rest.rstrip("/"), options.grpc, options.ca))
     print(f"{passed} passed, {failed} failed")
     return 1 if failed or not passed else 0
 

@@ -178,7 +178,7 @@ def other_compression(host):
 @check("thousands of calls, and of messages of one stream, on one connection")
 def sustained(host):
     # A client's frames for each of them (round trips measured, windows opened) must not look like a flood.
-    channel = grpc.insecure_channel(host.address, options=[("grpc.use_local_subchannel_pool", 1)])
+    channel = host.open([("grpc.use_local_subchannel_pool", 1)])
     message = asked().SerializeToString()
     call = channel.unary_unary(SERVICE + "ModelInfer", lambda sent: sent, lambda came: came)
     for _ in range(3000):
@@ -197,7 +197,7 @@ def sustained(host):
 @check("a thousand calls that are taken back, and an honest client beside them")
 def cancelled(host):
     # Its connection is its own: the host closes one on which too many calls are taken back.
-    channel = grpc.insecure_channel(host.address, options=[("grpc.use_local_subchannel_pool", 1)])
+    channel = host.open([("grpc.use_local_subchannel_pool", 1)])
     call = channel.unary_unary(SERVICE + "ModelInfer", lambda sent: sent, lambda came: came)
     message = asked(shape=(1, 1000), raw=bytes(4000)).SerializeToString()
     for number in range(1000):

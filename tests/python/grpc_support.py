@@ -16,12 +16,24 @@ SERVICE = "/inference.GRPCInferenceService/"
 class Host:
     """A running host, as its clients see it."""
 
-    def __init__(self, rest, address):
+    def __init__(self, rest, address, ca=None):
         self.rest = rest
         self.address = address
-        options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
-        self.channel = grpc.insecure_channel(address, options=options)
-        self.client = triton.InferenceServerClient(address)
+        self.ca = ca
+        self.channel = self.open([("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)])
+        self.client = self.triton()
+
+    def open(self, options):
+        """A channel, over TLS if there is an authority to trust."""
+        if self.ca is None:
+            return grpc.insecure_channel(self.address, options=options)
+        with open(self.ca, "rb") as file:
+            trusted = grpc.ssl_channel_credentials(file.read())
+        return grpc.secure_channel(self.address, trusted, options=options)
+
+    def triton(self):
+        """A client of Triton's, likewise."""
+        return triton.InferenceServerClient(self.address, ssl=self.ca is not None, root_certificates=self.ca)
 
     def get(self, path):
         """The JSON of a GET over REST."""

@@ -1,6 +1,7 @@
 //! Where the binary, the fixtures and what `cargo xtask test` builds are.
 
 use std::env;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -84,6 +85,38 @@ pub fn python() -> PathBuf {
         )
     });
     assert!(path.is_file(), "NUKE_TEST_PYTHON is {}, which is no file", path.display());
+    path
+}
+
+/// The Redis server: `NUKE_TEST_REDIS`, else `redis-server` on the path.
+///
+/// # Panics
+/// If there is none.
+pub fn redis_server() -> PathBuf {
+    let on_path = || {
+        let folders = env::var_os("PATH").unwrap_or_default();
+        env::split_paths(&folders).map(|folder| folder.join("redis-server")).find(|path| path.is_file())
+    };
+    let path = set("NUKE_TEST_REDIS").or_else(on_path).unwrap_or_else(|| {
+        panic!(
+            "there is no redis-server on the path: run the tests by `cargo xtask test`, or install it, or set \
+             NUKE_TEST_REDIS to one"
+        )
+    });
+    assert!(path.is_file(), "NUKE_TEST_REDIS is {}, which is no file", path.display());
+    path
+}
+
+/// A client program that `cargo xtask test` fetched, by its variable; `None` where this machine cannot run it. Then
+/// the reason is told, also while the test's output is kept back.
+pub fn program(variable: &str) -> Option<PathBuf> {
+    let path = set(variable);
+    if path.is_none() {
+        let reason = env::var(format!("{variable}_MISSING"));
+        let reason = reason.unwrap_or_else(|_| "it is not set; `cargo xtask test` sets it".to_owned());
+        // Not by a macro: what those print is shown for failed tests alone.
+        let _ = writeln!(io::stderr(), "SKIPPED: a test that needs {variable}: {reason}");
+    }
     path
 }
 

@@ -82,6 +82,21 @@ fn a_bundle_that_fails_does_not_stop_the_others() {
     }
 }
 
+/// Files that might still be written to are waited for, but not for ever, also where nothing else happens.
+#[test]
+fn readiness_does_not_wait_for_a_long_quiet_time() {
+    let repository = Repository::new().model("tiny", "1", "tiny");
+    let server = Server::builder()
+        .repository(&repository)
+        .set("repository.quiet", "1h")
+        .set("repository.rescan", "1h")
+        .set("repository.watch", "poll")
+        .without_waiting()
+        .start();
+    eventually("the server is ready", || server.get("/v2/health/ready").status == 200);
+    assert_ne!(server.state("tiny", "1").0, "ready");
+}
+
 #[test]
 fn an_empty_repository_is_ready_and_says_so() {
     let server = Server::builder().start();

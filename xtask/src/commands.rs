@@ -5,10 +5,11 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Result, bail};
 
+use crate::clients::Clients;
 use crate::paths::Paths;
 use crate::wasm::Toolchain;
 use crate::{
-    HELP, bindings, component, guests, onnxruntime, plugins, process, progress, python, serve, tidy,
+    HELP, bindings, component, guests, onnxruntime, plugins, process, progress, python, redis, serve, tidy,
 };
 
 /// Runs the command that `arguments` name.
@@ -23,6 +24,7 @@ pub(crate) fn run(paths: &Paths, arguments: &[String]) -> Result<ExitCode> {
         ["announce", address, parent] => serve::announce(paths, address, parent)?,
         ["test", rest @ ..] => return test(paths, after_separator(rest)),
         ["setup"] => drop(setup(paths)?),
+        ["clients"] => drop(Clients::prepare(paths)?),
         ["plugins"] => plugins::build(paths, &Toolchain::prepare(paths)?)?,
         ["guests"] => guests::build(paths, &Toolchain::prepare(paths)?, &python::tests(paths)?)?,
         ["componentize", core, output] => component::componentize(Path::new(core), Path::new(output))?,
@@ -67,6 +69,9 @@ fn test(paths: &Paths, arguments: &[&str]) -> Result<ExitCode> {
     let Prepared { host, runtime, python, toolchain } = setup(paths)?;
     plugins::build(paths, &toolchain)?;
     guests::build(paths, &toolchain, &python)?;
+    let redis = redis::ensure(paths)?;
+    progress::note(&format!("Redis: {}", redis.display()));
+    let clients = Clients::prepare(paths)?;
     let mut cargo = Command::new(process::cargo());
     cargo
         .current_dir(&paths.root)
@@ -75,8 +80,10 @@ fn test(paths: &Paths, arguments: &[&str]) -> Result<ExitCode> {
     cargo.env("NUKE_ORT_LIB", runtime).env("NUKE_TEST_PYTHON", python);
     cargo
         .env("NUKE_TEST_BIN", host)
+        .env("NUKE_TEST_REDIS", redis)
         .env("NUKE_TEST_PLUGINS", paths.plugins())
         .env("NUKE_TEST_GUESTS", paths.guests());
+    clients.tell(&mut cargo);
     progress::note("cargo test --release --workspace");
     process::exit_code(&mut cargo)
 }

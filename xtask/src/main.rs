@@ -1,18 +1,23 @@
 //! The developer commands: `cargo xtask serve`, `cargo xtask test` and the steps they are made of.
 //! This crate fetches, builds and starts things; it holds no part of the product.
 
+mod apt;
 mod bindings;
+mod clients;
 mod commands;
 mod component;
 mod fetch;
 mod guests;
 mod node;
 mod onnxruntime;
+mod packages;
 mod paths;
 mod plugins;
 mod process;
+mod programs;
 mod progress;
 mod python;
+mod redis;
 mod serve;
 mod tidy;
 mod wasm;
@@ -28,6 +33,7 @@ cargo xtask COMMAND
                        ARGS go to `nuke serve`
   test [-- ARGS]       prepare everything, then run every test; ARGS go to `cargo test`
   setup                build the host; fetch ONNX Runtime, the Python packages and the wasm toolchain
+  clients              fetch the client programs that the tests drive (`test` does it, too)
   plugins              build the sample plugins into target/plugins
   guests               build the C, JavaScript and Rust guests into target/guests
   componentize A B     turn the core module A into the component B

@@ -93,7 +93,9 @@ fn install(paths: &Paths, folder: &Path, requirements: &Path) -> Result<()> {
     }
     let scratch = paths.scratch("venv")?;
     let mut installer = create(folder, &scratch)?;
-    installer.args(["install", "--quiet", "--require-hashes", "--only-binary=:all:", "-r"]).arg(requirements);
+    // The files name everything that is to be there, and no more.
+    let options = ["install", "--quiet", "--require-hashes", "--no-deps", "--only-binary=:all:", "-r"];
+    installer.args(options).arg(requirements);
     process::quiet(&mut installer)
         .with_context(|| format!("pip cannot install {}", requirements.display()))?;
     fs::write(folder.join(READY), b"").with_context(|| format!("cannot write into {}", folder.display()))

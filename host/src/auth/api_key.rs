@@ -16,7 +16,7 @@ use subtle::ConstantTimeEq as _;
 
 use super::identity::{Identity, Kind};
 use super::scopes::Scopes;
-use crate::config::{ApiKeyEntry, ApiKeyFile, KEY_ID_DIGITS, ScopeWord, hex};
+use crate::config::{ApiKeyEntry, KEY_ID_DIGITS, ScopeWord, hex};
 
 const PREFIX: &str = "nuke_";
 const SECRET_DIGITS: usize = 64;
@@ -105,15 +105,15 @@ pub(super) struct KnownKey {
 pub(super) struct KeyTable(HashMap<String, KnownKey>);
 
 impl KeyTable {
-    /// The keys of a file. What the table before it knows of their use is kept.
-    pub(super) fn new(file: ApiKeyFile, before: &Self) -> Self {
+    /// A table of these keys. What the table before it knows of their use is kept.
+    pub(super) fn new(keys: impl IntoIterator<Item = ApiKeyEntry>, before: &Self) -> Self {
         let known = |entry: ApiKeyEntry| {
             let scopes = Scopes::of(&entry.scopes);
             let identity = Arc::new(Identity::new(Kind::ApiKey, entry.name.clone(), scopes));
             let used = before.0.get(&entry.id).map(|key| Arc::clone(&key.used)).unwrap_or_default();
             (entry.id.clone(), KnownKey { entry, identity, used })
         };
-        Self(file.keys.into_iter().map(known).collect())
+        Self(keys.into_iter().map(known).collect())
     }
 
     /// Whose key this is, or why it is nobody's. The reason names no part of the key but its id.
@@ -136,6 +136,11 @@ impl KeyTable {
         Ok(Arc::clone(&known.identity))
     }
 
+    /// Whether the id is known that this key names; also if it names none.
+    pub(super) fn knows(&self, key: &str) -> bool {
+        id_of(key).is_none_or(|id| self.0.contains_key(id))
+    }
+
     /// When keys were last used by this process, those that were not left out.
     pub(super) fn last_used(&self) -> impl Iterator<Item = (&str, SystemTime)> {
         let at = |seconds: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
@@ -143,7 +148,7 @@ impl KeyTable {
         used.filter(|(_, seconds)| *seconds > 0).map(move |(id, seconds)| (id, at(seconds)))
     }
 
-    /// The ids of keys that may be used, as far as the file says.
+    /// The ids of keys that may be used, as far as it is not their time.
     pub(super) fn usable(&self) -> impl Iterator<Item = &str> {
         self.0.iter().filter(|(_, key)| key.entry.revoked.is_none()).map(|(id, _)| id.as_str())
     }
@@ -165,8 +170,7 @@ mod tests {
     }
 
     fn table(keys: &[&NewKey]) -> KeyTable {
-        let keys = keys.iter().map(|key| key.entry.clone()).collect();
-        KeyTable::new(ApiKeyFile { keys }, &KeyTable::default())
+        KeyTable::new(keys.iter().map(|key| key.entry.clone()), &KeyTable::default())
     }
 
     #[test]
@@ -189,7 +193,7 @@ mod tests {
         let one = key("ci", None);
         let before = table(&[&one]);
         before.find(one.secret.reveal(), now()).unwrap();
-        let after = KeyTable::new(ApiKeyFile { keys: vec![one.entry.clone()] }, &before);
+        let after = KeyTable::new([one.entry.clone()], &before);
         assert_eq!(after.last_used().collect::<Vec<_>>(), [(one.entry.id.as_str(), now())]);
     }
 

@@ -1,25 +1,28 @@
 //! Who is who: all that callers can show, and the keys that it is held against.
 //!
 //! Owns the reading of those keys at the start and whenever their files change. What is wrong with a file at the start
-//! keeps the server from starting; later it is told in the log, and the keys of before stay.
+//! keeps the server from starting; later it is told in the log, and the keys of before stay. Every change, and every one
+//! that was refused, is a line of the audit log. Keys in Redis are followed by `shared/`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use sha2::{Digest as _, Sha256};
 
-use super::api_key::KeyTable;
+use super::api_keys::ApiKeys;
 use super::identity::{Identity, Kind};
-use super::key_store::{KeyStore, Used, note_used};
+use super::key_store::{KeyStore, note_used};
 use super::keys::{KeySet, LARGEST_KEY, VerificationKey, from_file};
+use super::register::Register;
 use super::remote::Remote;
 use super::scopes::{Scopes, matches_glob};
 use super::token::{NotBelieved, TokenRules, verify};
 use super::verified::VerifiedTokens;
 use super::{jwks, watch};
 use crate::config::{AuthSettings, JwksSource};
+use crate::telemetry::{Audit, KeyChange};
 
 /// How often it is noted on the disk when keys were used.
 const NOTE: Duration = Duration::from_secs(30);
@@ -54,7 +57,7 @@ pub struct Authority {
     keys: ArcSwap<KeySet>,
     /// The keys of the URL, and the number of the set that is in force.
     parts: Mutex<Parts>,
-    api_keys: ArcSwap<KeyTable>,
+    api_keys: ApiKeys,
     verified: VerifiedTokens,
     remote: Option<Arc<Remote>>,
 }
@@ -77,12 +80,11 @@ impl Authority {
     pub fn open(settings: &AuthSettings) -> Result<Self, AuthError> {
         let rules = TokenRules::new(&settings.jwt);
         let files = read_files(settings, &rules).map_err(AuthError::Keys)?;
-        let api_keys = match &settings.api_keys {
+        let api_keys = match &settings.api_keys.file {
             Some(path) => {
-                let file = KeyStore::new(path).read().map_err(|error| AuthError::Keys(error.to_string()))?;
-                KeyTable::new(file, &KeyTable::default())
+                KeyStore::new(path).read().map_err(|error| AuthError::Keys(error.to_string()))?.into()
             }
-            None => KeyTable::default(),
+            None => Register::default(),
         };
         let remote = match &settings.jwt.jwks {
             Some(JwksSource::Url(url)) => {
@@ -99,7 +101,7 @@ impl Authority {
             })),
             keys: ArcSwap::default(),
             parts: Mutex::new(Parts { files, ..Parts::default() }),
-            api_keys: ArcSwap::from_pointee(api_keys),
+            api_keys: ApiKeys::new(api_keys, settings.api_keys.redis),
             verified: VerifiedTokens::new(settings.jwt.cache),
             settings: settings.clone(),
             rules,
@@ -109,30 +111,31 @@ impl Authority {
         Ok(authority)
     }
 
-    /// Follows the files and the URL from now on, for as long as the authority is there. Needs a tokio runtime.
+    /// Follows the files and the URL from now on, for as long as the authority is there, and tells of changes. Needs a
+    /// tokio runtime.
     ///
     /// # Errors
     /// When the system grants no thread.
-    pub fn follow(self: &Arc<Self>) -> Result<(), AuthError> {
+    pub fn follow(self: &Arc<Self>, audit: &Audit) -> Result<(), AuthError> {
         if let Some(remote) = &self.remote {
-            let authority = Arc::downgrade(self);
-            tokio::spawn(Arc::clone(remote).run(move |text| take_remote(&authority, text)));
+            let (authority, audit) = (Arc::downgrade(self), audit.clone());
+            tokio::spawn(Arc::clone(remote).run(move |text| take_remote(&authority, &audit, text)));
         }
         let mut paths: Vec<PathBuf> = self.settings.jwt.keys.iter().map(|key| key.file.clone()).collect();
         if let Some(JwksSource::File(path)) = &self.settings.jwt.jwks {
             paths.push(path.clone());
         }
-        paths.extend(self.settings.api_keys.clone());
+        paths.extend(self.settings.api_keys.file.clone());
         if paths.is_empty() {
             return Ok(());
         }
-        let authority = Arc::downgrade(self);
+        let (authority, audit) = (Arc::downgrade(self), audit.clone());
         let mut noted = Instant::now();
         watch::follow(paths, move |changed| {
             let Some(authority) = authority.upgrade() else {
                 return false;
             };
-            authority.reload(changed);
+            authority.reload(changed).iter().for_each(|change| audit.keys_changed_blocking(change));
             if noted.elapsed() >= NOTE {
                 noted = Instant::now();
                 authority.note_used();
@@ -149,11 +152,10 @@ impl Authority {
 
     /// Notes on the disk when keys were used. Blocks on the disk.
     pub fn note_used(&self) {
-        let Some(path) = &self.settings.api_keys else {
+        let Some(path) = &self.settings.api_keys.file else {
             return;
         };
-        let table = self.api_keys.load();
-        let used: Used = table.last_used().map(|(id, at)| (id.to_owned(), at)).collect();
+        let used = self.api_keys.last_used(false);
         if used.is_empty() {
             return;
         }
@@ -164,7 +166,7 @@ impl Authority {
 
     /// Who shows this API key.
     pub(super) fn api_key(&self, key: &str) -> Result<Arc<Identity>, Unknown> {
-        self.api_keys.load().find(key, SystemTime::now()).map_err(Unknown::Refused)
+        self.api_keys.find(key, SystemTime::now())
     }
 
     /// Who shows this token. Waits only for keys that are on their way.
@@ -210,42 +212,36 @@ impl Authority {
         Arc::clone(&self.anonymous)
     }
 
-    fn reload(&self, changed: &[PathBuf]) {
-        let (keys, others): (Vec<_>, Vec<_>) =
-            changed.iter().partition(|path| Some(*path) == self.settings.api_keys.as_ref());
-        if let Some(path) = keys.first() {
-            self.reload_api_keys(path);
-        }
-        if !others.is_empty() {
-            match read_files(&self.settings, &self.rules) {
-                Ok(files) => {
-                    let count = files.len();
-                    self.publish(|parts| parts.files = files);
-                    tracing::info!(target: "audit", action = "keys", subject = "file", keys = count, "keys of tokens have changed");
-                }
-                Err(reason) => {
-                    tracing::error!(%reason, "keys of tokens cannot be read; those of before stay")
-                }
-            }
-        }
+    /// The API keys that are known.
+    pub(super) fn api_keys(&self) -> &ApiKeys {
+        &self.api_keys
     }
 
-    fn reload_api_keys(&self, path: &Path) {
-        match KeyStore::new(path).read() {
-            Ok(file) => {
-                let before = self.api_keys.load();
-                let table = KeyTable::new(file, &before);
-                let added = ids_without(&table, &before);
-                let removed = ids_without(&before, &table);
-                self.api_keys.store(Arc::new(table));
-                tracing::info!(target: "audit", action = "keys", subject = "file", added, removed, "API keys have changed");
-            }
-            Err(error) => {
-                let reason = error.to_string();
-                let reason = reason.lines().next().unwrap_or_default();
+    fn reload(&self, changed: &[PathBuf]) -> Vec<KeyChange> {
+        let (keys, others): (Vec<_>, Vec<_>) =
+            changed.iter().partition(|path| Some(*path) == self.settings.api_keys.file.as_ref());
+        let api_keys = keys.first().map(|path| {
+            let read =
+                KeyStore::new(path.as_path()).read().map(|file| self.api_keys.take_file(file.into()).told());
+            let outcome =
+                read.map_err(|error| error.to_string().lines().next().unwrap_or_default().to_owned());
+            if let Err(reason) = &outcome {
                 tracing::error!(%reason, "API keys cannot be read; those of before stay");
             }
-        }
+            key_change("api_keys", "file", outcome)
+        });
+        let tokens = (!others.is_empty()).then(|| {
+            let outcome = read_files(&self.settings, &self.rules).map(|files| {
+                let count = files.len();
+                self.publish(|parts| parts.files = files);
+                Some(format!("{count} keys"))
+            });
+            if let Err(reason) = &outcome {
+                tracing::error!(%reason, "keys of tokens cannot be read; those of before stay");
+            }
+            key_change("tokens", "file", outcome)
+        });
+        api_keys.into_iter().chain(tokens).collect()
     }
 
     /// Changes the parts and puts them together.
@@ -262,15 +258,20 @@ impl Authority {
     }
 }
 
-/// The ids that may be used by one table and not by the other, for the log.
-fn ids_without(one: &KeyTable, other: &KeyTable) -> String {
-    let others: std::collections::HashSet<&str> = other.usable().collect();
-    let mut ids: Vec<&str> = one.usable().filter(|id| !others.contains(id)).take(20).collect();
-    ids.sort_unstable();
-    ids.join(",")
+/// A line of the audit log: what is different now, or why everything is as it was.
+pub(super) fn key_change(
+    subject: &'static str,
+    kind: &'static str,
+    outcome: Result<Option<String>, String>,
+) -> KeyChange {
+    let (outcome, change, reason) = match outcome {
+        Ok(change) => ("done", change, None),
+        Err(reason) => ("refused", None, Some(reason)),
+    };
+    KeyChange { action: "keys", subject, kind, outcome, reason, change }
 }
 
-fn take_remote(authority: &Weak<Authority>, text: &[u8]) -> Result<usize, String> {
+fn take_remote(authority: &Weak<Authority>, audit: &Audit, text: &[u8]) -> Result<usize, String> {
     let authority = authority.upgrade().ok_or("the server stops")?;
     let keys = jwks::read(text, false, &authority.rules)?;
     let count = keys.len();
@@ -278,6 +279,8 @@ fn take_remote(authority: &Weak<Authority>, text: &[u8]) -> Result<usize, String
     let digest = Sha256::digest(text).into();
     if authority.lock().answer != Some(digest) {
         authority.publish(|parts| (parts.remote, parts.answer) = (Some(keys), Some(digest)));
+        let (audit, change) = (audit.clone(), key_change("tokens", "url", Ok(Some(format!("{count} keys")))));
+        tokio::spawn(async move { audit.keys_changed(change).await });
     }
     Ok(count)
 }

@@ -58,6 +58,11 @@ impl Gate {
         Self { authority, limits: Arc::new(limits), proxies }
     }
 
+    /// What callers and models may be asked for.
+    pub fn limits(&self) -> &Arc<Limits> {
+        &self.limits
+    }
+
     /// Whether callers have to say who they are.
     pub fn is_closed(&self) -> bool {
         self.authority.is_configured()

@@ -9,6 +9,7 @@
 //! reason is a line in the log, without the token.
 
 mod api_key;
+mod api_keys;
 mod authority;
 mod credential;
 mod fetch;
@@ -19,8 +20,10 @@ mod jwks;
 mod key_store;
 mod keys;
 mod limits;
+mod register;
 mod remote;
 mod scopes;
+mod shared;
 mod token;
 mod verified;
 mod watch;
@@ -35,3 +38,4 @@ pub use identity::{Identity, Kind};
 pub use key_store::{KeyStore, KeyStoreError, Used, last_used};
 pub use limits::{Admitted, Limits, Standing};
 pub use scopes::{Need, Scopes, matches_glob};
+pub use shared::{SharedKeys, follow_api_keys, note_shared_use, share_limits};

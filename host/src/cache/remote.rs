@@ -254,3 +254,6 @@ fn epoch(name: &[u8], number: &[u8]) -> Option<(String, u64)> {
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1)
 }
+
+#[cfg(test)]
+mod tests;

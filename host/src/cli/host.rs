@@ -22,6 +22,7 @@ use crate::repository::{
     Decisions, KeeperOptions, Loader, LoaderOptions, ModelIndex, TrustedKeys, ValidationOptions,
 };
 use crate::scheduler::Budget;
+use crate::store::Store;
 use crate::telemetry::{Audit, LogControl, LogOptions, Metrics};
 use crate::tls::{Certificates, ServerOptions};
 
@@ -69,6 +70,12 @@ fn validation(settings: &ValidationSettings) -> Option<ValidationOptions> {
     })
 }
 
+/// The storage that nodes share, if there is one. It connects in the background of the runtime.
+pub(super) fn store(config: &ServerConfig, metrics: &Metrics) -> Result<Option<Store>, Failure> {
+    let Some(redis) = &config.cache.redis else { return Ok(None) };
+    Store::open(redis, &config.cache.namespace, metrics.redis()).map(Some).map_err(Failure::config)
+}
+
 pub(super) fn decisions(config: &ServerConfig) -> Arc<Decisions> {
     Arc::new(Decisions::open(&config.repository.models, config.repository.state.as_deref()))
 }
@@ -111,6 +118,11 @@ pub(super) fn log_options(config: &ServerConfig) -> LogOptions {
         },
         filter: config.log.filter.as_str().to_owned(),
     }
+}
+
+/// Where actions of operators, and changes of keys, are told.
+pub(super) fn audit(config: &ServerConfig) -> Audit {
+    Audit::new(config.log.audit.clone())
 }
 
 /// What requests may hold in memory, over all listeners.
@@ -161,6 +173,12 @@ pub(super) fn tls_options(config: &ServerConfig, metrics: &Metrics) -> Result<Op
     Ok(Some(TlsOptions { certificates, handshake_timeout, max_handshakes }))
 }
 
+/// The way in for every request.
+pub(super) fn gate(config: &ServerConfig, authority: Arc<Authority>) -> Gate {
+    let limits = Limits::new(&config.limits, config.server.max_body.as_usize());
+    Gate::new(authority, limits, config.limits.trusted_proxies.clone())
+}
+
 pub(super) fn app_state(
     config: &ServerConfig,
     index: Arc<ModelIndex>,
@@ -168,7 +186,7 @@ pub(super) fn app_state(
     lifecycle: Arc<Lifecycle>,
     control: Control,
     (log, memory): (LogControl, MemoryBudget),
-    authority: Arc<Authority>,
+    gate: Gate,
 ) -> Result<AppState, Failure> {
     let header = |name: &String| {
         ::http::HeaderName::try_from(name.as_str())
@@ -190,12 +208,8 @@ pub(super) fn app_state(
         lifecycle,
         control,
         admin,
-        gate: Gate::new(
-            authority,
-            Limits::new(&config.limits, config.server.max_body.as_usize()),
-            config.limits.trusted_proxies.clone(),
-        ),
-        audit: Audit::new(config.log.audit.clone()),
+        gate,
+        audit: audit(config),
         max_body: config.server.max_body.as_usize(),
         bodies: BodyBounds { memory, pace: config.server.body_timeout },
         error_details: config.server.error_details,

@@ -1,9 +1,8 @@
-//! `nuke keys`: API keys in a file.
+//! `nuke keys`: API keys in a file, or in the Redis that nodes share.
 //!
-//! Owns its arguments and what they print. A key is shown once, when it is made, on the standard output; what the file
-//! keeps is its hash.
+//! Owns its arguments and what they print. A key is shown once, when it is made, on the standard output; what is kept
+//! is its hash. Where that is, is of `key_place.rs`.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
@@ -11,7 +10,8 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::Failure;
-use crate::auth::{KeyStore, KeyStoreError, NewKey, Used, last_used};
+use super::key_place::{KeyPlace, PlaceArgs};
+use crate::auth::{NewKey, Used};
 use crate::client::table::{Align, Table};
 use crate::client::text;
 use crate::config::{ApiKeyEntry, ApiKeyFile, ScopeWord};
@@ -38,9 +38,8 @@ enum KeysCommand {
 
 #[derive(Args, Debug)]
 struct StoreArgs {
-    /// The file of keys: auth.api_keys.file of the host
-    #[arg(long, value_name = "FILE", default_value = "keys.yaml")]
-    file: PathBuf,
+    #[command(flatten)]
+    place: PlaceArgs,
     /// Print the outcome as JSON
     #[arg(long)]
     json: bool,
@@ -110,7 +109,7 @@ fn create(args: &CreateArgs, now: SystemTime) -> Result<String, Failure> {
     let new = NewKey::make(&args.name, args.scopes.clone(), now, expires).map_err(Failure::unavailable)?;
     let entry = new.entry.clone();
     change(&args.store, |file| {
-        file.keys.push(entry);
+        file.keys.push(entry.clone());
         Ok(())
     })?;
     Ok(shown(&new, args.store.json, None))
@@ -155,12 +154,9 @@ fn revoke(args: &RevokeArgs, now: SystemTime) -> Result<String, Failure> {
 
 fn change<T>(
     store: &StoreArgs,
-    change: impl FnOnce(&mut ApiKeyFile) -> Result<T, String>,
+    change: impl FnMut(&mut ApiKeyFile) -> Result<T, String>,
 ) -> Result<T, Failure> {
-    KeyStore::new(&store.file).change(change).map_err(|error| match error {
-        KeyStoreError::Unreadable(reason) => Failure::failed(reason),
-        KeyStoreError::Malformed(problems) => Failure::config(problems),
-    })
+    KeyPlace::open(&store.place)?.change(change)
 }
 
 /// The key of this id, or the only usable one of this name.
@@ -224,11 +220,7 @@ fn shown(new: &NewKey, as_json: bool, old_until: Option<SystemTime>) -> String {
 }
 
 fn list(args: &StoreArgs, now: SystemTime) -> Result<String, Failure> {
-    let file = KeyStore::new(&args.file).read().map_err(|error| match error {
-        KeyStoreError::Unreadable(reason) => Failure::failed(reason),
-        KeyStoreError::Malformed(problems) => Failure::config(problems),
-    })?;
-    let used = last_used(&args.file);
+    let (file, used) = KeyPlace::open(&args.place)?.read()?;
     if args.json {
         return Ok(format!(
             "{}\n",

@@ -7,8 +7,10 @@
 mod check;
 mod flags;
 mod host;
+mod key_place;
 mod keys;
 mod listeners;
+mod nodes;
 mod publish;
 mod runtime;
 mod serve;
@@ -23,7 +25,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::client::{
-    BenchArgs, PredictArgs, RolloutArgs, TrafficArgs, run_bench, run_predict, run_rollout, run_traffic,
+    BenchArgs, NodesArgs, PredictArgs, RolloutArgs, TrafficArgs, run_bench, run_nodes, run_predict,
+    run_rollout, run_traffic,
 };
 use crate::isolation::WorkerArgs;
 use crate::repository::ChildArgs;
@@ -70,6 +73,8 @@ enum Command {
     Traffic(TrafficArgs),
     /// Show, promote or abort the rollout of a new version, on a running host.
     Rollout(RolloutArgs),
+    /// List the hosts that share a Redis, and what each of them serves.
+    Nodes(NodesArgs),
     /// Put a running host under load and measure it.
     Bench(Box<BenchArgs>),
     /// Make a certificate for trying TLS.
@@ -105,6 +110,7 @@ pub fn run() -> ExitCode {
         Command::Predict(args) => run_predict(*args),
         Command::Traffic(args) => run_traffic(args),
         Command::Rollout(args) => run_rollout(args),
+        Command::Nodes(args) => run_nodes(&args),
         Command::Bench(args) => run_bench(*args),
         Command::Tls(args) => tls::run(&args),
         Command::Runtime(command) => runtime::run(command),

@@ -12,12 +12,14 @@ use tokio::sync::watch;
 
 use super::flags::HostFlags;
 use super::listeners::Listeners;
+use super::nodes::Fleet;
 use super::{EXIT_INTERRUPTED, Failure, host};
-use crate::auth::Authority;
+use crate::auth::{Authority, Gate, SharedKeys, follow_api_keys, note_shared_use, share_limits};
 use crate::config::ServerConfig;
 use crate::http::{Control, Lifecycle};
 use crate::repository::{Keeper, KeeperError, Loader, ModelIndex, Steering};
-use crate::telemetry::{LogControl, start_logging};
+use crate::store::Store;
+use crate::telemetry::{LogControl, Metrics, start_logging};
 
 pub(super) fn run(flags: &HostFlags) -> ExitCode {
     match prepare(flags) {
@@ -55,10 +57,14 @@ fn serve_blocking(config: &ServerConfig) -> Result<ExitCode, Failure> {
 
 async fn serve(config: &ServerConfig, loader: Arc<Loader>, log: LogControl) -> Result<(), Failure> {
     let authority = Arc::new(Authority::open(&config.auth).map_err(Failure::config)?);
+    let store = host::store(config, &loader.metrics)?;
     let decisions = host::decisions(config);
     let (index, lifecycle) =
         (Arc::new(ModelIndex::new(Arc::clone(&decisions))), Arc::new(Lifecycle::default()));
     let listeners = Listeners::open(config, &loader).await?;
+    let fleet =
+        Fleet::open(config, (store.clone(), &loader.metrics), &listeners, (&index, &decisions), &lifecycle)
+            .await;
     let keeper = Keeper::open(
         Arc::clone(&loader),
         Arc::clone(&index),
@@ -69,12 +75,15 @@ async fn serve(config: &ServerConfig, loader: Arc<Loader>, log: LogControl) -> R
         KeeperError::Unwatchable(_) => Failure::unavailable(error),
     })?;
     let metrics = Arc::clone(&loader.metrics);
-    let steering = Steering::new(Arc::clone(&index), decisions, Arc::clone(&metrics));
-    let control = Control { keeper: keeper.handle(), steering: steering.clone() };
-    authority.follow().map_err(Failure::unavailable)?;
-    let (memory, authorised) = (listeners.memory.clone(), Arc::clone(&authority));
+    let steering = Steering::new(Arc::clone(&index), decisions, Arc::clone(&metrics), fleet.sharing.clone());
+    let nodes = Arc::clone(&fleet.nodes);
+    let control = Control { keeper: keeper.handle(), steering: steering.clone(), nodes };
+    authority.follow(&host::audit(config)).map_err(Failure::unavailable)?;
+    let gate = host::gate(config, Arc::clone(&authority));
+    let shared_keys = share(config, store.as_ref(), &authority, &gate, &metrics);
+    let memory = listeners.memory.clone();
     let state =
-        host::app_state(config, index, metrics, Arc::clone(&lifecycle), control, (log, memory), authorised)?;
+        host::app_state(config, index, metrics, Arc::clone(&lifecycle), control, (log, memory), gate)?;
     tracing::info!(
         address = %listeners.address,
         https = listeners.https_address.map(tracing::field::display),
@@ -89,6 +98,7 @@ async fn serve(config: &ServerConfig, loader: Arc<Loader>, log: LogControl) -> R
 
     let loading = Arc::clone(&lifecycle);
     tokio::spawn(steering.clone().run());
+    fleet.start(keeper.handle());
     tokio::spawn(keeper.run(move |ready, failed| {
         loading.set_loaded();
         tracing::info!(ready, failed, "all versions have been loaded or have failed");
@@ -99,13 +109,39 @@ async fn serve(config: &ServerConfig, loader: Arc<Loader>, log: LogControl) -> R
     if let Err(reason) = tokio::task::block_in_place(|| steering.save()) {
         tracing::warn!(%reason, "what traffic must remember is not kept");
     }
+    fleet.leave().await;
     tokio::task::block_in_place(|| authority.note_used());
+    if let Some(keys) = shared_keys
+        && let Err(error) = note_shared_use(&authority, &keys).await
+    {
+        tracing::warn!(%error, "when API keys were used last is not noted in redis");
+    }
     if drained {
         tracing::info!("stopped: all requests were answered");
     } else {
         tracing::warn!("stopped: requests were still in flight after server.drain_timeout");
     }
     Ok(())
+}
+
+/// Begins to share with other nodes what is to be shared: API keys, which are returned then, and limits.
+fn share(
+    config: &ServerConfig,
+    store: Option<&Store>,
+    authority: &Arc<Authority>,
+    gate: &Gate,
+    metrics: &Metrics,
+) -> Option<SharedKeys> {
+    let store = store?;
+    let metrics = metrics.sharing();
+    tokio::spawn(share_limits(Arc::clone(gate.limits()), store.clone(), metrics.clone()));
+    if !config.auth.api_keys.redis {
+        return None;
+    }
+    let keys = SharedKeys::new(store.clone());
+    let following = follow_api_keys(Arc::downgrade(authority), keys.clone(), host::audit(config), metrics);
+    tokio::spawn(following);
+    Some(keys)
 }
 
 /// Becomes true `delay` after the first SIGTERM or SIGINT, at which readiness goes; a second one ends the process.

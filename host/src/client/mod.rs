@@ -1,4 +1,4 @@
-//! The commands that talk to a running host: `nuke predict`, `nuke bench`, `nuke traffic`, `nuke rollout`.
+//! The commands that talk to a running host: `nuke predict`, `nuke bench`, `nuke traffic`, `nuke rollout`, `nuke nodes`.
 //!
 //! Owns their arguments, an HTTP client for one host, the load generator and both reports. It never
 //! loads a model, never reads the host's configuration and shares no state with a server in this
@@ -9,7 +9,7 @@
 //! - `tls`: whom to trust at an https:// URL, and the stream that is plain or not.
 //! - `exchange`: one request, one answer, a deadline.
 //! - `predict`, `media`, `answer`, `table`, `text`: a file to the host, the answer to a person.
-//! - `operate`, `traffic`: what operators ask of the admin interface.
+//! - `operate`, `traffic`, `nodes`: what operators ask of the admin interface.
 //! - `bench`: the load generator.
 //!
 //! Exit codes: 0 all is well; 1 the host answered with an error; 2 no answer to be had (wrong
@@ -22,6 +22,7 @@ mod error;
 mod exchange;
 mod host;
 pub(crate) mod media;
+mod nodes;
 mod operate;
 mod predict;
 pub(crate) mod table;
@@ -33,5 +34,6 @@ mod traffic;
 mod values;
 
 pub use bench::{BenchArgs, run_bench};
+pub use nodes::{NodesArgs, run_nodes};
 pub use predict::{PredictArgs, run_predict};
 pub use traffic::{RolloutArgs, TrafficArgs, run_rollout, run_traffic};

@@ -56,6 +56,19 @@ impl HostArgs {
         if question.model.is_empty() {
             return Err(ClientError::Usage("the name of a model cannot be empty".to_owned()));
         }
+        self.ask_at(admin_path(question.model, question.tail), question)
+    }
+
+    /// Asks for what is at a path of the admin interface that belongs to no model.
+    ///
+    /// # Errors
+    /// As [`HostArgs::ask`].
+    pub(super) fn get(&self, path: &str) -> Result<Value, ClientError> {
+        let question = Question { method: Method::GET, model: "", tail: "", body: Bytes::new() };
+        self.ask_at(path.to_owned(), question)
+    }
+
+    fn ask_at(&self, path: String, question: Question<'_>) -> Result<Value, ClientError> {
         let mut headers = HeaderMap::new();
         if !question.body.is_empty() {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/yaml"));
@@ -64,7 +77,6 @@ impl HostArgs {
             headers.append(header.name.clone(), header.value.clone());
         }
         self.credentials.add_to(&mut headers)?;
-        let path = admin_path(question.model, question.tail);
         let outgoing = Outgoing { method: question.method, path, headers, body: question.body };
         let host = self.tls.host(&self.url)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

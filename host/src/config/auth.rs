@@ -15,8 +15,8 @@ use super::names_auth::{JwksSource, ScopeWord};
 pub struct AuthSettings {
     /// `jwt`: tokens that somebody else has signed.
     pub jwt: JwtSettings,
-    /// `api_keys.file`, default none: the file that `nuke keys` writes.
-    pub api_keys: Option<PathBuf>,
+    /// `api_keys`: keys that `nuke keys` gives out.
+    pub api_keys: ApiKeySettings,
     /// `certificates`, default none: what clients may do that show a certificate of `tls.client_ca`.
     pub certificates: Vec<CertificateEntry>,
     /// `anonymous`, default none: the scopes of a caller who shows nothing.
@@ -26,7 +26,23 @@ pub struct AuthSettings {
 impl AuthSettings {
     /// Whether callers have to say who they are.
     pub fn is_configured(&self) -> bool {
-        self.jwt.is_configured() || self.api_keys.is_some() || !self.certificates.is_empty()
+        self.jwt.is_configured() || self.api_keys.is_configured() || !self.certificates.is_empty()
+    }
+}
+
+/// `auth.api_keys`: keys that `nuke keys` gives out. With both a file and Redis, the keys of both are known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ApiKeySettings {
+    /// `file`, default none: the file that `nuke keys` writes.
+    pub file: Option<PathBuf>,
+    /// `redis`, default off: keys and revocations in `cache.redis`, for all nodes that share it.
+    pub redis: bool,
+}
+
+impl ApiKeySettings {
+    /// Whether any key can be known.
+    pub fn is_configured(&self) -> bool {
+        self.file.is_some() || self.redis
     }
 }
 

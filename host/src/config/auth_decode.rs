@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use jsonwebtoken::Algorithm;
 
-use super::auth::{AuthSettings, CertificateEntry, JwtKeyEntry, JwtSettings};
+use super::auth::{ApiKeySettings, AuthSettings, CertificateEntry, JwtKeyEntry, JwtSettings};
+use super::cache::check_shared;
 use super::names_auth::{JwksSource, Pattern, ScopeWord, Word};
 use super::section::Section;
 
@@ -14,11 +15,14 @@ const SECOND: Duration = Duration::from_secs(1);
 /// Keys and certificates in a list.
 const MOST: usize = 64;
 
-/// Decodes `auth`.
-pub(super) fn auth(section: &mut Section<'_>) -> AuthSettings {
+/// Decodes `auth`. `has_redis`: there is a Redis to keep keys in.
+pub(super) fn auth(section: &mut Section<'_>, has_redis: bool) -> AuthSettings {
     AuthSettings {
         jwt: section.section("jwt", jwt),
-        api_keys: section.section("api_keys", |section| section.take("file", None)),
+        api_keys: section.section("api_keys", |section| ApiKeySettings {
+            file: section.take("file", None),
+            redis: section.take_if("redis", false, |redis| check_shared(*redis, has_redis)),
+        }),
         certificates: certificates(section),
         anonymous: section.take_if("anonymous", Vec::<ScopeWord>::new(), |scopes| {
             match scopes.iter().any(|scope| scope.as_str() == "admin") {

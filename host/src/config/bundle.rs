@@ -29,6 +29,9 @@ pub struct BundleConfig {
     pub warmup: Vec<BundlePath>,
     /// `model`, default model.onnx: the model's file.
     pub model: BundlePath,
+    /// `labels`, default none: for outputs by name, the file of the bundle that has a label for each of their
+    /// elements, one a line. Clients that ask for classification get them.
+    pub labels: Vec<(String, BundlePath)>,
 }
 
 impl Default for BundleConfig {
@@ -40,12 +43,16 @@ impl Default for BundleConfig {
             settings: Vec::new(),
             warmup: Vec::new(),
             model: BundlePath("model.onnx".to_owned()),
+            labels: Vec::new(),
         }
     }
 }
 
 /// The capabilities that need not be named.
 const ALWAYS: [Capability; 2] = [Capability::Logging, Capability::Bundle];
+
+/// Outputs that may have labels.
+const MAX_LABELED: usize = 64;
 
 /// Decodes the whole file.
 pub(super) fn decode(section: &mut Section<'_>) -> BundleConfig {
@@ -56,6 +63,7 @@ pub(super) fn decode(section: &mut Section<'_>) -> BundleConfig {
         settings: settings(section),
         warmup: section.take("warmup", default.warmup),
         model: section.take("model", default.model),
+        labels: section.named_values("labels", 0..=MAX_LABELED, |_, _| Ok(())),
     }
 }
 

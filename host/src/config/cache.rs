@@ -163,6 +163,14 @@ impl Text for Namespace {
     }
 }
 
+/// Whether something may be kept in Redis: it has to be there.
+pub(super) fn check_shared(is_shared: bool, has_redis: bool) -> Result<(), String> {
+    match is_shared && !has_redis {
+        true => Err("counts only with cache.redis, which is not set".to_owned()),
+        false => Ok(()),
+    }
+}
+
 /// Decodes `cache`.
 pub(super) fn decode(section: &mut Section<'_>) -> CacheSettings {
     let most = ByteSize::mib(16 << 20);
@@ -181,7 +189,7 @@ fn redis(section: &mut Section<'_>) -> Option<RedisConfig> {
     let mut login = login(section);
     let mut tls = section.section("tls", tls);
     let sentinel = section.section("sentinel", sentinel);
-    let nodes = section.take_if("cluster", Vec::new(), at_most_nodes);
+    let nodes = section.take_if("cluster", Vec::new(), |nodes| at_most_nodes(nodes));
     let max_connections = section.take_in("max_connections", 100, 3..=10_000);
     let timeout = section.take_in("timeout", 20 * MILLISECOND, MILLISECOND..=10_000 * MILLISECOND);
     let connect_timeout =
@@ -243,13 +251,13 @@ fn tls(section: &mut Section<'_>) -> Option<RedisTls> {
 }
 
 fn sentinel(section: &mut Section<'_>) -> Option<RedisPlace> {
-    let nodes: Vec<RedisAddress> = section.take_if("nodes", Vec::new(), at_most_nodes);
+    let nodes: Vec<RedisAddress> = section.take_if("nodes", Vec::new(), |nodes| at_most_nodes(nodes));
     let master = section.take("master", Line("mymaster".to_owned())).0;
     let login = login(section);
     (!nodes.is_empty()).then_some(RedisPlace::Sentinel { nodes, master, login })
 }
 
-fn at_most_nodes(nodes: &Vec<RedisAddress>) -> Result<(), String> {
+fn at_most_nodes(nodes: &[RedisAddress]) -> Result<(), String> {
     if nodes.len() <= MOST_NODES {
         return Ok(());
     }

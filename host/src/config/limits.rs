@@ -1,5 +1,6 @@
 //! `limits` in `config.yaml`: how much each caller and each model may be asked for.
 
+use super::cache::check_shared;
 use super::names_auth::{ByteRate, Network, Rate, Word};
 use super::quantity::ByteSize;
 use super::section::Section;
@@ -21,6 +22,8 @@ pub struct LimitSettings {
     pub trusted_proxies: Vec<Network>,
     /// `tracked`, default 100000: callers whose rates are kept at a time. Each costs some 300 bytes.
     pub tracked: usize,
+    /// `redis`, default off: rates of requests and bytes are those of all nodes together that share `cache.redis`.
+    pub redis: bool,
 }
 
 /// The limits of one caller or model; what is not given is not limited.
@@ -41,8 +44,8 @@ pub struct LimitEntry {
 /// Callers and models that may have limits of their own.
 const MOST_NAMED: usize = 1024;
 
-/// Decodes `limits`.
-pub(super) fn limits(section: &mut Section<'_>) -> LimitSettings {
+/// Decodes `limits`. `has_redis`: there is a Redis to share rates by.
+pub(super) fn limits(section: &mut Section<'_>, has_redis: bool) -> LimitSettings {
     LimitSettings {
         identity: section.section("identity", entry),
         anonymous: section.section("anonymous", entry),
@@ -51,6 +54,7 @@ pub(super) fn limits(section: &mut Section<'_>) -> LimitSettings {
         models: section.named_sections("models", 0..=MOST_NAMED, is_word, entry),
         trusted_proxies: section.take("trusted_proxies", Vec::new()),
         tracked: section.take_in("tracked", 100_000, 16..=10_000_000),
+        redis: section.take_if("redis", false, |redis| check_shared(*redis, has_redis)),
     }
 }
 

@@ -77,6 +77,14 @@ impl ServerConfig {
         Self::from_sources(name, text, &[], &[])
     }
 
+    /// Reads flags alone, over the defaults.
+    ///
+    /// # Errors
+    /// Everything that is wrong in them.
+    pub fn from_flags(flags: &[Override]) -> Result<Loaded<Self>, Problems> {
+        decode_server(Some(Node::empty()), None, &[], flags, Vec::new())
+    }
+
     /// As [`ServerConfig::from_text`], with variables and flags over it.
     pub(super) fn from_sources(
         name: &str,

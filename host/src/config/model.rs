@@ -132,6 +132,16 @@ impl Isolation {
             Self::Process => "process",
         }
     }
+
+    /// Whether there is such a thing on that system.
+    fn served_on(self, system: &str) -> Result<(), String> {
+        if self == Self::Thread || system == "linux" {
+            return Ok(());
+        }
+        Err(format!(
+            "expected thread on {system}: the shared memory of a process of its own is Linux's alone"
+        ))
+    }
 }
 
 impl Choice for Isolation {
@@ -249,7 +259,8 @@ fn workers(section: &mut Section<'_>, default: WorkerSettings) -> WorkerSettings
         queue_wait: section.take_in("queue_wait", default.queue_wait, milli..=Duration::from_secs(60)),
         idle: section.take_in("idle", default.idle, Duration::from_secs(1)..=day),
         session: device::decode(section),
-        isolation: section.take("isolation", default.isolation),
+        isolation: section
+            .take_if("isolation", default.isolation, |isolation| isolation.served_on(std::env::consts::OS)),
         memory: section.take_if("memory", default.memory, |memory: &Option<ByteSize>| match memory {
             Some(memory) if *memory < LEAST_MEMORY => Err(format!(
                 "expected at least {LEAST_MEMORY}, which ONNX Runtime takes itself, got {memory}"
@@ -289,5 +300,18 @@ fn versions(section: &mut Section<'_>) -> VersionPolicy {
             VersionPolicy::Latest(1)
         }
         _ => section.section(KEY, |section| VersionPolicy::Latest(section.take_in("latest", 1, 1..=1000))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Isolation;
+
+    #[test]
+    fn processes_are_refused_by_name_where_there_are_none() {
+        assert_eq!(Isolation::Process.served_on("linux"), Ok(()));
+        assert_eq!(Isolation::Thread.served_on("macos"), Ok(()));
+        let reason = Isolation::Process.served_on("macos").unwrap_err();
+        assert!(reason.contains("expected thread on macos") && reason.contains("Linux"), "{reason}");
     }
 }

@@ -12,6 +12,7 @@ use super::auth::AuthSettings;
 use super::cache::CacheSettings;
 use super::limits::LimitSettings;
 use super::names::{Capability, ErrorDetails, LogFilter, LogFormat, Pooling, Watch};
+use super::node::NodeSettings;
 use super::on_demand::OnDemand;
 use super::quantity::ByteSize;
 use super::tls::TlsSettings;
@@ -29,6 +30,8 @@ pub struct ServerConfig {
     pub limits: LimitSettings,
     /// `cache`: what is remembered, and the Redis that nodes share.
     pub cache: CacheSettings,
+    /// `node`: who this host is among those that share a Redis.
+    pub node: NodeSettings,
     /// `repository`: where models and plugins lie.
     pub repository: RepositorySettings,
     /// `plugins`: what a plugin may use.

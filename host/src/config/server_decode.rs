@@ -13,6 +13,7 @@ use super::limits;
 use super::names::{
     Capability, ErrorDetails, HeaderName, LogFilter, LogFormat, Name, Pooling, TrustedKey, Watch,
 };
+use super::node;
 use super::on_demand::{self, OrOff};
 use super::quantity::ByteSize;
 use super::section::Section;
@@ -54,26 +55,30 @@ impl Machine {
 /// Decodes the whole file.
 pub(super) fn decode(section: &mut Section<'_>, machine: &Machine) -> ServerConfig {
     let server = section.section("server", listen);
+    let tls = section.section("tls", |section| tls::decode(section, &server));
+    let repository = section.section("repository", |section| RepositorySettings {
+        models: section.take("models", "./models".into()),
+        plugins: section.take("plugins", "./plugins".into()),
+        state: section.take("state", None),
+        trusted_keys: section
+            .take("trusted_keys", Vec::<TrustedKey>::new())
+            .into_iter()
+            .map(|key| key.0)
+            .collect(),
+        rescan: section.take_in("rescan", Duration::from_secs(5), Duration::from_millis(100)..=HOUR),
+        quiet: section.take_in("quiet", Duration::from_secs(1), Duration::ZERO..=HOUR),
+        drain: section.take_in("drain", Duration::from_secs(60), Duration::ZERO..=HOUR),
+        watch: section.take("watch", Watch::Auto),
+        on_demand: on_demand::of_repository(section),
+        memory: section.take_if("memory", OrOff(None), check_memory).0,
+        validation: section.section("validation", |section| validation(section, machine)),
+    });
+    let cache = section.section("cache", cache::decode);
+    let has_redis = cache.redis.is_some();
     ServerConfig {
-        tls: section.section("tls", |section| tls::decode(section, &server)),
+        tls,
         server,
-        repository: section.section("repository", |section| RepositorySettings {
-            models: section.take("models", "./models".into()),
-            plugins: section.take("plugins", "./plugins".into()),
-            state: section.take("state", None),
-            trusted_keys: section
-                .take("trusted_keys", Vec::<TrustedKey>::new())
-                .into_iter()
-                .map(|key| key.0)
-                .collect(),
-            rescan: section.take_in("rescan", Duration::from_secs(5), Duration::from_millis(100)..=HOUR),
-            quiet: section.take_in("quiet", Duration::from_secs(1), Duration::ZERO..=HOUR),
-            drain: section.take_in("drain", Duration::from_secs(60), Duration::ZERO..=HOUR),
-            watch: section.take("watch", Watch::Auto),
-            on_demand: on_demand::of_repository(section),
-            memory: section.take_if("memory", OrOff(None), check_memory).0,
-            validation: section.section("validation", |section| validation(section, machine)),
-        }),
+        repository,
         plugins: section.section("plugins", |section| plugins(section, machine)),
         runtime: section.section("runtime", |section| RuntimeSettings {
             ort_lib: section.take("ort_lib", None),
@@ -86,9 +91,10 @@ pub(super) fn decode(section: &mut Section<'_>, machine: &Machine) -> ServerConf
             access: section.take("access", true),
             audit: section.take("audit", None),
         }),
-        auth: section.section("auth", auth_decode::auth),
-        limits: section.section("limits", limits::limits),
-        cache: section.section("cache", cache::decode),
+        auth: section.section("auth", |section| auth_decode::auth(section, has_redis)),
+        limits: section.section("limits", |section| limits::limits(section, has_redis)),
+        cache,
+        node: section.section("node", node::decode),
         insecure: section.take("insecure", false),
         models: models(section),
     }

@@ -12,6 +12,7 @@ use futures_util::FutureExt as _;
 use http::HeaderValue;
 use tonic::{Code, Status};
 
+use super::arriving::exhausted;
 use super::failure;
 use crate::auth::Caller;
 use crate::error::{Error, ErrorCode};
@@ -61,7 +62,7 @@ pub(super) async fn record(State(state): State<AppState>, request: Request, next
 
 /// Takes the memory of an answer, which its client may read as slowly as it likes, or puts a status in its place.
 fn within_memory(response: &mut Response, state: &AppState) {
-    let Err(error) = reserve(response, &state.bodies().memory) else {
+    let Err(error) = reserve(response, &state.bodies().memory).map_err(exhausted) else {
         return;
     };
     let caller = response.extensions_mut().remove::<Caller>();

@@ -8,9 +8,10 @@ use axum::middleware::Next;
 use axum::response::Response;
 use tonic::Extensions;
 
+use super::arriving::exhausted;
 use super::failure;
 use crate::auth::{Caller, Need};
-use crate::error::Error;
+use crate::error::{Error, ErrorCode};
 use crate::http::authorise::let_in;
 use crate::http::front::Settled;
 use crate::http::open::is_health;
@@ -20,7 +21,9 @@ use crate::http::target::Target;
 /// Gives the call its caller, or refuses it. What the door has settled is answered here.
 pub(super) async fn authorise(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
     if let Some(settled) = Settled::take(request.extensions_mut()) {
-        return failure::status(&settled.into_error(), None).into_http();
+        let error = settled.into_error();
+        let error = if error.code == ErrorCode::Unavailable { exhausted(error) } else { error };
+        return failure::status(&error, None).into_http();
     }
     if is_health(request.uri().path()) {
         return next.run(request).await;

@@ -1,22 +1,16 @@
-//! One call before its message is read: until when it may last, and how its body comes in.
+//! One call before its message is read: until when it may last, and what bounds its body.
 //!
-//! Owns `grpc-timeout`, the time that a client may take to send a message, and when an answer is compressed: if the
-//! request was. Clients offer to read compressed answers whether or not they want any.
+//! Owns `grpc-timeout`, and when an answer is compressed: if the request was. Clients offer to read compressed answers whether or not they want any.
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use http_body::{Frame, SizeHint};
-use tokio::time::Sleep;
-use tonic::Status;
 
+use super::arriving::{Arriving, BoundedBody, Bounds};
 use super::failure;
 use crate::error::{Error, ErrorCode};
 use crate::http::state::AppState;
@@ -65,23 +59,19 @@ pub(super) async fn begin(State(state): State<AppState>, request: Request, next:
     let call = Call { arrived, patience };
     head.extensions.insert(call);
     settle_encoding(&mut head.headers);
-    let to_read = if is_stream(head.uri.path()) { None } else { Some(arrived + state.request_timeout()) };
-    let deadline = match (call.deadline(), to_read) {
-        (Some(own), Some(servers)) if own < servers => Some((own, too_late())),
-        (_, Some(servers)) => Some((servers, too_slow())),
-        (Some(own), None) => Some((own, too_late())),
-        (None, None) => None,
-    };
-    let body = match deadline {
-        Some((at, error)) => Body::new(TimedBody::new(body, at, error)),
-        None => body,
-    };
-    next.run(Request::from_parts(head, body)).await
-}
-
-fn too_slow() -> Error {
-    let message = "the body did not arrive in time (server.request_timeout)";
-    Error::new(ErrorCode::RequestTimeout, message)
+    let arriving = Arriving::new(&state.bodies().memory);
+    head.extensions.insert(arriving.clone());
+    let body = BoundedBody::new(
+        body,
+        arriving,
+        Bounds {
+            until: call.deadline(),
+            each: state.request_timeout(),
+            pace: state.bodies().pace,
+            is_stream: is_stream(head.uri.path()),
+        },
+    );
+    next.run(Request::from_parts(head, Body::new(body))).await
 }
 
 /// An answer is compressed as its request was, and as the client reads it.
@@ -121,49 +111,6 @@ fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
         "n" => Duration::from_nanos(count),
         _ => return Err(refused()),
     }))
-}
-
-/// A body that fails once its client takes too long with it.
-struct TimedBody {
-    inner: Body,
-    /// Made when it is first waited for: most bodies are there with their head.
-    sleep: Option<Pin<Box<Sleep>>>,
-    deadline: Instant,
-    error: Error,
-}
-
-impl TimedBody {
-    fn new(inner: Body, deadline: Instant, error: Error) -> Self {
-        Self { inner, sleep: None, deadline, error }
-    }
-}
-
-impl http_body::Body for TimedBody {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        if let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(context) {
-            return Poll::Ready(frame.map(|frame| frame.map_err(|error| Status::from_error(error.into()))));
-        }
-        let deadline = self.deadline;
-        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline.into())));
-        match sleep.as_mut().poll(context) {
-            Poll::Ready(()) => Poll::Ready(Some(Err(failure::status(&self.error, None)))),
-            Poll::Pending => Poll::Pending,
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
-    }
 }
 
 #[cfg(test)]

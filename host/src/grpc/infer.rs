@@ -8,6 +8,7 @@ use http::HeaderMap;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
+use super::arriving::Arriving;
 use super::authorise::{caller, target};
 use super::call::Call;
 use super::failure;
@@ -22,7 +23,7 @@ use crate::http::sticky;
 use crate::http::target::Target;
 use crate::http::v2::codec::Limits;
 use crate::http::v2::infer::run;
-use crate::http::v2::wire::off_the_reactor;
+use crate::http::v2::wire::{classified, off_the_reactor};
 use crate::repository::Route;
 use crate::telemetry::Endpoint;
 
@@ -37,6 +38,8 @@ pub(super) async fn unary(
         None => (Instant::now(), None),
     };
     let caller = caller(&extensions).map_err(|error| failure::status(&error, None))?;
+    let message = Arriving::of(&extensions, state).handed_over(message);
+    let message = message.map_err(|error| failure::status(&error, None))?;
     let asked = Asked { message, headers: metadata.as_ref(), caller: &caller, started, deadline };
     match infer(state, asked).await {
         Ok((answer, marks)) => {
@@ -112,11 +115,10 @@ async fn answer(
     head: &Head<'_>,
 ) -> Result<ModelInferResponse, Error> {
     serving.charge(message.0.len())?;
-    // A message is whole when it comes here: what counts is how many of them are being served.
-    let _memory = state.bodies().memory.reserve(message.0.len())?;
     let limits = Limits { decoded_bytes: state.max_message(), ..Limits::default() };
     let mut split = off_the_reactor(head.described, || message::split(message, &limits))?;
     let (generation, outputs) = run(state, serving, &mut split.request).await?;
+    let outputs = classified(&generation, &split.request, outputs)?;
     let answer = message::answer(generation.model(), generation.version(), split.request.id, outputs);
     Ok(if split.wants_final { message::final_answer(answer) } else { answer })
 }

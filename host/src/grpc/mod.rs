@@ -5,14 +5,17 @@
 //! as on HTTP, and so is the one mapping of errors ([`crate::http::reply`]). It never knows wasmtime, ONNX Runtime
 //! or a folder.
 //!
-//! A call's way, as `router` lists it: `access` starts its clock, `call` reads its deadline and bounds its body,
+//! A call's way, as `router` lists it: `access` starts its clock, `call` reads its deadline and bounds its body
+//! (`arriving`, which `framing` tells where messages begin),
 //! `authorise` asks who it is, `operators` guards loading and unloading, then tonic decodes messages and `service` has its handler.
 
 mod access;
+mod arriving;
 mod authorise;
 mod call;
 mod describe;
 mod failure;
+mod framing;
 mod health;
 mod infer;
 pub mod message;

@@ -11,6 +11,7 @@ use futures_util::stream::{self, Stream, StreamExt as _};
 use http::HeaderMap;
 use tonic::{Request, Status, Streaming};
 
+use super::arriving::Arriving;
 use super::call::{Call, too_late};
 use super::failure;
 use super::infer::{Asked, infer};
@@ -36,6 +37,11 @@ pub(super) fn answers(
 ) -> Answers {
     let (metadata, extensions, messages) = request.into_parts();
     let deadline = extensions.get::<Call>().and_then(Call::deadline);
+    let arriving = Arriving::of(&extensions, state);
+    let messages = messages.map(move |message| match message {
+        Ok(message) => arriving.handed_over(message).map_err(|error| failure::status(&error, None)),
+        Err(status) => Err(status),
+    });
     let one = One {
         state: state.clone(),
         headers: Arc::new(metadata.into_headers()),

@@ -13,13 +13,12 @@ use http_body_util::BodyExt as _;
 
 use super::compression::{coding_of, inflate};
 use super::front::MemoryBudget;
+use super::pace::{Pace, not_in_time};
 use crate::error::{Error, ErrorCode};
 
 /// Memory is set aside for so many times what has arrived, if the body may have as much: little enough that
 /// nobody fills the memory of all with what is only announced.
 const AHEAD: usize = 4;
-/// What has to arrive within each [`BodyBounds::pace`].
-const PORTION: usize = 16 << 10;
 
 /// What holds for every body.
 #[derive(Clone, Debug)]
@@ -50,7 +49,7 @@ pub(crate) async fn read(
     bounds.memory.check(declared.unwrap_or(0))?;
     let reading = collect(body, limit, declared.unwrap_or(limit), bounds);
     let Ok(read) = tokio::time::timeout_at(deadline.into(), reading).await else {
-        return Err(too_slow("the body did not arrive in time (server.request_timeout)"));
+        return Err(not_in_time());
     };
     match coding {
         None => read,
@@ -62,9 +61,9 @@ pub(crate) async fn read(
 async fn collect(mut body: Body, limit: usize, most: usize, bounds: &BodyBounds) -> Result<Bytes, Error> {
     let mut first = Bytes::new();
     let mut all = Vec::new();
-    let mut memory = bounds.memory.reserve(0)?;
+    let mut memory = bounds.memory.nothing();
     let mut pace = Pace::new(bounds.pace);
-    while let Some(frame) = pace.next(&mut body).await? {
+    while let Some(frame) = next(&mut body, &mut pace).await? {
         let frame = frame.map_err(|error| Error::invalid(format!("the body broke off: {error}")))?;
         let Ok(data) = frame.into_data() else {
             continue;
@@ -91,37 +90,14 @@ async fn collect(mut body: Body, limit: usize, most: usize, bounds: &BodyBounds)
     Ok(memory.hold(if all.is_empty() { first } else { all.into() }))
 }
 
-/// The clock of a body that is being read.
-struct Pace {
-    each: Duration,
-    due: Instant,
-    arrived: usize,
-}
-
 type Next = Option<Result<http_body::Frame<Bytes>, axum::Error>>;
 
-impl Pace {
-    fn new(each: Duration) -> Self {
-        Self { each, due: Instant::now() + each, arrived: 0 }
-    }
-
-    /// The next frame, if it comes before the portion that it belongs to is due.
-    async fn next(&self, body: &mut Body) -> Result<Next, Error> {
-        let next = tokio::time::timeout_at(self.due.into(), body.frame()).await;
-        next.map_err(|_| too_slow("the body arrives too slowly (server.body_timeout for each 16 KiB)"))
-    }
-
-    fn arrived(&mut self, bytes: usize) {
-        self.arrived += bytes;
-        if self.arrived >= PORTION {
-            self.arrived = 0;
-            self.due = Instant::now() + self.each;
-        }
-    }
-}
-
-fn too_slow(message: &'static str) -> Error {
-    Error::new(ErrorCode::RequestTimeout, message)
+/// The next frame, if it comes before the portion that it belongs to is due.
+async fn next(body: &mut Body, pace: &mut Pace) -> Result<Next, Error> {
+    let since = Instant::now();
+    let next = tokio::time::timeout(pace.left(), body.frame()).await.map_err(|_| Pace::too_slow())?;
+    pace.waited(since.elapsed());
+    Ok(next)
 }
 
 pub(super) fn declared_length(headers: &HeaderMap) -> Option<usize> {

@@ -15,6 +15,7 @@ pub(crate) mod front;
 pub(crate) mod fuzzing;
 pub(crate) mod open;
 mod openapi;
+pub(crate) mod pace;
 mod patience;
 mod predict;
 pub mod reply;

@@ -16,6 +16,7 @@ use super::server_timing::ServerTiming;
 use super::status::Turns;
 use crate::auth::Gate;
 use crate::config::ErrorDetails;
+use crate::nodes::Nodes;
 use crate::repository::{KeeperHandle, ModelIndex, Steering};
 use crate::telemetry::{Audit, LogControl, Metrics};
 
@@ -58,6 +59,16 @@ impl Lifecycle {
         });
     }
 
+    /// How far it is, in a word.
+    pub fn as_str(&self) -> &'static str {
+        match *self.0.borrow() {
+            Phase::Starting => "starting",
+            Phase::Ready => "ready",
+            Phase::Draining => "draining",
+            Phase::Stopping => "stopping",
+        }
+    }
+
     /// Whether new requests are welcome.
     pub fn is_ready(&self) -> bool {
         *self.0.borrow() == Phase::Ready
@@ -92,6 +103,8 @@ pub struct Control {
     pub keeper: KeeperHandle,
     /// Moves traffic.
     pub steering: Steering,
+    /// Knows the other nodes.
+    pub nodes: Arc<Nodes>,
 }
 
 /// What the handlers work with, and within which bounds.
@@ -174,6 +187,10 @@ impl AppState {
 
     pub(crate) fn steering(&self) -> &Steering {
         &self.0.parts.control.steering
+    }
+
+    pub(crate) fn nodes(&self) -> &Nodes {
+        &self.0.parts.control.nodes
     }
 
     pub(crate) fn admin(&self) -> &AdminAccess {

@@ -10,8 +10,6 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt as _;
 
 use bytes::Bytes;
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, ftruncate, memfd_create};
-
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Memory {
@@ -25,10 +23,7 @@ impl Memory {
     /// # Errors
     /// The system has no such memory.
     pub(super) fn create(name: &str, size: usize) -> io::Result<Self> {
-        let file = File::from(memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
-        ftruncate(&file, size as u64)?;
-        fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW)?;
-        Ok(Self { file, size })
+        Ok(Self { file: system::create(name, size as u64)?, size })
     }
 
     /// Nobody can write to it any more, nor seal anything else.
@@ -36,7 +31,7 @@ impl Memory {
     /// # Errors
     /// Somebody has mapped it for writing.
     pub(super) fn seal(&self) -> io::Result<()> {
-        fcntl_add_seals(&self.file, SealFlags::WRITE | SealFlags::SEAL).map_err(Into::into)
+        system::seal_against_writing(&self.file)
     }
 
     /// Nobody can seal anything else: it stays one that can be written to.
@@ -44,7 +39,7 @@ impl Memory {
     /// # Errors
     /// It is sealed already.
     pub(super) fn fix(&self) -> io::Result<()> {
-        fcntl_add_seals(&self.file, SealFlags::SEAL).map_err(Into::into)
+        system::seal_as_it_is(&self.file)
     }
 
     /// Memory that another process has handed over.
@@ -53,12 +48,14 @@ impl Memory {
     /// It can shrink, or does not have the size that was told.
     pub(super) fn received(handle: OwnedFd, size: u64) -> Result<Self, String> {
         let file = File::from(handle);
-        let seals =
-            fcntl_get_seals(&file).map_err(|error| format!("what came is no shared memory: {error}"))?;
+        let is_fixed =
+            system::is_fixed(&file).map_err(|error| format!("what came is no shared memory: {error}"))?;
         let there = file.metadata().map_err(|error| error.to_string())?.len();
-        if !seals.contains(SealFlags::SHRINK | SealFlags::GROW) || there != size {
+        if !is_fixed || there != size {
             return Err(format!(
-                "the shared memory has {there} bytes and seals {seals:?}, expected {size} bytes that cannot change"
+                "the shared memory has {there} bytes and may change its size: {}; expected {size} bytes that cannot \
+                 change",
+                !is_fixed
             ));
         }
         let size = usize::try_from(size).map_err(|_| "it does not fit into memory".to_owned())?;
@@ -117,8 +114,68 @@ impl AsFd for Memory {
     }
 }
 
-#[cfg(test)]
+/// What the system does for it.
+#[cfg(target_os = "linux")]
+mod system {
+    use std::fs::File;
+    use std::io;
+
+    use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, ftruncate, memfd_create};
+
+    const FIXED: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW);
+
+    pub(super) fn create(name: &str, size: u64) -> io::Result<File> {
+        let file = File::from(memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
+        ftruncate(&file, size)?;
+        fcntl_add_seals(&file, FIXED)?;
+        Ok(file)
+    }
+
+    pub(super) fn seal_against_writing(file: &File) -> io::Result<()> {
+        fcntl_add_seals(file, SealFlags::WRITE | SealFlags::SEAL).map_err(Into::into)
+    }
+
+    pub(super) fn seal_as_it_is(file: &File) -> io::Result<()> {
+        fcntl_add_seals(file, SealFlags::SEAL).map_err(Into::into)
+    }
+
+    pub(super) fn is_fixed(file: &File) -> io::Result<bool> {
+        Ok(fcntl_get_seals(file)?.contains(FIXED))
+    }
+}
+
+/// Elsewhere there is none: the configuration has refused `isolation: process` already.
+#[cfg(not(target_os = "linux"))]
+mod system {
+    use std::fs::File;
+    use std::io;
+
+    fn none<T>() -> io::Result<T> {
+        let reason = "shared memory that can be sealed is Linux's alone: use workers.isolation: thread";
+        Err(io::Error::new(io::ErrorKind::Unsupported, reason))
+    }
+
+    pub(super) fn create(_: &str, _: u64) -> io::Result<File> {
+        none()
+    }
+
+    pub(super) fn seal_against_writing(_: &File) -> io::Result<()> {
+        none()
+    }
+
+    pub(super) fn seal_as_it_is(_: &File) -> io::Result<()> {
+        none()
+    }
+
+    pub(super) fn is_fixed(_: &File) -> io::Result<bool> {
+        none()
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
+    use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
+
     use super::*;
 
     fn handed_over(memory: &Memory, size: u64) -> Result<Memory, String> {

@@ -9,6 +9,7 @@
 mod batch;
 mod external;
 mod inline;
+mod labels;
 mod open;
 mod options;
 mod placement;
@@ -27,6 +28,7 @@ mod weights;
 
 pub use batch::{DoesNotFollow, split};
 pub use external::external_files;
+pub use labels::{Labels, OutputLabels};
 pub use options::{ArenaExtend, ArenaOptions, Device, DeviceWish, SessionOptions, Shrink};
 pub use placement::Placement;
 pub use runtime::{Runtime, RuntimeError, RuntimeOptions};

@@ -14,7 +14,7 @@ use super::usage::Usage;
 use crate::config::{self, ModelConfig};
 use crate::haste::Haste;
 use crate::isolation::Executor;
-use crate::model::{Device, Placement, Signature};
+use crate::model::{Device, Labels, OutputLabels, Placement, Signature};
 use crate::plugin::Plugin;
 use crate::scheduler::{
     BatchLimits, Budget, Oversize, Scheduler, SchedulerLimits, SchedulerOptions, SessionOpener, WorkerRange,
@@ -32,6 +32,8 @@ pub struct GenerationParts {
     pub digest: String,
     /// What the model takes and gives.
     pub signature: Arc<Signature>,
+    /// What elements of its outputs stand for.
+    pub labels: OutputLabels,
     /// One for each worker.
     pub sessions: Vec<Executor>,
     /// How it is served.
@@ -63,6 +65,7 @@ pub struct Generation {
     version: String,
     digest: String,
     signature: Arc<Signature>,
+    labels: OutputLabels,
     scheduler: Scheduler,
     plugin: Option<Plugin>,
     metrics: GenerationMetrics,
@@ -126,6 +129,7 @@ impl Generation {
             version: parts.version,
             digest: parts.digest,
             signature: parts.signature,
+            labels: parts.labels,
             plugin: parts.plugin,
             metrics: parts.metrics,
             placement: parts.placement,
@@ -133,6 +137,11 @@ impl Generation {
             footprint: parts.footprint,
             usage: Usage::default(),
         })
+    }
+
+    /// What the elements of an output stand for, if the bundle says.
+    pub fn labels(&self, output: &str) -> Option<&Labels> {
+        self.labels.get(output)
     }
 
     /// Tells its content from every other, in hexadecimal.

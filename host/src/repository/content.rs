@@ -14,7 +14,7 @@ use super::layout::VersionSource;
 use super::load::{LoaderOptions, latest_matching};
 use super::signature::TrustedKeys;
 use crate::config::{BundleConfig, Capability, PluginRef};
-use crate::model::{ModelError, ModelSource};
+use crate::model::{Labels, ModelError, ModelSource, OutputLabels};
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -37,6 +37,8 @@ pub(super) struct Content {
     pub(super) files: BTreeMap<String, (u64, Option<Bytes>)>,
     /// What is sent through the version before it serves, by path.
     pub(super) samples: Vec<(String, Bytes)>,
+    /// What elements of outputs stand for.
+    pub(super) labels: OutputLabels,
 }
 
 /// A plugin, not looked into.
@@ -72,6 +74,7 @@ impl Content {
             settings: bundle.config.settings,
             files: bundle.files,
             samples: bundle.samples,
+            labels: bundle.labels,
         })
     }
 }
@@ -99,6 +102,12 @@ impl Content {
             add(&size.to_le_bytes());
             add(bytes.as_deref().unwrap_or_default());
         }
+        for (output, labels) in &self.labels {
+            add(output.as_bytes());
+            for position in 0..labels.len() {
+                add(labels.get(position).unwrap_or_default().as_bytes());
+            }
+        }
         hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }
@@ -112,6 +121,7 @@ struct Bundle {
     model: Bytes,
     files: BTreeMap<String, (u64, Option<Bytes>)>,
     samples: Vec<(String, Bytes)>,
+    labels: OutputLabels,
 }
 
 impl Bundle {
@@ -132,6 +142,14 @@ impl Bundle {
             Ok::<_, String>((path.to_string(), checked.read(path.as_path())?))
         };
         let samples = config.warmup.iter().map(sample).collect::<Result<_, _>>()?;
+        let labels = config.labels.iter().map(|(output, path)| {
+            let labels = checked.read(path.as_path()).and_then(|bytes| {
+                Labels::parse(&bytes)
+                    .map_err(|reason| format!("{}: {reason}", folder.join(path.as_path()).display()))
+            });
+            labels.map(|labels| (output.clone(), labels))
+        });
+        let labels = labels.collect::<Result<_, _>>()?;
         let model_path = folder.join(config.model.as_path());
         Ok(Self {
             folder: folder.to_owned(),
@@ -139,6 +157,7 @@ impl Bundle {
             model,
             files,
             samples,
+            labels,
             config,
             checked: Some(checked),
         })
@@ -161,6 +180,7 @@ impl Bundle {
             model: files::read(path)?,
             files: BTreeMap::new(),
             samples: Vec::new(),
+            labels: OutputLabels::new(),
         })
     }
 

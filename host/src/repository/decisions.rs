@@ -2,7 +2,8 @@
 //!
 //! Owns the state folder (`repository.state`): for each model `<model>.traffic.yaml`, the traffic that was set
 //! through the admin interface and stands over that of `model.yaml`, and `<model>.traffic.json`, what rollouts
-//! and bandits must remember. Files are replaced whole. It decides nothing, and no request reads it.
+//! and bandits must remember; where nodes share a store also `<model>.shared`, what they had agreed on when this one
+//! last knew it. Files are replaced whole. It decides nothing, and no request reads it.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -12,10 +13,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::layout::is_name;
 use super::publish::{sync_folder, write_synced};
 use crate::config::{Labels, ModelConfig, TrafficPolicy};
-use crate::traffic::Remembered;
+use crate::traffic::{Moved, Remembered};
 
 const SET: &str = ".traffic.yaml";
 const REMEMBERED: &str = ".traffic.json";
+const SHARED: &str = ".shared";
 /// The folder's name in the models folder, which scans pass over.
 const DEFAULT_FOLDER: &str = ".nuke";
 
@@ -36,6 +38,10 @@ struct Decided {
     /// That the text does not fit the model any more has been told.
     told: bool,
     remembered: Option<Remembered>,
+    /// What nodes had agreed on, as a text.
+    shared: Option<String>,
+    /// What of that counts in which place; see [`crate::traffic::Traffic::moved`].
+    moved: BTreeMap<String, Moved>,
     /// Serves in the place of a version that was given up; on no disk, since the next start tries that one anew.
     stand_in: Option<String>,
 }
@@ -55,6 +61,9 @@ impl Decisions {
                     .and_then(|text| serde_json::from_str(&text).map_err(|error| error.to_string()));
                 decided.entry(model.to_owned()).or_default().remembered =
                     told(&folder.join(&name), remembered);
+            } else if let Some(model) = name.strip_suffix(SHARED).filter(|model| is_name(model)) {
+                decided.entry(model.to_owned()).or_default().shared =
+                    told(&folder.join(&name), read(&folder.join(&name)));
             }
         }
         Self { folder, models: Mutex::new(decided), disk: Mutex::default() }
@@ -146,6 +155,55 @@ impl Decisions {
             Err(error) => return Err(unwritable(&path, &error.to_string())),
         }
         Ok(self.lock().get_mut(model).is_some_and(|decided| decided.set.take().is_some()))
+    }
+
+    /// What nodes had agreed on about each model when this one last knew it: the texts that were kept, and nothing
+    /// for models of which only this node's own decision is known.
+    pub(super) fn all_shared(&self) -> Vec<(String, Option<String>)> {
+        let models = self.lock();
+        let known = models.iter().filter(|(_, decided)| decided.shared.is_some() || decided.set.is_some());
+        known.map(|(model, decided)| (model.clone(), decided.shared.clone())).collect()
+    }
+
+    /// Takes over the traffic that was set on another node. It counts even if it cannot be kept. Blocks on the disk.
+    ///
+    /// # Errors
+    /// Why it cannot be kept.
+    pub(super) fn adopt_traffic(&self, model: &str, text: Option<&str>) -> Result<(), String> {
+        let kept = match text {
+            Some(text) => self.set_traffic(model, text),
+            None => self.clear_traffic(model).map(|_| ()),
+        };
+        if kept.is_err() {
+            let mut models = self.lock();
+            let decided = models.entry(model.to_owned()).or_default();
+            (decided.set, decided.told) = (text.map(str::to_owned), false);
+        }
+        kept
+    }
+
+    /// Keeps what nodes have agreed on about a model. Blocks on the disk.
+    ///
+    /// # Errors
+    /// Why it cannot be written.
+    pub(super) fn keep_shared(&self, model: &str, text: &str) -> Result<(), String> {
+        let _disk = self.disk.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.lock().get(model).is_some_and(|decided| decided.shared.as_deref() == Some(text)) {
+            return Ok(());
+        }
+        self.write(&format!("{model}{SHARED}"), text.as_bytes())?;
+        self.lock().entry(model.to_owned()).or_default().shared = Some(text.to_owned());
+        Ok(())
+    }
+
+    /// Notes what nodes have agreed on for traffic that comes into one of these places.
+    pub(super) fn set_moved(&self, model: &str, moved: BTreeMap<String, Moved>) {
+        self.lock().entry(model.to_owned()).or_default().moved = moved;
+    }
+
+    /// What nodes have agreed on for a model's traffic in this place.
+    pub(super) fn moved(&self, model: &str, place: &str) -> Option<Moved> {
+        self.lock().get(model)?.moved.get(place).cloned()
     }
 
     /// Keeps what is to be remembered of a model's traffic, if it is anything new. Blocks on the disk.

@@ -19,7 +19,7 @@ use super::version;
 use crate::config::ModelConfig;
 use crate::error::{Error, ErrorCode};
 use crate::pipeline::Generation;
-use crate::traffic::{Arm, Event, MirrorSlot, ReadyVersion, Traffic};
+use crate::traffic::{Arm, Event, MirrorSlot, ReadyVersion, Say, Traffic};
 
 /// A model's versions, the earliest first, and its traffic.
 #[derive(Clone, Debug)]
@@ -73,6 +73,8 @@ pub struct ModelIndex {
     draws: AtomicU64,
     /// What was there at the start is still being loaded.
     starting: AtomicBool,
+    /// Other nodes have a say in traffic.
+    shared: AtomicBool,
 }
 
 impl ModelIndex {
@@ -87,6 +89,7 @@ impl ModelIndex {
             events: Mutex::default(),
             draws,
             starting,
+            shared: AtomicBool::new(false),
         }
     }
 
@@ -123,12 +126,24 @@ impl ModelIndex {
         }
     }
 
+    /// Other nodes have a say in traffic from now on: nothing moves by itself until it is known who moves it.
+    pub(super) fn share(&self) {
+        self.shared.store(true, Relaxed);
+        for model in self.models.load().values() {
+            model.traffic.set_say(Say::CutOff);
+        }
+    }
+
     /// Applies a model's traffic and labels; versions stay as they are.
     pub fn configure(&self, model: &str, settings: &ModelConfig) {
         self.change(|models| {
             if let Some(known) = models.get(model) {
                 let (traffic, labels) = (settings.traffic.clone(), settings.labels.clone());
-                let events = known.traffic.reconfigure(traffic, labels, SystemTime::now());
+                let before = known.traffic.place();
+                let mut events = known.traffic.reconfigure(traffic, labels, SystemTime::now());
+                if known.traffic.place() != before {
+                    events.extend(self.join_others(model, &known.traffic));
+                }
                 self.note(model, events);
                 return false;
             }
@@ -183,7 +198,7 @@ impl ModelIndex {
         std::mem::take(&mut *self.events.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn note(&self, model: &str, events: Vec<Event>) {
+    pub(super) fn note(&self, model: &str, events: Vec<Event>) {
         let mut noted = self.events.lock().unwrap_or_else(PoisonError::into_inner);
         noted.extend(events.into_iter().map(|event| (model.to_owned(), event)));
     }
@@ -201,7 +216,18 @@ impl ModelIndex {
         let memory = self.decisions.remembered(model);
         let traffic = Traffic::new(model, settings.traffic.clone(), settings.labels.clone(), memory);
         traffic.starting(self.starting.load(Relaxed));
+        if self.shared.load(Relaxed) {
+            traffic.set_say(Say::CutOff);
+        }
+        let events = self.join_others(model, &traffic);
+        self.note(model, events);
         Model { versions: Vec::new(), traffic: Arc::new(traffic) }
+    }
+
+    /// Traffic that comes into a place where other nodes are begins with what they have come to.
+    fn join_others(&self, model: &str, traffic: &Traffic) -> Vec<Event> {
+        let agreed = traffic.place().and_then(|place| Some((self.decisions.moved(model, &place)?, place)));
+        agreed.map(|(moved, place)| traffic.adopt(&place, &moved, SystemTime::now())).unwrap_or_default()
     }
 
     /// A model's traffic.

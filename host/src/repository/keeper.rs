@@ -229,6 +229,8 @@ impl Keeper {
                 on_loaded(self.generations.len() + self.doors.len(), failed);
             }
             let (next, tend) = (self.next_scan(), self.next_tend());
+            // Nothing else need come until then.
+            let impatient = (patient && on_loaded.is_some()).then(|| self.started + STARTUP_PATIENCE);
             tokio::select! {
                 // Loads catch their own panics.
                 Some(Ok(done)) = self.works.join_next() => self.finish(done),
@@ -237,6 +239,7 @@ impl Keeper {
                 () = sleep_until(self.trim.at()) => self.trim.start(),
                 () = bell.notified() => self.answer_bell(),
                 () = sleep_until(tend) => self.tend(),
+                () = sleep_until(impatient) => {}
                 Some(command) = self.commands.1.recv() => self.obey_all(command).await,
                 () = given_up.notified() => self.roll_back(),
                 () = due.notified() => {

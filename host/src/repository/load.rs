@@ -18,7 +18,7 @@ use super::warmup;
 use crate::config::{ByteSize, Capability, Isolation, ModelConfig};
 use crate::haste::Haste;
 use crate::isolation::{Executor, Isolated, IsolationOptions};
-use crate::model::{Device, DeviceWish, ModelSession, Placement, Runtime, SessionOptions};
+use crate::model::{Device, DeviceWish, ModelSession, Placement, Runtime, SessionOptions, Signature};
 use crate::pipeline::{Footprint, Generation, GenerationParts, worker_range};
 use crate::plugin::{BundleContext, Plugin, PluginEngine, PluginLimits, PluginSource};
 use crate::scheduler::{Budget, SessionOpener};
@@ -137,6 +137,7 @@ impl Loader {
     ) -> Result<Generation, String> {
         let signature = sessions.first().map(|session| Arc::clone(session.signature()));
         let signature = signature.ok_or("workers.max is 0: a model needs at least one worker")?;
+        check_labels(content, &signature)?;
         let samples = warmup::read_samples(&content.samples, plugin.as_ref(), &signature, &content.model)?;
         haste.run(|| warmup::warm_up_sessions(&mut sessions, &settings.warmup.batch_sizes, &samples))?;
         let metrics =
@@ -153,6 +154,7 @@ impl Loader {
             version: content.version.clone(),
             digest: haste.run(|| content.digest()),
             signature,
+            labels: content.labels.clone(),
             sessions,
             settings,
             metrics,
@@ -282,13 +284,24 @@ pub struct Checked {
     pub footprint: Footprint,
 }
 
+/// Labels are for outputs that the model has.
+fn check_labels(content: &Content, signature: &Signature) -> Result<(), String> {
+    let has = |name: &str| signature.outputs.iter().any(|output| output.name == name);
+    let Some(name) = content.labels.keys().find(|name| !has(name)) else {
+        return Ok(());
+    };
+    let outputs: Vec<&str> = signature.outputs.iter().map(|output| output.name.as_str()).collect();
+    Err(format!("bundle.yaml: labels.{name}: the model has no such output; it has {}", outputs.join(", ")))
+}
+
 fn footprint(content: &Content, settings: &ModelConfig, device: Device) -> Footprint {
     let length = |bytes: &[u8]| bytes.len() as u64;
     let external = content.source.external().values().map(|bytes| length(bytes));
     let model = length(content.source.model()).saturating_add(external.sum());
     let plugin = content.plugin.as_ref().map_or(0, |plugin| length(&plugin.component));
-    let files = content.files.values().filter_map(|(_, bytes)| bytes.as_deref()).map(length).sum();
-    Footprint::new(model, needs_opener(settings, device), plugin, files)
+    let files: u64 = content.files.values().filter_map(|(_, bytes)| bytes.as_deref()).map(length).sum();
+    let labels: u64 = content.labels.values().map(|labels| labels.size() as u64).sum();
+    Footprint::new(model, needs_opener(settings, device), plugin, files.saturating_add(labels))
 }
 
 /// What a generation needs to serve on with more workers.

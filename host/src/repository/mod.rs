@@ -4,6 +4,7 @@
 //! requests look them up in; the manifests of published versions, and publishing itself. The request path
 //! only ever reads the index, which takes no lock.
 
+mod agreed;
 mod announce;
 mod checked;
 mod commands;
@@ -27,6 +28,7 @@ mod rollback;
 mod room;
 mod scan;
 mod settle;
+mod sharing;
 mod signature;
 mod startup;
 mod status;
@@ -49,6 +51,7 @@ pub use layout::{VersionSource, find_sources};
 pub use load::{Loader, LoaderOptions};
 pub use manifest::{FileSum, MANIFEST_FILE, Manifest, Mismatch, SIGNATURE_FILE};
 pub use publish::{Kind, Progress, PublishError, PublishRequest, Published, Signer, publish, unpublish};
+pub use sharing::{SharedState, Sharing};
 pub use signature::TrustedKeys;
 pub use startup::load_all;
 pub use status::{Draining, LoadFailure, LoadStage, VersionStatus};

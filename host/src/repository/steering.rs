@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::commands::KeeperHandle;
 use super::decisions::{Decisions, policy};
 use super::index::ModelIndex;
+use super::sharing::{SharedState, Sharing};
 use crate::config::ModelConfig;
 use crate::telemetry::{ArmCount, Metrics};
 use crate::traffic::{ArmStatus, Command, Event, EventKind, Traffic};
@@ -25,6 +26,8 @@ pub struct Steering {
     index: Arc<ModelIndex>,
     decisions: Arc<Decisions>,
     metrics: Arc<Metrics>,
+    /// What other nodes have a say in; `None` where there are none.
+    sharing: Option<Arc<Sharing>>,
     /// One change of a model's traffic at a time.
     setting: Arc<Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>>,
 }
@@ -41,9 +44,19 @@ pub enum SetError {
 }
 
 impl Steering {
-    /// Steers the models of an index.
-    pub fn new(index: Arc<ModelIndex>, decisions: Arc<Decisions>, metrics: Arc<Metrics>) -> Self {
-        Self { index, decisions, metrics, setting: Arc::default() }
+    /// Steers the models of an index, by itself or with other nodes.
+    pub fn new(
+        index: Arc<ModelIndex>,
+        decisions: Arc<Decisions>,
+        metrics: Arc<Metrics>,
+        sharing: Option<Arc<Sharing>>,
+    ) -> Self {
+        Self { index, decisions, metrics, sharing, setting: Arc::default() }
+    }
+
+    /// How what this node shares of a model's traffic stands; `None` where it shares nothing.
+    pub fn shared(&self, model: &str) -> Option<SharedState> {
+        self.sharing.as_ref().map(|sharing| sharing.standing(model))
     }
 
     /// Moves traffic for as long as the process lives.
@@ -80,6 +93,9 @@ impl Steering {
         for (model, event) in &events {
             self.took_place(model, event);
         }
+        if let Some(sharing) = self.sharing.as_ref().filter(|_| !events.is_empty()) {
+            sharing.has_moved();
+        }
         !events.is_empty()
     }
 
@@ -97,14 +113,25 @@ impl Steering {
         failed
     }
 
-    /// Carries out an operator's command, and keeps what comes of it. Blocks on the disk.
+    /// Carries out an operator's command, on all nodes that share this model's traffic, and keeps what comes of it.
     ///
     /// # Errors
     /// Why it cannot be carried out.
-    pub fn command(&self, model: &str, traffic: &Traffic, command: Command) -> Result<Event, String> {
-        let event = traffic.command(command, SystemTime::now())?;
+    pub async fn command(
+        &self,
+        model: &str,
+        traffic: &Arc<Traffic>,
+        command: Command,
+    ) -> Result<Event, String> {
+        let event = match &self.sharing {
+            Some(sharing) => sharing.command(model, traffic, command).await?,
+            None => traffic.command(command, SystemTime::now())?,
+        };
         self.took_place(model, &event);
-        if let Err(reason) = self.decisions.remember(model, &traffic.remembered()) {
+        let (decisions, name, remembered) =
+            (Arc::clone(&self.decisions), model.to_owned(), traffic.remembered());
+        let keeping = tokio::task::spawn_blocking(move || decisions.remember(&name, &remembered));
+        if let Err(reason) = keeping.await.unwrap_or_else(|error| Err(error.to_string())) {
             tracing::warn!(model, %reason, "the command holds until the host ends, and no longer");
         }
         Ok(event)
@@ -130,15 +157,19 @@ impl Steering {
         let _one_at_a_time = setting.lock().await;
         let Some(text) = text else {
             self.keep(model, None).await?;
+            self.share(model, None).await;
             let _loaded = keeper.refresh(model).await;
             return Ok(());
         };
         let outcome = self.try_traffic(keeper, model, &text).await;
         let kept = match outcome {
             // On the disk only what is in effect: a crash before leaves what was there.
-            Ok(()) => self.keep(model, Some(text)).await,
+            Ok(()) => self.keep(model, Some(text.clone())).await,
             refused => refused,
         };
+        if kept.is_ok() {
+            self.share(model, Some(text)).await;
+        }
         self.decisions.end_try(model);
         if kept.is_err() {
             let _loaded = keeper.refresh(model).await;
@@ -166,6 +197,12 @@ impl Steering {
         // Those that nobody waits for any more.
         all.retain(|_, one| Arc::strong_count(one) > 1);
         Arc::clone(all.entry(model.to_owned()).or_default())
+    }
+
+    async fn share(&self, model: &str, text: Option<String>) {
+        if let Some(sharing) = &self.sharing {
+            sharing.policy_set(model, text).await;
+        }
     }
 
     async fn keep(&self, model: &str, text: Option<String>) -> Result<(), SetError> {

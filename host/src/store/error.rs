@@ -59,8 +59,6 @@ pub(super) fn read(error: &RedisError, is_cluster: bool) -> (StoreError, Meaning
         ErrorKind::Io if error.is_timeout() => (StoreError::TimedOut, Meaning::Doubtful),
         ErrorKind::Io | ErrorKind::ClusterConnectionNotFound => (StoreError::Lost(text), lost),
         ErrorKind::Parse => (StoreError::Garbage(text), lost),
-        // It may be what somebody else wrote under that key.
-        ErrorKind::UnexpectedReturnType => (StoreError::Garbage(text), Meaning::Answers),
         ErrorKind::AuthenticationFailed => (StoreError::Refused(text), Meaning::Misplaced),
         ErrorKind::Server(kind) => (StoreError::Refused(text), of_server(kind)),
         ErrorKind::Extension => {

@@ -75,27 +75,27 @@ impl Link {
                     self.told.notify_one();
                 }
             }
-            Meaning::Doubtful => {
-                let opened = self.breaker().failed(number, now);
-                self.opened(opened, reason);
-            }
+            Meaning::Doubtful => self.open_if(reason, |breaker| breaker.failed(number, now)),
             Meaning::Broken => self.lost(number, reason),
         }
     }
 
     /// The connection has ended.
     fn lost(&self, number: u64, reason: &str) {
-        let opened = self.breaker().lost(number, Instant::now());
-        self.opened(opened, reason);
+        self.open_if(reason, |breaker| breaker.lost(number, Instant::now()));
     }
 
-    fn opened(&self, opened: bool, reason: &str) {
-        if opened {
-            self.live.store(None);
-            self.metrics.opened();
-            self.words.down(reason);
-            self.told.notify_one();
+    /// Takes the connection away if the breaker opens. Both at once: what is taken away must not be the next one.
+    fn open_if(&self, reason: &str, opens: impl FnOnce(&mut Breaker) -> bool) {
+        let mut breaker = self.breaker();
+        if !opens(&mut breaker) {
+            return;
         }
+        self.live.store(None);
+        self.metrics.opened();
+        drop(breaker);
+        self.words.down(reason);
+        self.told.notify_one();
     }
 
     /// Keeps a connection for as long as it is polled.
@@ -138,10 +138,12 @@ impl Link {
         let made = connecting.await;
         self.metrics.connected(made.is_ok());
         let connection = made?;
-        let number = self.breaker().connected(Instant::now());
-        self.live.store(Some(Arc::new(Live { number, connection })));
-        self.metrics.up(true);
+        let mut breaker = self.breaker();
+        let number = breaker.connected(Instant::now());
         self.words.up();
+        self.metrics.up(true);
+        self.live.store(Some(Arc::new(Live { number, connection })));
+        drop(breaker);
         end.number.store(number, Ordering::SeqCst);
         if end.came.load(Ordering::SeqCst) {
             end.tell();

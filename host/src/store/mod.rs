@@ -5,6 +5,7 @@
 //! a [`StoreError`] and goes on without: no failure of Redis is a failure of a request. It never knows what is kept
 //! in Redis; that is of those who ask.
 
+mod aside;
 mod breaker;
 mod dial;
 mod error;
@@ -14,6 +15,9 @@ mod messages;
 mod store;
 mod values;
 mod words;
+
+#[cfg(test)]
+mod tests;
 
 pub use error::StoreError;
 pub use messages::{Event, Subscription};

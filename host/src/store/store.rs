@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use redis::aio::ConnectionLike;
 use redis::{Cmd, FromRedisValue, Pipeline, RedisFuture, RedisResult, Script, Value};
 use tokio::task::AbortHandle;
+use tokio::time::error::Elapsed;
 
+use super::aside::Asides;
 use super::dial::{Connection, Dial};
 use super::error::{Meaning, StoreError, read};
 use super::link::Link;
@@ -26,6 +28,8 @@ pub struct Store {
 struct Inner {
     link: Arc<Link>,
     messages: Arc<Messages>,
+    /// None for a Cluster, which has a connection to each node.
+    asides: Option<Arc<Asides>>,
     metrics: StoreMetrics,
     namespace: String,
     timeout: Duration,
@@ -58,10 +62,14 @@ impl Store {
         let messages = Arc::new(Messages::default());
         let keeping = tokio::spawn(Arc::clone(&link).keep());
         let is_cluster = dial.is_cluster();
+        let asides = settings.max_connections.saturating_sub(2);
+        let asides = (!is_cluster).then(|| Asides::new(Arc::clone(&dial), asides));
         let listening = tokio::spawn(Arc::clone(&messages).run(dial));
         let tasks = [keeping.abort_handle(), listening.abort_handle()];
         let (namespace, timeout) = (namespace.to_owned(), settings.timeout);
-        Ok(Self { inner: Arc::new(Inner { link, messages, metrics, namespace, timeout, is_cluster, tasks }) })
+        Ok(Self {
+            inner: Arc::new(Inner { link, messages, asides, metrics, namespace, timeout, is_cluster, tasks }),
+        })
     }
 
     /// One command.
@@ -69,7 +77,11 @@ impl Store {
     /// # Errors
     /// What went wrong, within `cache.redis.timeout`; at once while Redis is known to be away.
     pub async fn ask<T: FromRedisValue>(&self, command: Cmd) -> Result<T, StoreError> {
-        self.within(|mut connection| async move { command.query_async(&mut connection).await }).await
+        self.within(
+            self.inner.timeout,
+            |mut connection| async move { command.query_async(&mut connection).await },
+        )
+        .await
     }
 
     /// Several commands in one go, all within the time of one. In a Cluster all keys are of one slot, by a
@@ -78,7 +90,10 @@ impl Store {
     /// # Errors
     /// As [`Store::ask`]; the first one, if several commands failed.
     pub async fn ask_all<T: FromRedisValue>(&self, pipeline: Pipeline) -> Result<T, StoreError> {
-        self.within(|mut connection| async move { pipeline.query_async(&mut connection).await }).await
+        self.within(self.inner.timeout, |mut connection| async move {
+            pipeline.query_async(&mut connection).await
+        })
+        .await
     }
 
     /// A script, by its hash; it is sent whole where it is not known yet.
@@ -98,7 +113,10 @@ impl Store {
         for argument in arguments {
             invocation.arg(*argument);
         }
-        self.within(|mut connection| async move { invocation.invoke_async(&mut connection).await }).await
+        self.within(self.inner.timeout, |mut connection| async move {
+            invocation.invoke_async(&mut connection).await
+        })
+        .await
     }
 
     /// The messages of a channel, for as long as it is held. It connects again by itself, and says
@@ -124,41 +142,94 @@ impl Store {
         self.inner.link.live().is_some()
     }
 
-    /// A command whose value, or whose answer, is of this length: apart from the others.
+    /// A command whose value, or whose answer, is of this length: apart from the others, and with more time.
     pub(super) async fn ask_aside<T: FromRedisValue>(
         &self,
         command: Cmd,
         length: usize,
     ) -> Result<T, StoreError> {
-        let _ = length;
-        self.ask(command).await
+        let Inner { link, asides, timeout, metrics, is_cluster, .. } = &*self.inner;
+        let mebibytes = u32::try_from(length >> 20).unwrap_or(u32::MAX);
+        let patience = timeout.saturating_mul(mebibytes.saturating_add(2));
+        let Some(live) = link.live() else { return Err(self.closed()) };
+        let Some(mut aside) = asides.as_ref().and_then(|asides| asides.take(live.number)) else {
+            let ask = |mut connection| async move { command.query_async(&mut connection).await };
+            return self.within(patience, ask).await;
+        };
+        let began = Instant::now();
+        let asking = command.query_async::<Value>(&mut aside.connection);
+        let answer = judged(tokio::time::timeout(patience, asking).await, *is_cluster);
+        let is_good = match &answer {
+            Ok(_) => true,
+            Err((_, meaning)) => matches!(meaning, Meaning::Answers | Meaning::Misplaced),
+        };
+        if let Some(asides) = asides.as_ref().filter(|_| is_good) {
+            asides.give_back(aside);
+        }
+        let took = began.elapsed();
+        answer.map_or_else(
+            |(error, meaning)| {
+                metrics.failed(error.outcome(), Some(took));
+                if is_good {
+                    link.failed(live.number, meaning, &error.to_string());
+                }
+                Err(error)
+            },
+            |value| {
+                metrics.answered(took);
+                understood(value)
+            },
+        )
     }
 
     /// Asks over the connection that serves, within the time, and notes how it went.
-    async fn within<T, F: Future<Output = RedisResult<T>>>(
+    async fn within<T: FromRedisValue, F: Future<Output = RedisResult<Value>>>(
         &self,
+        patience: Duration,
         ask: impl FnOnce(Connection) -> F,
     ) -> Result<T, StoreError> {
-        let Inner { link, metrics, timeout, is_cluster, .. } = &*self.inner;
-        let Some(live) = link.live() else {
-            metrics.failed(StoreError::Open.outcome(), None);
-            return Err(StoreError::Open);
-        };
+        let Inner { link, metrics, is_cluster, .. } = &*self.inner;
+        let Some(live) = link.live() else { return Err(self.closed()) };
         let began = Instant::now();
-        let answer = tokio::time::timeout(*timeout, ask(live.connection.clone())).await;
+        let answer = tokio::time::timeout(patience, ask(live.connection.clone())).await;
         let took = began.elapsed();
-        let (error, meaning) = match answer {
-            Ok(Ok(value)) => {
+        match judged(answer, *is_cluster) {
+            Ok(value) => {
                 metrics.answered(took);
                 link.answered(live.number);
-                return Ok(value);
+                understood(value)
             }
-            Ok(Err(error)) => read(&error, *is_cluster),
-            Err(_) => (StoreError::TimedOut, Meaning::Doubtful),
-        };
-        metrics.failed(error.outcome(), Some(took));
-        link.failed(live.number, meaning, &error.to_string());
-        Err(error)
+            Err((error, meaning)) => {
+                metrics.failed(error.outcome(), Some(took));
+                link.failed(live.number, meaning, &error.to_string());
+                Err(error)
+            }
+        }
+    }
+
+    /// Redis is not asked.
+    fn closed(&self) -> StoreError {
+        self.inner.metrics.failed(StoreError::Open.outcome(), None);
+        StoreError::Open
+    }
+}
+
+/// What the asker makes of the answer. Others may have put anything there: that is no fault of the server.
+fn understood<T: FromRedisValue>(value: Value) -> Result<T, StoreError> {
+    redis::from_redis_value(value).map_err(|error| {
+        let text = error.to_string();
+        StoreError::Garbage(text.chars().filter(|c| !c.is_control()).take(200).collect())
+    })
+}
+
+/// What became of a command, and what that says of the connection.
+fn judged(
+    answer: Result<RedisResult<Value>, Elapsed>,
+    is_cluster: bool,
+) -> Result<Value, (StoreError, Meaning)> {
+    match answer {
+        Ok(answer) => answer.map_err(|error| read(&error, is_cluster)),
+        Err(_) => Err((StoreError::TimedOut, Meaning::Doubtful)),
     }
 }
 

@@ -1,4 +1,4 @@
-//! What operators did, and were not allowed to do.
+//! What operators did, and were not allowed to do; changes of keys among it.
 //!
 //! Owns the form of these lines: target `audit` in the log, and the same as JSON in a file of its own if there is one. The
 //! file is opened for each line, so that it can be renamed at any time; there are few of these lines.
@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::Write as _;
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use serde::Serialize;
@@ -32,11 +32,30 @@ pub struct AuditEntry {
     pub reason: Option<String>,
 }
 
+/// Keys that came to be known, or did not, without a request: somebody has changed what the host follows.
+#[derive(Clone, Debug, Serialize)]
+pub struct KeyChange {
+    /// Always `keys`.
+    pub action: &'static str,
+    /// Which keys: `api_keys` or `tokens`.
+    pub subject: &'static str,
+    /// Where they are kept: `file`, `url` or `redis`.
+    pub kind: &'static str,
+    /// `done`, or `refused`: those of before stay.
+    pub outcome: &'static str,
+    /// What is wrong with them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// What is different now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub change: Option<String>,
+}
+
 #[derive(Serialize)]
-struct Line<'a> {
+struct Line<'a, E> {
     time: String,
     #[serde(flatten)]
-    entry: &'a AuditEntry,
+    entry: &'a E,
 }
 
 /// See the module.
@@ -63,18 +82,52 @@ impl Audit {
             reason = entry.reason,
             "an operator has asked for something"
         );
+        self.keep(entry).await;
+    }
+
+    /// Keeps the line of a change of keys.
+    pub async fn keys_changed(&self, change: KeyChange) {
+        tell(&change);
+        self.keep(change).await;
+    }
+
+    /// As [`Audit::keys_changed`], for threads that may wait for the disk.
+    pub fn keys_changed_blocking(&self, change: &KeyChange) {
+        tell(change);
+        if let Some(path) = &self.file {
+            append_or_tell(path, change);
+        }
+    }
+
+    async fn keep(&self, entry: impl Serialize + Send + 'static) {
         let Some(path) = self.file.clone() else {
             return;
         };
-        let writing =
-            tokio::task::spawn_blocking(move || append(&path, &entry).map_err(|error| (path, error)));
-        if let Ok(Err((path, error))) = writing.await {
-            tracing::error!(path = %path.display(), %error, "the audit log cannot be written");
-        }
+        // Fails only if the process ends.
+        let _ = tokio::task::spawn_blocking(move || append_or_tell(&path, &entry)).await;
     }
 }
 
-fn append(path: &std::path::Path, entry: &AuditEntry) -> std::io::Result<()> {
+fn tell(change: &KeyChange) {
+    tracing::info!(
+        target: "audit",
+        action = change.action,
+        subject = change.subject,
+        kind = change.kind,
+        outcome = change.outcome,
+        reason = change.reason,
+        change = change.change,
+        "keys were changed outside of this host"
+    );
+}
+
+fn append_or_tell(path: &Path, entry: &impl Serialize) {
+    if let Err(error) = append(path, entry) {
+        tracing::error!(path = %path.display(), %error, "the audit log cannot be written");
+    }
+}
+
+fn append(path: &Path, entry: &impl Serialize) -> std::io::Result<()> {
     let mut line = serde_json::to_vec(&Line { time: timestamp(SystemTime::now()), entry })?;
     line.push(b'\n');
     let mut file = File::options().append(true).create(true).mode(0o600).open(path)?;

@@ -64,7 +64,7 @@ pub(super) struct Sample {
 impl Sample {
     /// The requests for which the version itself is to be judged.
     pub(super) fn requests(&self) -> u64 {
-        self.answered + self.failed + self.refused
+        self.answered.saturating_add(self.failed).saturating_add(self.refused)
     }
 
     pub(super) fn since(&self, earlier: &Self) -> Self {
@@ -78,9 +78,9 @@ impl Sample {
 
     pub(super) fn plus(&self, other: &Self) -> Self {
         Self {
-            answered: self.answered + other.answered,
-            failed: self.failed + other.failed,
-            refused: self.refused + other.refused,
+            answered: self.answered.saturating_add(other.answered),
+            failed: self.failed.saturating_add(other.failed),
+            refused: self.refused.saturating_add(other.refused),
             latency: self.latency.plus(&other.latency),
         }
     }

@@ -1,10 +1,14 @@
 //! Which arm earns more: Thompson sampling over what arms have shown.
 //!
-//! Owns what is believed of each arm, its forgetting, and the shares that follow. A share is the
+//! Owns what is believed of each arm, its forgetting, and the shares that follow. What hosts that share a store
+//! have seen is kept apart, host by host: each of them alone writes its part, the later text of a part stands
+//! for the earlier one, and beliefs are the sum of all parts, each faded to now. So nothing counts twice, and
+//! nothing that was seen is lost with a message. A share is the
 //! probability that the arm is the best one, found by drawing from all beliefs and counting who wins,
 //! and never less than the floor. It is found at each tick, not for each request: a request then costs
 //! no more than with fixed weights. Draws come from a sequence that is the same in every run.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rand::SeedableRng;
@@ -21,16 +25,64 @@ const DRAWS: u32 = 4096;
 /// The share from which on an arm is told to lead.
 const LEADS: f64 = 0.6;
 
+/// Parts of other hosts that are kept, those that weigh most.
+const MOST_PARTS: usize = 64;
+/// A part that weighs less than this many requests says nothing any more.
+const LEAST_WEIGHT: f64 = 0.01;
+/// Arms that a part may tell of.
+const MOST_ARMS: usize = 1024;
+
 /// What is believed of the arms.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct Bandit {
-    pub(super) beliefs: Vec<Belief>,
+    /// What this host has seen itself.
+    own: Vec<Belief>,
+    /// The name that others know this host's part by; `None` as long as nobody does.
+    source: Option<String>,
+    /// What others have seen, and what this host has under names that it had before.
+    parts: BTreeMap<String, Part>,
     /// When it was last looked at, in milliseconds since 1970.
     at: Option<u64>,
+    /// All of it together.
+    #[serde(skip)]
+    pub(super) beliefs: Vec<Belief>,
     #[serde(skip)]
     ticks: u64,
     #[serde(skip)]
     leader: Option<String>,
+}
+
+/// What one host has seen.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Part {
+    /// The moment that its counts have faded to, in milliseconds since 1970.
+    at: u64,
+    beliefs: Vec<Belief>,
+}
+
+impl Part {
+    /// How many requests it still stands for.
+    fn weight(&self, policy: &BanditPolicy, now: u64) -> f64 {
+        let all: f64 = self.beliefs.iter().map(|belief| belief.good + belief.bad + belief.count).sum();
+        all * kept(policy, self.at, now)
+    }
+
+    /// Numbers that no host counts are nobody's.
+    fn is_sound(&self) -> bool {
+        let sound = |number: f64| (0.0..1e18).contains(&number);
+        let sounds = |belief: &Belief| {
+            [belief.good, belief.bad, belief.count, belief.mean].into_iter().all(sound)
+                && belief.squares.is_finite()
+                && belief.squares >= 0.0
+        };
+        self.beliefs.len() <= MOST_ARMS && self.beliefs.iter().all(sounds)
+    }
+}
+
+/// What is left of a count from then.
+fn kept(policy: &BanditPolicy, then: u64, now: u64) -> f64 {
+    0.5_f64.powf(now.saturating_sub(then) as f64 / policy.half_life.as_millis().max(1) as f64)
 }
 
 /// What is believed of one arm. Counts are weighted: the older, the less.
@@ -75,6 +127,23 @@ impl Belief {
         *self.arm == **arm.name() && *self.version == **arm.version() && self.digest == arm.digest()
     }
 
+    /// Adds what another host believes of the same arm, of which so much is left.
+    fn add(&mut self, other: &Self, kept: f64) {
+        self.good += other.good * kept;
+        self.bad += other.bad * kept;
+        self.add_latencies(other.count * kept, other.mean, other.squares * kept);
+    }
+
+    fn add_latencies(&mut self, count: f64, mean: f64, squares: f64) {
+        if count <= 0.0 {
+            return;
+        }
+        let (apart, all) = (mean - self.mean, self.count + count);
+        self.squares += squares.max(0.0) + apart * apart * self.count * count / all;
+        self.mean += apart * count / all;
+        self.count = all;
+    }
+
     fn forget(&mut self, kept: f64) {
         for sum in [&mut self.good, &mut self.bad, &mut self.count, &mut self.squares] {
             *sum *= kept;
@@ -101,10 +170,7 @@ impl Belief {
             let mean = now.micros.wrapping_sub(seen.micros) as f64 / answered;
             let squares =
                 now.squared_micros.wrapping_sub(seen.squared_micros) as f64 - answered * mean * mean;
-            let (apart, all) = (mean - self.mean, self.count + answered);
-            self.squares += squares.max(0.0) + apart * apart * self.count * answered / all;
-            self.mean += apart * answered / all;
-            self.count = all;
+            self.add_latencies(answered, mean, squares);
         }
     }
 }
@@ -112,23 +178,23 @@ impl Belief {
 impl Bandit {
     /// Keeps beliefs of the arms that the policy names, those included whose version is away; an arm that is
     /// new starts with none.
-    pub(super) fn keep(&mut self, arms: &[Arc<Arm>], names: &[&str]) {
-        self.beliefs.retain(|belief| names.contains(&belief.arm.as_str()));
+    pub(super) fn keep(&mut self, policy: &BanditPolicy, arms: &[Arc<Arm>], names: &[&str]) {
+        self.own.retain(|belief| names.contains(&belief.arm.as_str()));
         for arm in arms {
-            if self.beliefs.iter().any(|belief| belief.is_of(arm)) {
+            if self.own.iter().any(|belief| belief.is_of(arm)) {
                 continue;
             }
             // Other content or another version under the same name: nothing is known of it.
-            self.beliefs.retain(|belief| *belief.arm != **arm.name());
-            self.beliefs.push(Belief::new(arm));
+            self.own.retain(|belief| *belief.arm != **arm.name());
+            self.own.push(Belief::new(arm));
         }
+        self.join_parts(policy);
     }
 
     /// Learns what the arms have shown since the last time and finds the shares anew.
     pub(super) fn tick(&mut self, policy: &BanditPolicy, arms: &[Arc<Arm>], now: u64) -> Option<Event> {
-        let passed = now.saturating_sub(self.at.replace(now).unwrap_or(now)) as f64;
-        let kept = 0.5_f64.powf(passed / policy.half_life.as_millis().max(1) as f64);
-        for belief in &mut self.beliefs {
+        let kept = kept(policy, self.at.replace(now).unwrap_or(now), now);
+        for belief in &mut self.own {
             belief.forget(kept);
             if let Some(arm) = arms.iter().find(|arm| belief.is_of(arm)) {
                 if std::mem::replace(&mut belief.seen_of, arm.serial()) != arm.serial() {
@@ -137,9 +203,64 @@ impl Bandit {
                 belief.learn(policy.reward, arm.sums());
             }
         }
+        self.parts.retain(|_, part| part.weight(policy, now) > LEAST_WEIGHT);
+        while self.parts.len() > MOST_PARTS {
+            let weights = self.parts.iter().map(|(name, part)| (part.weight(policy, now), name));
+            let Some(lightest) = weights.min_by(|(left, _), (right, _)| left.total_cmp(right)) else {
+                break;
+            };
+            let lightest = lightest.1.clone();
+            self.parts.remove(&lightest);
+        }
+        self.join_parts(policy);
         self.ticks += 1;
         self.find_shares(policy);
         self.new_leader()
+    }
+
+    /// Adds up what was seen here and elsewhere; shares stay as they are.
+    fn join_parts(&mut self, policy: &BanditPolicy) {
+        let now = self.at.unwrap_or_default();
+        let mut beliefs = self.own.clone();
+        for belief in &mut beliefs {
+            let is_same = |other: &&Belief| {
+                (&other.arm, &other.version, &other.digest) == (&belief.arm, &belief.version, &belief.digest)
+            };
+            belief.share = self.beliefs.iter().find(is_same).map_or(0.0, |before| before.share);
+            let of_part = |part: &Part| {
+                let other = part.beliefs.iter().find(is_same)?.clone();
+                Some((other, kept(policy, part.at, now)))
+            };
+            let others: Vec<(Belief, f64)> = self.parts.values().filter_map(of_part).collect();
+            others.iter().for_each(|(other, kept)| belief.add(other, *kept));
+        }
+        self.beliefs = beliefs;
+    }
+
+    /// What this host has seen itself, for others to know by this name; `None` if that is nothing yet. What was
+    /// known by another name before stays under that one: others may still have it.
+    pub(super) fn published_as(&mut self, source: &str) -> Option<Part> {
+        let at = self.at?;
+        if self.source.as_deref() != Some(source) {
+            if let Some(before) = self.source.replace(source.to_owned()) {
+                self.parts.insert(before, Part { at, beliefs: self.own.clone() });
+                for belief in &mut self.own {
+                    (belief.good, belief.bad) = (0.0, 0.0);
+                    (belief.count, belief.mean, belief.squares) = (0.0, 0.0, 0.0);
+                }
+            }
+        }
+        Some(Part { at, beliefs: self.own.clone() })
+    }
+
+    /// Takes note of another host's part. An earlier text of it than the one that is known says nothing.
+    pub(super) fn learn_from(&mut self, source: &str, part: &Part, now: u64) {
+        let known = self.parts.get(source).is_some_and(|known| known.at >= part.at);
+        if known || self.source.as_deref() == Some(source) || !part.is_sound() {
+            return;
+        }
+        // A clock that runs ahead must not have its host's part stay for longer.
+        self.parts.insert(source.to_owned(), Part { at: part.at.min(now), ..part.clone() });
     }
 
     /// Finds the share of every arm.

@@ -65,6 +65,23 @@ fn start_of(bucket: usize) -> f64 {
 pub(super) struct Snapshot(Vec<u64>);
 
 impl Snapshot {
+    /// The buckets that have something, and how much.
+    pub(super) fn buckets(&self) -> Vec<(usize, u64)> {
+        let buckets = self.0.iter().enumerate();
+        buckets.filter(|(_, count)| **count > 0).map(|(bucket, count)| (bucket, *count)).collect()
+    }
+
+    /// What these buckets have; those that there are not do not count.
+    pub(super) fn of(buckets: &[(usize, u64)]) -> Self {
+        let mut counts = vec![0_u64; BUCKETS];
+        for (bucket, count) in buckets {
+            if let Some(all) = counts.get_mut(*bucket) {
+                *all = all.saturating_add(*count);
+            }
+        }
+        Self(counts)
+    }
+
     /// What came since an earlier snapshot.
     pub(super) fn since(&self, earlier: &Self) -> Self {
         let before = earlier.0.iter().chain(std::iter::repeat(&0));
@@ -75,12 +92,12 @@ impl Snapshot {
     pub(super) fn plus(&self, other: &Self) -> Self {
         let (longer, shorter) = if self.0.len() >= other.0.len() { (self, other) } else { (other, self) };
         let rest = shorter.0.iter().chain(std::iter::repeat(&0));
-        Self(longer.0.iter().zip(rest).map(|(left, right)| left + right).collect())
+        Self(longer.0.iter().zip(rest).map(|(left, right)| left.saturating_add(*right)).collect())
     }
 
     /// How many values there are.
     pub(super) fn count(&self) -> u64 {
-        self.0.iter().sum()
+        self.0.iter().fold(0, |all, count| all.saturating_add(*count))
     }
 
     /// The value below which this part of all values lies, in nanoseconds; evenly spread in its bucket.

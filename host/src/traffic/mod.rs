@@ -10,6 +10,7 @@
 //! - `bandit`: what is believed of arms, and the shares that follow
 //! - `shadow`: how many copies are made
 //! - `arm`, `histogram`: counters that requests write
+//! - `share`: what hosts with the same model have in common
 //! - `model_traffic`: all of it together, for one model
 
 mod arm;
@@ -23,6 +24,7 @@ mod model_traffic;
 mod plan;
 mod rollout;
 mod shadow;
+mod share;
 mod show;
 mod status;
 mod window;
@@ -38,6 +40,7 @@ pub use model_traffic::{FeedbackError, Traffic};
 pub use plan::{Choice, NoVersion};
 pub use rollout::ReadyVersion;
 pub use shadow::MirrorSlot;
+pub use share::{Counted, Moved, Say, Stands};
 pub use status::{
     ArmStatus, BeliefStatus, Quantiles, Remembered, RewardStatus, RolloutStatus, ShadowStatus, Status,
 };

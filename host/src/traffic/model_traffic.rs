@@ -17,6 +17,7 @@ use super::layout::{Source, Wanted};
 use super::plan::{Choice, NoVersion, Plan, Slot};
 use super::rollout::{ReadyVersion, Rollout, millis};
 use super::shadow::Mirror;
+use super::share::{Elsewhere, Say};
 use super::status::Remembered;
 use crate::config::{Colour, Labels, Reward, Sticky, TrafficPolicy};
 use crate::repository::compare_versions;
@@ -39,7 +40,7 @@ pub(super) struct State {
     pub(super) labels: Labels,
     pub(super) ready: Vec<ReadyVersion>,
     /// Versions that were there when the host started are still being loaded.
-    starting: bool,
+    pub(super) starting: bool,
     pub(super) wanted: Vec<Wanted>,
     pub(super) arms: Vec<Arc<Arm>>,
     /// Arms that are no longer, and whose counts nobody has taken yet.
@@ -48,6 +49,10 @@ pub(super) struct State {
     pub(super) active: Colour,
     pub(super) rollout: Rollout,
     pub(super) bandit: Bandit,
+    /// Who moves a rollout.
+    pub(super) say: Say,
+    /// What other hosts have counted.
+    pub(super) elsewhere: Elsewhere,
 }
 
 /// Why a reward was not taken.
@@ -85,6 +90,8 @@ impl Traffic {
             mirror: None,
             rollout,
             bandit: memory.bandit,
+            say: Say::default(),
+            elsewhere: Elsewhere::default(),
         };
         if let Some((active, configured)) = memory.colour
             && configured == state.active
@@ -122,6 +129,11 @@ impl Traffic {
     /// Whether traffic goes to the latest version, whatever that is.
     pub fn is_latest(&self) -> bool {
         matches!(self.lock().policy, TrafficPolicy::Latest)
+    }
+
+    /// The name of its strategy.
+    pub fn strategy(&self) -> &'static str {
+        self.lock().policy.strategy()
     }
 
     /// Whether its policy and labels are these.
@@ -269,7 +281,7 @@ impl State {
     }
 
     /// After versions or policy have changed.
-    fn observe(&mut self, now: u64) -> Vec<Event> {
+    pub(super) fn observe(&mut self, now: u64) -> Vec<Event> {
         let TrafficPolicy::Rollout(policy) = &self.policy else {
             return Vec::new();
         };
@@ -283,9 +295,8 @@ impl State {
             TrafficPolicy::Bandit(policy) => self.bandit.tick(policy, &self.arms, now),
             TrafficPolicy::Rollout(policy) => {
                 let pair = self.source().pair(policy);
-                let sample = |name: &str| self.arm_named(name).map(|arm| arm.sample());
-                let counted = sample("canary").zip(sample("stable"));
-                self.rollout.tick(policy, &pair, counted, now)
+                let counted = self.counted();
+                self.rollout.tick(policy, &pair, counted, self.say, now)
             }
             _ => None,
         }
@@ -321,11 +332,11 @@ impl State {
         self.wanted = self.source().arms();
         self.renew_arms();
         if let TrafficPolicy::Bandit(policy) = &self.policy {
-            let before = self.bandit.beliefs.clone();
+            let before = self.bandit.beliefs.len();
             let names: Vec<&str> = policy.arms.iter().map(|(name, _)| name.as_str()).collect();
-            self.bandit.keep(&self.arms, &names);
+            self.bandit.keep(policy, &self.arms, &names);
             let new = |belief: &super::bandit::Belief| belief.share <= 0.0;
-            if self.bandit.beliefs.len() != before.len() || self.bandit.beliefs.iter().any(new) {
+            if self.bandit.beliefs.len() != before || self.bandit.beliefs.iter().any(new) {
                 self.bandit.find_shares(policy);
             }
             self.wanted = self.source().arms();
@@ -385,6 +396,7 @@ impl State {
         let excess = self.retired.len().saturating_sub(MOST_RETIRED);
         self.retired.drain(..excess);
         self.arms = arms;
+        self.elsewhere.keep(&self.arms);
     }
 
     fn renew_mirror(&mut self) {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::arm::Sample;
 use super::command::Command;
 use super::event::{Event, EventKind};
+use super::share::Say;
 use super::window::{Verdict, Window};
 use crate::config::{RolloutPolicy, Share};
 use crate::repository::compare_versions;
@@ -210,7 +211,7 @@ impl Rollout {
             let reason = format!("version {} came before it had gone through all steps", canary.name);
             events.push(Event::new(EventKind::Superseded, &before.canary, reason));
         }
-        self.attempts.retain(|attempt| attempt.canary != canary.name);
+        // Other contents of the same version stay: another host may still have them.
         self.attempts.push(Attempt {
             stable: stable.to_owned(),
             canary: canary.name.clone(),
@@ -246,18 +247,60 @@ impl Rollout {
         policy: &RolloutPolicy,
         pair: &Pair,
         counted: Option<(Sample, Sample)>,
+        say: Say,
         now: u64,
     ) -> Option<Event> {
-        if let Some(event) = self.take_over(policy, pair, now) {
+        if say.steps_up()
+            && let Some(event) = self.take_over(policy, pair, now)
+        {
             return Some(event);
         }
         let (canary, stable) = counted?;
         let attempt = self.current_mut(pair).filter(|attempt| attempt.phase == Phase::Running)?;
-        let event = attempt.judge(policy, &canary, &stable, now)?;
+        let event = attempt.judge(policy, &canary, &stable, say, now)?;
         if event.kind == EventKind::Promoted && policy.pair.is_none() {
             self.promoted = Some(event.version.clone());
         }
         Some(event)
+    }
+
+    /// Whether a canary is on its way, here or on another host.
+    pub(super) fn is_running(&self) -> bool {
+        self.attempts.iter().any(|attempt| attempt.phase == Phase::Running)
+    }
+
+    /// Whether the same was decided, though steps may have begun at other times and canaries come in another
+    /// order.
+    pub(super) fn decides_as(&self, other: &Self) -> bool {
+        let same = |one: &Attempt, two: &Attempt| {
+            let name = (&one.stable, &one.canary, &one.digest) == (&two.stable, &two.canary, &two.digest);
+            name && (one.step, one.share, &one.phase) == (two.step, two.share, &two.phase)
+        };
+        self.promoted == other.promoted
+            && self.attempts.len() == other.attempts.len()
+            && self.attempts.iter().all(|one| other.attempts.iter().any(|two| same(one, two)))
+    }
+
+    /// Takes over what was decided elsewhere. A step that goes on keeps what was counted in it here; `counted` is
+    /// what the one after it begins with.
+    pub(super) fn adopt(&mut self, other: &Self, counted: Option<(Sample, Sample)>) {
+        let mut attempts = other.attempts.clone();
+        for attempt in &mut attempts {
+            let is_same = |own: &&Attempt| own.canary == attempt.canary && own.digest == attempt.digest;
+            let Some(own) = self.attempts.iter().find(is_same) else {
+                continue;
+            };
+            let goes_on = own.phase == Phase::Running && attempt.phase == Phase::Running;
+            if goes_on && own.step == attempt.step {
+                attempt.window = own.window.clone();
+            } else if goes_on && own.step + 1 == attempt.step {
+                let begin = |(canary, stable): &(Sample, Sample)| own.window.next(canary, stable);
+                attempt.window = counted.as_ref().map(begin).unwrap_or_default();
+            }
+        }
+        let excess = attempts.len().saturating_sub(MAX_ATTEMPTS);
+        attempts.drain(..excess);
+        (self.promoted, self.attempts, self.guessed) = (other.promoted.clone(), attempts, false);
     }
 
     /// Promotes, takes back, or tries again.
@@ -348,12 +391,30 @@ impl Attempt {
         }
     }
 
-    fn judge(&mut self, policy: &RolloutPolicy, canary: &Sample, stable: &Sample, now: u64) -> Option<Event> {
+    fn judge(
+        &mut self,
+        policy: &RolloutPolicy,
+        canary: &Sample,
+        stable: &Sample,
+        say: Say,
+        now: u64,
+    ) -> Option<Event> {
         self.since = self.since.min(now);
         let held = now - self.since;
         let last = self.step + 1 >= policy.steps.len();
+        if say == Say::Leads && last && self.step > 0 && self.window.has_nothing_to_compare() {
+            // A host that took over in the last step has not seen the stable version in those before.
+            self.go_to(policy, self.step - 1);
+            (self.since, self.window) = (now, Window::default());
+            return None;
+        }
         match self.window.judge(policy, last, canary, stable, held) {
             Verdict::Wait => None,
+            Verdict::RollBack(reason) if say.takes_back() => Some(self.roll_back(&reason, now)),
+            Verdict::Up | Verdict::RollBack(_) if !say.steps_up() => {
+                say.waits_for().clone_into(&mut self.window.waits_for);
+                None
+            }
             Verdict::RollBack(reason) => Some(self.roll_back(&reason, now)),
             Verdict::Up if last => Some(self.promote("all steps kept to the gates", now)),
             Verdict::Up => {

@@ -143,7 +143,7 @@ fn rollout(state: &State, policy: &RolloutPolicy) -> RolloutStatus {
         return status;
     }
     (status.stable, status.canary) = (Some(attempt.stable.clone()), Some(attempt.canary.clone()));
-    status.step = attempt.step + 1;
+    status.step = attempt.step.saturating_add(1);
     let (phase, since, reason) = match &attempt.phase {
         Phase::Running => ("running", attempt.since, attempt.waits_for(&pair)),
         Phase::RolledBack { reason, at } => ("rolled_back", *at, reason.clone()),

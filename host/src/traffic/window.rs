@@ -66,6 +66,11 @@ impl Window {
         Self { stable_before, base: Some((canary.clone(), stable.clone())), ..Self::default() }
     }
 
+    /// Whether the last step would be judged without anything that the stable version did in those before.
+    pub(super) fn has_nothing_to_compare(&self) -> bool {
+        self.stable_before.is_none() && !self.interrupted
+    }
+
     /// What the stable version counted in this step and those before.
     fn stable_until_now(&self, stable: &Sample) -> Sample {
         let here = self.base.as_ref().map_or_else(Sample::default, |(_, base)| stable.since(base));

@@ -59,7 +59,7 @@ fn a_file_that_is_broken_or_gone_keeps_the_keys_of_before() {
     let file = setup.path("keys.yaml");
     let made = keys(&file, &["create", "ci", "--scope", "predict:*"]);
     let key = made["key"].as_str().unwrap();
-    let server = setup.start("");
+    let server = setup.start("log: {audit: audit.jsonl}\n");
     let told = || server.logs().iter().filter(|line| line.contains("API keys cannot be read")).count();
     std::fs::write(&file, "keys:\n- {id: x}\n").unwrap();
     eventually("it is told", || told() == 1);
@@ -68,6 +68,18 @@ fn a_file_that_is_broken_or_gone_keeps_the_keys_of_before() {
     infer(&server.client(), ("x-api-key", key)).expect(200);
     std::fs::write(&file, "keys: []\n").unwrap();
     eventually("it is back, and empty", || infer(&server.client(), ("x-api-key", key)).status == 401);
+    // What was taken, and what was not, is in the audit log.
+    let lines = || -> Vec<serde_json::Value> {
+        let text = std::fs::read_to_string(setup.path("audit.jsonl")).unwrap_or_default();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    eventually("all three are told", || lines().len() == 3);
+    let lines = lines();
+    let outcomes: Vec<_> = lines.iter().map(|line| line["outcome"].as_str().unwrap()).collect();
+    assert_eq!(outcomes, ["refused", "refused", "done"], "{lines:?}");
+    assert!(lines.iter().all(|line| line["action"] == "keys" && line["subject"] == "api_keys"), "{lines:?}");
+    assert!(lines[0]["reason"].as_str().unwrap().contains("keys.yaml"), "{lines:?}");
+    assert_eq!(lines[2]["change"], format!("removed {}", made["id"].as_str().unwrap()));
 }
 
 #[test]

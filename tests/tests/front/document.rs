@@ -1,14 +1,10 @@
 //! The document of all routes, against the real server.
 
-use std::path::PathBuf;
 use std::process::Command;
 
-use nuke_tests::{Server, root};
+use nuke_tests::{Server, program, root};
 
 use super::models;
-
-/// Names the `schemathesis` that is to be used, as its package installs it.
-const SCHEMATHESIS: &str = "NUKE_TEST_SCHEMATHESIS";
 
 #[test]
 fn the_document_and_its_page_are_served_and_ask_no_other_host() {
@@ -25,10 +21,7 @@ fn the_document_and_its_page_are_served_and_ask_no_other_host() {
 
 #[test]
 fn requests_made_from_the_document_find_the_server_as_it_says() {
-    let Some(schemathesis) = std::env::var_os(SCHEMATHESIS).map(PathBuf::from) else {
-        eprintln!("SKIPPED: {SCHEMATHESIS} names no schemathesis (pip install schemathesis==4.32.5)");
-        return;
-    };
+    let Some(schemathesis) = program("NUKE_TEST_SCHEMATHESIS") else { return };
     let server = Server::builder().repository(&models()).start();
     let output = Command::new(schemathesis)
         .arg("--config-file")

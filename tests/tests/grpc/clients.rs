@@ -29,6 +29,28 @@ fn tritonclient_and_grpcio_get_what_the_protocol_says_at_the_address_of_rest() {
     assert!(passed > 45, "only {passed} checks ran");
 }
 
+/// Runs a script and returns what it prints.
+fn typed(what: &str, argument: &str) -> String {
+    let script = root().join("tests/python/grpc_typed.py");
+    let output = Command::new(python())
+        .arg(script)
+        .args([what, argument])
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn every_datatype_comes_as_a_list_of_its_type_too() {
+    let models = tempfile::tempdir().unwrap();
+    typed("make", &models.path().display().to_string());
+    let server = Server::builder().models(models.path()).start();
+    let told = typed("ask", &server.address().to_string());
+    assert_eq!(told.lines().count(), 12, "{told}");
+}
+
 #[test]
 fn an_address_of_its_own_serves_the_same() {
     let models = root().join("tests/fixtures/models");

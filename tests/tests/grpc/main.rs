@@ -7,4 +7,6 @@ mod callers;
 mod clients;
 mod drain;
 mod hostile;
+mod labels;
+mod memory;
 mod places;

@@ -5,8 +5,10 @@
 mod certificates;
 mod clients;
 mod commands;
+mod load;
 mod reload;
 mod stalls;
+mod triton;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

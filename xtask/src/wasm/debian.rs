@@ -2,29 +2,26 @@
 //! the cache, nothing installed, no root needed. Kept under `wasm-toolchain/VERSION`, whole or not at all.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use semver::Version;
 
-use super::{Toolchain, packages, sysroot};
+use super::{Toolchain, sysroot};
+use crate::packages::Wanted;
 use crate::paths::Paths;
-use crate::{process, progress};
+use crate::{packages, process, progress};
 
 /// The oldest compiler that the workspace's `rust-version` allows.
 const MINIMUM: Version = Version::new(1, 95, 0);
-/// Runs the unpacked compiler, wherever the folder is, with the libraries beside it.
-const WRAPPER: &str = "\
-#!/bin/sh
-here=$(cd \"$(dirname \"$0\")\" && pwd)
-for folder in \"$here\"/root/usr/lib/*-linux-gnu; do
-  LD_LIBRARY_PATH=$folder${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
-done
-export LD_LIBRARY_PATH
-exec \"$here/root/usr/bin/rustc\" \"$@\"
-";
+/// The compiler and the sources of its standard library, with its own libraries. The rest any machine with a
+/// linker has.
+const COMPILER: Wanted = Wanted {
+    name: "the compiler",
+    packages: &["rustc-web", "rust-web-src"],
+    followed: &["libstd-rust", "libllvm"],
+};
 
 /// The toolchain in the cache, if there is one that runs.
 pub(crate) fn present(paths: &Paths) -> Option<Toolchain> {
@@ -51,16 +48,13 @@ pub(crate) fn prepare(paths: &Paths) -> Result<Toolchain> {
     if let Some(toolchain) = present(paths) {
         return Ok(toolchain);
     }
-    for program in ["apt-get", "apt-cache", "dpkg"] {
-        process::on_path(program).with_context(|| format!("there is no {program}: this is no Debian"))?;
-    }
     let linker = sysroot::linker()?;
     let scratch = paths.scratch("wasm-toolchain")?;
     let root = scratch.path().join("root");
     progress::step("fetch and unpack Debian's Rust compiler for wasm (140 MB)", || {
-        packages::unpack(&scratch.path().join("packages"), &root)
+        packages::unpack(COMPILER, &scratch.path().join("packages"), &root)
     })?;
-    let rustc = write_wrapper(scratch.path())?;
+    let rustc = packages::write_wrapper(scratch.path(), "rustc")?;
     let version = release(&rustc).context("Debian's rustc does not run")?;
     if version < MINIMUM {
         bail!("Debian's rustc-web is {version}, expected {MINIMUM} or newer");
@@ -70,19 +64,12 @@ pub(crate) fn prepare(paths: &Paths) -> Result<Toolchain> {
     })?;
     discard(scratch.path())?;
     let folder = home(paths).join(version.to_string());
-    install(scratch.path(), &folder)?;
+    packages::install(scratch.path(), &folder)?;
     present(paths).with_context(|| format!("the compiler in {} does not run", folder.display()))
 }
 
 fn home(paths: &Paths) -> PathBuf {
     paths.cache.join("wasm-toolchain")
-}
-
-fn write_wrapper(folder: &Path) -> Result<PathBuf> {
-    let rustc = folder.join("rustc");
-    fs::write(&rustc, WRAPPER).with_context(|| format!("cannot write {}", rustc.display()))?;
-    fs::set_permissions(&rustc, fs::Permissions::from_mode(0o755))?;
-    Ok(rustc)
 }
 
 /// The compiler's version, from running it.
@@ -102,13 +89,4 @@ fn discard(folder: &Path) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn install(made: &Path, folder: &Path) -> Result<()> {
-    if folder.exists() {
-        fs::remove_dir_all(folder).with_context(|| format!("cannot replace {}", folder.display()))?;
-    }
-    let parent = folder.parent().unwrap_or(folder);
-    fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
-    fs::rename(made, folder).with_context(|| format!("cannot write {}", folder.display()))
 }

@@ -2,7 +2,6 @@
 //! standard library, or, where that cannot be had, one out of Debian packages, unpacked into the cache.
 
 mod debian;
-mod packages;
 mod sysroot;
 
 use std::env;

@@ -2,11 +2,16 @@
 //!
 //! Owns rates (governor's generic cell rate algorithm), places for requests at a time, and the bound on how many callers
 //! are known. A caller's account is forgotten only when it is as a new one would be, so that forgetting gives nobody
-//! anything. Nothing waits: what is over a limit is refused at once, with the time after which it would not be.
+//! anything. Rates may be those of several nodes together: then accounts that are asked for come on a board, off which
+//! `auth/shared/usage.rs` takes them. Nothing waits: what is over a limit is refused at once, with the time after which it would not be.
 
 mod account;
+mod board;
+mod cell;
 mod table;
 
+#[cfg(test)]
+mod sharing;
 #[cfg(test)]
 mod tests;
 
@@ -15,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::account::{Account, Place, Plan};
+pub(super) use self::board::{Board, Report};
 use self::table::Table;
 use super::identity::{Identity, Kind, account_of};
 use crate::config::{LimitEntry, LimitSettings};
@@ -43,6 +49,8 @@ pub struct Limits {
     models: Vec<(String, Plan)>,
     callers: Table,
     asked: Table,
+    /// With other nodes, if rates are those of all of them.
+    board: Option<Arc<Board>>,
 }
 
 impl Limits {
@@ -52,15 +60,22 @@ impl Limits {
         let named = |entries: &[(String, LimitEntry)]| {
             entries.iter().map(|(name, entry)| (name.clone(), plan(entry))).collect()
         };
+        let board = settings.redis.then(Arc::<Board>::default);
         Self {
             identity: plan(&settings.identity),
             anonymous: plan(&settings.anonymous),
             model: plan(&settings.model),
             identities: named(&settings.identities),
             models: named(&settings.models),
-            callers: Table::new(settings.tracked),
-            asked: Table::new(settings.tracked),
+            callers: Table::new(settings.tracked, board.clone().map(|board| (board, "caller"))),
+            asked: Table::new(settings.tracked, board.clone().map(|board| (board, "model"))),
+            board,
         }
+    }
+
+    /// What is to be told to other nodes; `None` if this one counts for itself.
+    pub(super) fn board(&self) -> Option<&Arc<Board>> {
+        self.board.as_ref()
     }
 
     /// The account of a caller.

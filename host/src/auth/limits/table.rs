@@ -11,6 +11,7 @@ use governor::clock::DefaultClock;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::account::{Account, Plan};
+use super::board::{Board, Place};
 
 /// Parts with a lock of their own.
 const SHARDS: usize = 16;
@@ -29,18 +30,23 @@ pub(super) struct Table {
     shards: [Mutex<Shard>; SHARDS],
     /// Accounts of one part.
     most: usize,
-    shared: OnceLock<Arc<Account>>,
+    /// The account of all for whom there is no room.
+    common: OnceLock<Arc<Account>>,
     clock: DefaultClock,
+    /// Where accounts are shared with other nodes, and as what.
+    board: Option<(Arc<Board>, &'static str)>,
 }
 
 impl Table {
-    /// At most `most` accounts, rounded up to a multiple of the parts.
-    pub(super) fn new(most: usize) -> Self {
+    /// At most `most` accounts, rounded up to a multiple of the parts. `board`: where they are shared with other nodes,
+    /// and as accounts of what.
+    pub(super) fn new(most: usize, board: Option<(Arc<Board>, &'static str)>) -> Self {
         Self {
             shards: std::array::from_fn(|_| Mutex::default()),
             most: most.div_ceil(SHARDS),
-            shared: OnceLock::new(),
+            common: OnceLock::new(),
             clock: DefaultClock::default(),
+            board,
         }
     }
 
@@ -55,9 +61,10 @@ impl Table {
             shard.sweep();
         }
         if shard.accounts.len() >= self.most {
-            return Arc::clone(self.shared.get_or_init(|| Arc::new(Account::new(plan, &self.clock))));
+            return Arc::clone(self.common.get_or_init(|| Arc::new(Account::new(plan, &self.clock, None))));
         }
-        let account = Arc::new(Account::new(plan, &self.clock));
+        let place = self.board.as_ref().map(|(board, of)| Place::new(board, of, name));
+        let account = Arc::new(Account::new(plan, &self.clock, place));
         shard.accounts.insert(name.into(), Arc::clone(&account));
         account
     }

@@ -57,6 +57,14 @@ fn a_key_and_a_token_of_one_name_do_not_share_and_named_callers_have_their_own()
 }
 
 #[test]
+fn the_largest_burst_at_the_lowest_rate_is_a_large_burst() {
+    let limits = limits("{identity: {requests: 1/h, burst: 10000000, bytes: 1KiB/h, burst_bytes: 1TiB}}");
+    let ann = owner(&limits, &token("ann"));
+    assert!((0..100_000).all(|_| ann.request().is_ok()));
+    assert!(limits.admit(&ann, "m").unwrap().charge(1 << 30).is_ok());
+}
+
+#[test]
 fn places_come_back_whatever_way_a_request_ends() {
     let limits = limits("{identity: {concurrent: 2}, model: {concurrent: 3, requests: 1000/h}}");
     let (ann, bob) = (owner(&limits, &token("ann")), owner(&limits, &token("bob")));

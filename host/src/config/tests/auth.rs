@@ -39,6 +39,24 @@ limits:
 }
 
 #[test]
+fn what_is_shared_needs_a_redis() {
+    let shared = "auth: {api_keys: {redis: true}}\nlimits:\n  redis: true\n";
+    let found = problems(shared);
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(
+        found[0].contains(":1:") && found[0].contains("auth.api_keys.redis: counts only with cache.redis"),
+        "{found:?}"
+    );
+    assert!(
+        found[1].contains(":3:") && found[1].contains("limits.redis: counts only with cache.redis"),
+        "{found:?}"
+    );
+    let with = format!("{shared}cache: {{redis: {{url: 'redis://127.0.0.1'}}}}\n");
+    let config = ServerConfig::from_text("config.yaml", &with).unwrap().value;
+    assert!(config.auth.api_keys.redis && config.limits.redis && config.auth.is_configured());
+}
+
+#[test]
 fn every_problem_is_named() {
     let text = "\
 auth:

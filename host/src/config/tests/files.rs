@@ -46,16 +46,18 @@ fn a_whole_model_file() {
 #[test]
 fn a_whole_bundle_file() {
     let text = "plugin: image-classify@^1\ncapabilities: [image]\nsettings: {top_k: 5}\nwarmup: [samples/coffee.jpg]\n\
-                model: net.onnx\n";
+                model: net.onnx\nlabels: {scores: names/labels.txt}\n";
     let config = BundleConfig::from_text("bundle.yaml", text).unwrap().value;
     assert_eq!(config.plugin.unwrap().to_string(), "image-classify@^1");
     assert_eq!(config.capabilities, Capability::ALL);
     assert_eq!(config.settings, [("top_k".to_owned(), "5".to_owned())]);
     assert_eq!(config.warmup[0].as_str(), "samples/coffee.jpg");
     assert_eq!(config.model.as_str(), "net.onnx");
-    let wrong = "plugin: ../p.wasm\nwarmup: [/etc/passwd, ok.jpg, a/../../b]\nmodel: ''\nsettings: 5\n";
+    assert_eq!((config.labels[0].0.as_str(), config.labels[0].1.as_str()), ("scores", "names/labels.txt"));
+    let wrong = "plugin: ../p.wasm\nwarmup: [/etc/passwd, ok.jpg, a/../../b]\nmodel: ''\nsettings: 5\n\
+                 labels: {y: ../l.txt, z: l.txt}\n";
     let found = lines(BundleConfig::from_text("bundle.yaml", wrong));
-    let keys = ["plugin", "warmup[0]", "warmup[2]", "model", "settings"];
+    let keys = ["plugin", "warmup[0]", "warmup[2]", "model", "settings", "labels.y"];
     assert_eq!(found.len(), keys.len(), "{found:?}");
     assert!(
         keys.iter().zip(&found).all(|(key, line)| line.contains(&format!(": {key}: expected"))),

@@ -68,14 +68,14 @@ fn other_forms_are_named() {
 
 #[test]
 fn keys_in_the_wrong_section_are_led_home() {
-    let found = server("http: 127.0.0.1:80\nport: 80\n");
+    let found = server("http: 127.0.0.1:80\nquay: 80\n");
     assert!(
         found[0].contains(
             "http: unknown key; did you mean 'server.http'? known keys here: server, tls, repository"
         )
     );
     assert!(
-        found[1].starts_with("config.yaml:2:1: port: unknown key; known keys here: server"),
+        found[1].starts_with("config.yaml:2:1: quay: unknown key; known keys here: server"),
         "{}",
         found[1]
     );

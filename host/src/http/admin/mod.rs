@@ -7,6 +7,7 @@ pub(crate) mod access;
 pub(crate) mod control;
 pub(super) mod logging;
 pub(super) mod models;
+pub(super) mod nodes;
 pub(super) mod traffic;
 
 pub use access::AdminAccess;
@@ -22,6 +23,7 @@ use crate::error::Error;
 /// All of them, without a guard.
 pub(super) fn routes() -> Router<AppState> {
     Router::new()
+        .route("/admin/nodes", get(nodes::all))
         .route("/admin/models", get(models::all))
         .route("/admin/models/{model}", get(models::one))
         .route("/admin/models/{model}/traffic", get(traffic::show).put(traffic::set).delete(traffic::clear))

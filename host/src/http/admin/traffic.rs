@@ -41,7 +41,11 @@ pub(in crate::http) async fn show(
     let traffic = state.index().traffic(&target.model)?;
     let set = state.steering().set(&target.model);
     let source = if set.is_some() { "admin" } else { "model.yaml" };
-    let body = json!({"model": target.model, "source": source, "set": set, "status": traffic.status()});
+    let shared = state.steering().shared(&target.model);
+    let shared = shared.map(|shared| json!({"revision": shared.revision, "everywhere": shared.is_shared}));
+    let status = traffic.status();
+    let body =
+        json!({"model": target.model, "source": source, "set": set, "shared": shared, "status": status});
     Ok(reply::json(StatusCode::OK, &body))
 }
 
@@ -164,7 +168,8 @@ pub(in crate::http) async fn rollout(
 async fn command(state: AppState, target: WholeModel, command: Command) -> Result<Response, Error> {
     let traffic = state.index().traffic(&target.model)?;
     let (steering, model) = (state.steering().clone(), target.model.clone());
-    let commanding = tokio::task::spawn_blocking(move || steering.command(&model, &traffic, command));
+    // A client that goes away takes nothing back.
+    let commanding = tokio::spawn(async move { steering.command(&model, &traffic, command).await });
     let done =
         commanding.await.map_err(|error| Error::internal(format!("the command itself failed: {error}")))?;
     let event = done

@@ -77,7 +77,7 @@ pub(in crate::http) fn expand(
     deadline: Instant,
     memory: &MemoryBudget,
 ) -> Result<Bytes, Error> {
-    let mut reserved = memory.reserve(0)?;
+    let mut reserved = memory.nothing();
     let read = match coding {
         Coding::Gzip => {
             let members = MultiGzDecoder::new(Paced::new(body, deadline));

@@ -44,12 +44,17 @@ impl MemoryBudget {
         self.0.refused.load(Relaxed)
     }
 
+    /// A reservation of nothing, to be grown.
+    pub fn nothing(&self) -> Reservation {
+        Reservation { budget: self.clone(), bytes: 0, is_answer: false }
+    }
+
     /// Takes so many bytes until the reservation is dropped.
     ///
     /// # Errors
     /// `Unavailable` if they are not there.
     pub fn reserve(&self, bytes: usize) -> Result<Reservation, Error> {
-        let mut reservation = Reservation { budget: self.clone(), bytes: 0, is_answer: false };
+        let mut reservation = self.nothing();
         reservation.grow(bytes)?;
         Ok(reservation)
     }
@@ -123,6 +128,13 @@ impl Reservation {
         Ok(())
     }
 
+    /// Takes a part of it out, as a reservation of its own; all of it if there is less.
+    pub fn split(&mut self, bytes: usize) -> Self {
+        let part = bytes.min(self.bytes);
+        self.bytes -= part;
+        Self { budget: self.budget.clone(), bytes: part, is_answer: false }
+    }
+
     /// The same bytes, which give the reservation back when the last part of them is dropped.
     pub fn hold(self, bytes: Bytes) -> Bytes {
         if bytes.is_empty() { bytes } else { Bytes::from_owner(Held { bytes, _reservation: self }) }
@@ -172,6 +184,14 @@ mod tests {
         drop(part);
         assert_eq!(budget.used(), 0);
         drop(budget.reserve(10).unwrap().hold(Bytes::new()));
+        assert_eq!(budget.used(), 0);
+        let mut whole = budget.reserve(10).unwrap();
+        let part = whole.split(4);
+        drop(whole);
+        assert_eq!(budget.used(), 4);
+        drop(part);
+        let mut whole = budget.reserve(10).unwrap();
+        drop((whole.split(11), whole));
         assert_eq!(budget.used(), 0);
     }
 

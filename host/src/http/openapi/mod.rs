@@ -44,6 +44,7 @@ use super::{admin, predict, status, v1, v2};
         v2::describe::config,
         v2::statistics::model,
         v2::infer::infer,
+        admin::nodes::all,
         admin::models::all,
         admin::models::one,
         admin::traffic::show,

@@ -338,7 +338,62 @@ pub(crate) struct TrafficAnswer {
     /// `admin` or `model.yaml`.
     source: String,
     set: Option<Value>,
+    /// How far other nodes know of it; null where there are none.
+    shared: Option<Shared>,
     status: Value,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct Shared {
+    /// Rises with each change of any node.
+    revision: u64,
+    /// Whether all that this node knows is where the others see it.
+    everywhere: bool,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct Nodes {
+    /// The id of the node that was asked.
+    own: String,
+    /// `none`, `reached` or `away`.
+    redis: String,
+    /// When the others were seen.
+    seen: Option<String>,
+    nodes: Vec<Node>,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct Node {
+    id: String,
+    name: String,
+    own: bool,
+    addresses: Value,
+    version: String,
+    started: String,
+    /// When it said this.
+    at: String,
+    /// `starting`, `ready`, `draining` or `stopping`.
+    state: String,
+    /// Requests that use a version now.
+    in_use: u64,
+    /// Requests that wait for a worker now.
+    waiting: u64,
+    models: Vec<NodeModel>,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct NodeModel {
+    name: String,
+    strategy: String,
+    versions: Vec<NodeVersion>,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct NodeVersion {
+    version: String,
+    state: String,
+    /// The SHA-256 of its content, if it serves.
+    digest: Option<String>,
 }
 
 #[derive(ToSchema)]

@@ -1,20 +1,27 @@
-//! The classification extension: an output as its greatest elements, `value:index`.
+//! The classification extension: an output as its greatest elements, `value:index` or `value:index:label`.
 //!
-//! Owns what counts as one row of an output and the text of an element. Labels are a plugin's: a model has none.
+//! Owns what counts as one row of an output and the text of an element. Labels are the bundle's.
 
 use std::cmp::Ordering;
 
 use half::{bf16, f16};
 
 use crate::error::{Error, ErrorCode};
+use crate::model::Labels;
 use crate::model::tensor::{DataType, Tensor, push_bytes_element};
 
 /// The `count` greatest elements of each row, greatest first, as BYTES of shape `[rows, count]`; without a dimension
-/// of rows, `[count]`. A tensor has rows if `has_rows` and it has more than one dimension.
+/// of rows, `[count]`. A tensor has rows if `has_rows` and it has more than one dimension. Labels are by the position
+/// within a row.
 ///
 /// # Errors
 /// `Unimplemented` for BYTES, which have no order of their own.
-pub(super) fn classify(tensor: &Tensor, count: u64, has_rows: bool) -> Result<Tensor, Error> {
+pub(super) fn classify(
+    tensor: &Tensor,
+    count: u64,
+    has_rows: bool,
+    labels: Option<&Labels>,
+) -> Result<Tensor, Error> {
     let elements = tensor.element_count()?;
     let rows = match tensor.shape.as_slice() {
         [rows, _, ..] if has_rows => Some(*rows),
@@ -35,7 +42,12 @@ pub(super) fn classify(tensor: &Tensor, count: u64, has_rows: bool) -> Result<Te
         }
         order.sort_unstable_by(by_rank);
         for at in order {
-            let text = format!("{}:{}", values.text(at), at - row * width);
+            let index = at - row * width;
+            let value = values.text(at);
+            let text = match labels.and_then(|labels| labels.get(index)) {
+                Some(label) => format!("{value}:{index}:{label}"),
+                None => format!("{value}:{index}"),
+            };
             push_bytes_element(&mut data, text.as_bytes())?;
         }
     }
@@ -154,33 +166,44 @@ mod tests {
     #[test]
     fn the_greatest_of_each_row_come_first() {
         let tensor = floats(vec![2, 3], &[0.1, 0.7, 0.2, 5.0, -1.0, 5.0]);
-        let top = classify(&tensor, 2, true).unwrap();
+        let top = classify(&tensor, 2, true, None).unwrap();
         assert_eq!((top.datatype, top.shape.as_slice()), (DataType::Bytes, &[2, 2][..]));
         assert_eq!(texts(&top), ["0.700000:1", "0.200000:2", "5.000000:0", "5.000000:2"]);
-        let all = classify(&tensor, 100, false).unwrap();
+        let all = classify(&tensor, 100, false, None).unwrap();
         assert_eq!(all.shape, [6]);
         assert_eq!(texts(&all)[..2], ["5.000000:3", "5.000000:5"]);
-        assert_eq!(classify(&floats(vec![0, 3], &[]), 2, true).unwrap().shape, [0, 0]);
-        assert_eq!(classify(&floats(vec![], &[1.5]), 2, true).unwrap().shape, [1]);
+        assert_eq!(classify(&floats(vec![0, 3], &[]), 2, true, None).unwrap().shape, [0, 0]);
+        assert_eq!(classify(&floats(vec![], &[1.5]), 2, true, None).unwrap().shape, [1]);
         let rows = i32::MAX as usize;
-        assert_eq!(classify(&floats(vec![rows, 0], &[]), 2, true).unwrap().shape, [rows, 0]);
+        assert_eq!(classify(&floats(vec![rows, 0], &[]), 2, true, None).unwrap().shape, [rows, 0]);
+    }
+
+    #[test]
+    fn elements_have_the_labels_of_their_place_in_the_row() {
+        let tensor = floats(vec![2, 3], &[0.1, 0.7, 0.2, 5.0, -1.0, 5.0]);
+        let labels = Labels::parse(b"cat\ndog: big").unwrap();
+        let top = classify(&tensor, 2, true, Some(&labels)).unwrap();
+        assert_eq!(texts(&top), ["0.700000:1:dog: big", "0.200000:2", "5.000000:0:cat", "5.000000:2"]);
     }
 
     #[test]
     fn what_is_no_number_comes_last_and_integers_keep_all_digits() {
         let odd = floats(vec![4], &[f32::NAN, f32::NEG_INFINITY, 1.0, f32::INFINITY]);
-        assert_eq!(texts(&classify(&odd, 4, true).unwrap()), ["inf:3", "1.000000:2", "-inf:1", "nan:0"]);
+        assert_eq!(
+            texts(&classify(&odd, 4, true, None).unwrap()),
+            ["inf:3", "1.000000:2", "-inf:1", "nan:0"]
+        );
         let data: Vec<u8> =
             [u64::MAX, 0, u64::MAX - 1].iter().flat_map(|value| value.to_le_bytes()).collect();
         let large = Tensor::new("y", DataType::Uint64, vec![3], data).unwrap();
         assert_eq!(
-            texts(&classify(&large, 2, true).unwrap()),
+            texts(&classify(&large, 2, true, None).unwrap()),
             ["18446744073709551615:0", "18446744073709551614:2"]
         );
         let bytes = Tensor::new("y", DataType::Int8, vec![3], vec![0xff, 1, 0x80]).unwrap();
-        assert_eq!(texts(&classify(&bytes, 3, true).unwrap()), ["1:1", "-1:0", "-128:2"]);
+        assert_eq!(texts(&classify(&bytes, 3, true, None).unwrap()), ["1:1", "-1:0", "-128:2"]);
         let text = Tensor::new("y", DataType::Bytes, vec![1], vec![0; 4]).unwrap();
-        assert_eq!(classify(&text, 1, true).unwrap_err().code, ErrorCode::Unimplemented);
+        assert_eq!(classify(&text, 1, true, None).unwrap_err().code, ErrorCode::Unimplemented);
     }
 
     proptest! {
@@ -192,7 +215,7 @@ mod tests {
             sorted.sort_by_key(|&(value, at)| (std::cmp::Reverse(value), at));
             let expected: Vec<String> =
                 sorted.iter().take(count as usize).map(|(value, at)| format!("{value}:{at}")).collect();
-            prop_assert_eq!(texts(&classify(&tensor, count, false).unwrap()), expected);
+            prop_assert_eq!(texts(&classify(&tensor, count, false, None).unwrap()), expected);
         }
     }
 }

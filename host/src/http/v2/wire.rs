@@ -74,17 +74,26 @@ pub(super) fn write(
 ) -> Result<Response, Error> {
     let output = |tensor: Tensor| {
         let binary = request.wants_binary(&tensor.name);
-        let tensor = match request.classes(&tensor.name) {
-            Some(count) => {
-                let has_rows = has_rows(generation, &tensor.name);
-                off_the_reactor(tensor.data.len(), || classify(&tensor, count, has_rows))?
-            }
-            None => tensor,
-        };
-        Ok(ResponseOutput { tensor, binary })
+        ResponseOutput { tensor, binary }
     };
-    let outputs = outputs.into_iter().map(output).collect::<Result<_, Error>>()?;
+    let outputs = classified(generation, request, outputs)?.into_iter().map(output).collect();
     encode(generation, request.id.as_deref(), outputs)
+}
+
+/// The outputs, with their greatest elements in the place of those of which the request asks for these.
+pub(crate) fn classified(
+    generation: &Generation,
+    request: &InferRequest,
+    outputs: Vec<Tensor>,
+) -> Result<Vec<Tensor>, Error> {
+    let output = |tensor: Tensor| {
+        let Some(count) = request.classes(&tensor.name) else {
+            return Ok(tensor);
+        };
+        let (has_rows, labels) = (has_rows(generation, &tensor.name), generation.labels(&tensor.name));
+        off_the_reactor(tensor.data.len(), || classify(&tensor, count, has_rows, labels))
+    };
+    outputs.into_iter().map(output).collect()
 }
 
 /// Whether the first dimension of an output is one that requests choose: each of its rows is an answer of its own.

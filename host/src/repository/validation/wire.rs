@@ -10,7 +10,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Capability, ModelConfig};
-use crate::model::{DeviceWish, ModelSource, RuntimeOptions, SessionOptions};
+use crate::model::{DeviceWish, ModelSource, OutputLabels, RuntimeOptions, SessionOptions};
 use crate::plugin::PluginLimits;
 use crate::repository::content::{Content, PluginContent};
 use crate::repository::load::LoaderOptions;
@@ -207,6 +207,8 @@ fn content(head: &Head, blobs: Vec<Bytes>) -> Result<Content, String> {
         settings: head.settings.clone(),
         files,
         samples,
+        // The parent has read them; nothing that is tried out depends on them.
+        labels: OutputLabels::new(),
     })
 }
 
@@ -264,6 +266,7 @@ mod tests {
             settings: vec![("k".to_owned(), "v".to_owned())],
             files: [("a".to_owned(), (3, Some(bytes("abc")))), ("b".to_owned(), (1 << 40, None))].into(),
             samples: vec![("s.jpg".to_owned(), bytes("sample"))],
+            labels: OutputLabels::new(),
         }
     }
 

@@ -3,6 +3,7 @@
 mod drift;
 mod histories;
 mod rollouts;
+mod sharing;
 mod simulation;
 mod strategies;
 

@@ -1,0 +1,171 @@
+//! The shared level against a real server, as two nodes see it.
+
+use std::time::{Duration, Instant};
+
+use nuke_tests::Redis;
+use tokio::time::timeout;
+
+use super::*;
+use crate::config::{RedisConfig, ServerConfig};
+use crate::telemetry::StoreMetrics;
+
+const LONG: Duration = Duration::from_secs(60);
+
+fn settings(redis: &Redis) -> RedisConfig {
+    let text = format!("cache: {{redis: {{url: '{}', timeout: 500ms}}}}", redis.url());
+    let loaded = ServerConfig::from_text("config.yaml", &text).expect("a configuration");
+    loaded.value.cache.redis.expect("a redis")
+}
+
+/// A node of its own, connected.
+async fn node(redis: &Redis) -> Remote {
+    let store = Store::open(&settings(redis), "fleet", StoreMetrics::default()).expect("usable settings");
+    let began = Instant::now();
+    while !store.is_up() {
+        assert!(began.elapsed() < LONG, "it does not connect");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    Remote::new(store)
+}
+
+async fn hears(purges: &mut Purges) {
+    timeout(LONG, purges.next()).await.expect("word of a purge");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_node_remembers_the_other_knows_until_its_time_is_over() {
+    let redis = Redis::start();
+    let (one, other) = (node(&redis).await, node(&redis).await);
+    assert_eq!(other.get("k", 100).await, Ok(None));
+    one.put("k", "answer".into(), LONG).await.expect("it is put");
+    assert_eq!(other.get("k", 100).await, Ok(Some("answer".into())));
+    assert_eq!(other.get("k", 5).await, Ok(None), "a larger one than the model has");
+    let left: u64 = redis.ask(&["PTTL", "fleet:a:{k}"]).trim_start_matches(':').parse().expect("a time");
+    assert!(left > 0 && left <= 60_000, "{left}");
+    other.remove("k").await.expect("it is removed");
+    assert_eq!(one.get("k", 100).await, Ok(None));
+    one.put("brief", "x".into(), Duration::from_millis(1)).await.expect("it is put");
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert_eq!(one.get("brief", 100).await, Ok(None));
+    assert_eq!(one.usage().await.expect("an answer").keys, 0);
+    one.put("k", "answer".into(), LONG).await.expect("it is put");
+    let usage = other.usage().await.expect("an answer");
+    assert!(usage.keys == 1 && usage.bytes > 100_000 && usage.max_bytes == 0, "{usage:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_of_all_who_ask_gets_the_lease_and_only_that_one_gives_it_back() {
+    let redis = Redis::start();
+    let (one, other) = (node(&redis).await, node(&redis).await);
+    let asking = (0..50).map(|number| {
+        let node = if number % 2 == 0 { one.clone() } else { other.clone() };
+        tokio::spawn(async move { (number, node.lease("k", &number.to_string(), LONG).await) })
+    });
+    let mut owners = Vec::new();
+    for task in asking.collect::<Vec<_>>() {
+        let (number, lease) = task.await.expect("a task");
+        if lease.expect("an answer") == Lease::Mine {
+            owners.push(number);
+        }
+    }
+    assert_eq!(owners.len(), 1, "{owners:?}");
+    one.release("k", "somebody").await.expect("an answer");
+    assert_eq!(other.lease("k", "later", LONG).await, Ok(Lease::Theirs));
+    one.release("k", &owners[0].to_string()).await.expect("it is given back");
+    assert_eq!(other.lease("k", "later", Duration::from_millis(50)).await, Ok(Lease::Mine));
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(one.lease("k", "after", LONG).await, Ok(Lease::Mine), "a lease ends by itself");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_purge_counts_on_every_node_and_is_not_forgotten_by_redis_alone() {
+    let mut redis = Redis::start();
+    let (one, other) = (node(&redis).await, node(&redis).await);
+    let (mine, theirs) = (Epochs::default(), Epochs::default());
+    let mut hearing = other.purges(theirs.clone());
+    let purge = mine.purge(Some("m"));
+    one.tell_purge(&purge).await.expect("it is told");
+    while theirs.of("m") != mine.of("m") {
+        hears(&mut hearing).await;
+    }
+    assert_eq!(theirs.of("n"), 0);
+    // A node that comes later reads what was told before.
+    let late = Epochs::default();
+    let mut hearing_late = one.purges(late.clone());
+    while late.of("m") != mine.of("m") {
+        hears(&mut hearing_late).await;
+    }
+    drop(hearing_late);
+    // Redis loses everything; the nodes that live tell it again, and those that come then.
+    redis.start_again();
+    let latest = Epochs::default();
+    let listening = tokio::spawn(async move {
+        loop {
+            hearing.next().await;
+        }
+    });
+    let new = node(&redis).await;
+    let mut hearing_latest = new.purges(latest.clone());
+    while latest.of("m") < mine.of("m") {
+        hears(&mut hearing_latest).await;
+    }
+    listening.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flush_of_redis_purges_all_and_nonsense_among_the_epochs_nothing() {
+    let redis = Redis::start();
+    let remote = node(&redis).await;
+    let epochs = Epochs::default();
+    let mut hearing = remote.purges(epochs.clone());
+    redis.ask(&["HSET", "fleet:epochs:models", "a", "x", "b", "-1", "", "7", "c", "5"]);
+    while epochs.of("c") == 0 {
+        hears(&mut hearing).await;
+    }
+    assert_eq!((epochs.of("a"), epochs.of("b"), epochs.of("c")), (0, 0, 5));
+    for message in ["", " ", "7", "x a", "9999999999999999999999 a", "7 "] {
+        redis.ask(&["PUBLISH", "fleet:epochs:told", message]);
+    }
+    redis.ask(&["PUBLISH", "fleet:epochs:told", "9 d"]);
+    while epochs.of("d") == 0 {
+        hears(&mut hearing).await;
+    }
+    assert_eq!((epochs.of("a"), epochs.of("anything")), (0, 0));
+    redis.ask(&["FLUSHALL"]);
+    while epochs.of("anything") == 0 {
+        hears(&mut hearing).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_rights_that_the_manual_names_are_enough() {
+    let manual = include_str!("../../../../docs/redis.md");
+    let rights =
+        manual.split("as an ACL: `").nth(1).and_then(|rest| rest.split('`').next()).expect("the rights");
+    let redis = Redis::start();
+    let rights = rights.replace("nuke:", "fleet:");
+    let user = ["ACL", "SETUSER", "node", "on", ">secret"].into_iter().chain(rights.split(' '));
+    assert_eq!(redis.ask(&user.collect::<Vec<_>>()), "+OK");
+    let text =
+        format!("cache: {{redis: {{url: 'redis://node:secret@{}', timeout: 500ms}}}}", redis.address());
+    let loaded = ServerConfig::from_text("config.yaml", &text).expect("a configuration");
+    let settings = loaded.value.cache.redis.expect("a redis");
+    let store = Store::open(&settings, "fleet", StoreMetrics::default()).expect("usable settings");
+    while !store.is_up() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let remote = Remote::new(store);
+    remote.put("k", vec![7; 100_000].into(), LONG).await.expect("it is put");
+    assert!(remote.get("k", 100_000).await.expect("an answer").is_some());
+    remote.remove("k").await.expect("it is removed");
+    assert_eq!(remote.lease("k", "a", LONG).await, Ok(Lease::Mine));
+    remote.release("k", "a").await.expect("it is given back");
+    let (epochs, told) = (Epochs::default(), Epochs::default());
+    let mut hearing = remote.purges(epochs.clone());
+    remote.tell_purge(&told.purge(Some("m"))).await.expect("it is told");
+    while epochs.of("m") == 0 {
+        hears(&mut hearing).await;
+    }
+    assert!(remote.usage().await.expect("an answer").bytes > 0);
+    assert!(redis.ask(&["ACL", "LOG"]).is_empty(), "{}", redis.ask(&["ACL", "LOG"]));
+}

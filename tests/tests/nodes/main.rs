@@ -1,0 +1,93 @@
+//! Several real hosts and a real Redis: who is there, traffic that all of them share, and what they do when Redis
+//! is stopped, killed, emptied or scribbled on.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is how a test fails")]
+
+mod faults;
+mod list;
+mod moving;
+mod policies;
+
+use std::time::{Duration, Instant};
+
+use nuke_tests::{Answer, Redis, Repository, Server, ServerBuilder, eventually};
+use serde_json::{Value, json};
+
+/// Versions 1 and 2 of `tiny`, both loaded, with this traffic.
+fn two_tinies(traffic: &str) -> Repository {
+    Repository::new()
+        .model("tiny", "1", "tiny")
+        .model("tiny", "2", "tiny")
+        .model_yaml(&format!("versions: {{latest: 2}}\n{traffic}"))
+}
+
+/// A host that has a Redis in common with others, and a folder of its own.
+fn node(repository: &Repository, redis: &Redis, name: &str) -> ServerBuilder {
+    Server::builder()
+        .repository(repository)
+        .set("repository.rescan", "1s")
+        .set("cache.redis.url", &redis.url())
+        .set("cache.redis.timeout", "500ms")
+        .set("node.name", name)
+        .set("node.heartbeat", "200ms")
+}
+
+/// Two hosts, `a` and `b`, with the same models in folders of their own.
+struct Pair {
+    a: Server,
+    b: Server,
+    redis: Redis,
+    repositories: [Repository; 2],
+}
+
+impl Pair {
+    #[track_caller]
+    fn start(traffic: &str) -> Self {
+        Self::of(|| two_tinies(traffic))
+    }
+
+    #[track_caller]
+    fn of(repository: impl Fn() -> Repository) -> Self {
+        let redis = Redis::start();
+        let repositories = [repository(), repository()];
+        let a = node(&repositories[0], &redis, "a").start();
+        let b = node(&repositories[1], &redis, "b").start();
+        Self { a, b, redis, repositories }
+    }
+}
+
+#[track_caller]
+fn put_traffic(server: &Server, body: &str) -> Answer {
+    let client = server.client();
+    let request = client.request("PUT", "/admin/models/tiny/traffic");
+    request.header("content-type", "application/yaml").body(body).send()
+}
+
+/// What the admin interface says of a model's traffic.
+#[track_caller]
+fn traffic(server: &Server, model: &str) -> Value {
+    server.get(&format!("/admin/models/{model}/traffic")).expect(200).json()
+}
+
+/// The version that answers a request.
+#[track_caller]
+fn version(server: &Server) -> String {
+    let values: Vec<f64> = (0..16).map(f64::from).collect();
+    let body = json!({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 16], "data": values}]});
+    let answer = server.post_json("/v2/models/tiny/infer", &body).expect(200);
+    answer.json()["model_version"].as_str().expect("a version").to_owned()
+}
+
+/// Whether that version answers, many times in a row.
+fn serves(server: &Server, expected: &str) -> bool {
+    (0..5).all(|_| version(server) == expected)
+}
+
+/// Waits until a host has followed, and says how long that took.
+#[track_caller]
+fn follows(what: &str, since: Instant, condition: impl FnMut() -> bool) -> Duration {
+    eventually(what, condition);
+    let took = since.elapsed();
+    println!("{what}: {took:?}");
+    took
+}
