@@ -133,7 +133,7 @@ fn answers_that_nobody_reads_count_until_they_are_gone() {
     let repository = vectors();
     let server = builder(&repository)
         .set("server.max_body", "16MiB")
-        .set("server.max_memory", "40MiB")
+        .set("server.max_memory", "50MiB")
         .set("server.write_timeout", "1h")
         .set("server.idle_timeout", "1h")
         .start();
@@ -141,10 +141,10 @@ fn answers_that_nobody_reads_count_until_they_are_gone() {
     let mut clients = Vec::new();
     for number in 1..=3 {
         clients.push(unread(&server, 12));
-        eventually("the answer counts", || held() >= f64::from(number * 12 << 20));
+        eventually("the answer counts", || held() >= f64::from((number * 12) << 20));
     }
     // The body has no room beside them, nor would its answer.
-    let mut fourth = unread(&server, 12);
+    let mut fourth = unread(&server, 16);
     let answer = read_until_closed(&mut fourth).unwrap();
     assert!(answer.is_empty() || status_of(&answer) == 503, "{answer}");
     server.get("/v2/health/ready").expect(200);
