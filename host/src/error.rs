@@ -34,6 +34,8 @@ pub enum ErrorCode {
     ResourceExhausted,
     /// The request's time ran out.
     DeadlineExceeded,
+    /// The client takes a remembered answer only, and there is none.
+    NotCached,
     /// The client went away before it had its answer.
     Cancelled,
     /// The plugin trapped, ran over a limit, or answered nonsense.
@@ -48,7 +50,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::InvalidArgument,
         Self::NotFound,
         Self::Unauthenticated,
@@ -61,6 +63,7 @@ impl ErrorCode {
         Self::UnsupportedMediaType,
         Self::ResourceExhausted,
         Self::DeadlineExceeded,
+        Self::NotCached,
         Self::Cancelled,
         Self::PluginFault,
         Self::Unavailable,
@@ -83,6 +86,7 @@ impl ErrorCode {
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::ResourceExhausted => "resource_exhausted",
             Self::DeadlineExceeded => "deadline_exceeded",
+            Self::NotCached => "not_cached",
             Self::Cancelled => "cancelled",
             Self::PluginFault => "plugin_fault",
             Self::Unavailable => "unavailable",

@@ -4,6 +4,7 @@
 //! keeps the server from starting; later it is told in the log, and the keys of before stay. Every change, and every one
 //! that was refused, is a line of the audit log. Keys in Redis are followed by `shared/`.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
@@ -20,6 +21,7 @@ use super::remote::Remote;
 use super::scopes::{Scopes, matches_glob};
 use super::token::{NotBelieved, TokenRules, verify};
 use super::verified::VerifiedTokens;
+use super::watch::Files;
 use super::{jwks, watch};
 use crate::config::{AuthSettings, JwksSource};
 use crate::telemetry::{Audit, KeyChange};
@@ -51,6 +53,8 @@ pub(super) enum Unknown {
 #[derive(Debug)]
 pub struct Authority {
     settings: AuthSettings,
+    /// The files of keys, as they were when they were read at the start.
+    files: Files,
     rules: TokenRules,
     certificates: Vec<(String, Scopes)>,
     anonymous: Arc<Identity>,
@@ -60,6 +64,28 @@ pub struct Authority {
     api_keys: ApiKeys,
     verified: VerifiedTokens,
     remote: Option<Arc<Remote>>,
+}
+
+/// What is wrong with which keys, as it was told last: what is tried again is not told again.
+#[derive(Debug, Default)]
+struct Told(HashMap<&'static str, String>);
+
+impl Told {
+    /// Whether a change is to be told. What keeps keys from being read is an error of the log as well.
+    fn is_news(&mut self, change: &KeyChange) -> bool {
+        let Some(reason) = &change.reason else {
+            self.0.remove(change.subject);
+            return true;
+        };
+        if self.0.insert(change.subject, reason.clone()).as_ref() == Some(reason) {
+            return false;
+        }
+        match change.subject {
+            "api_keys" => tracing::error!(%reason, "API keys cannot be read; those of before stay"),
+            _ => tracing::error!(%reason, "keys of tokens cannot be read; those of before stay"),
+        }
+        true
+    }
 }
 
 #[derive(Debug, Default)]
@@ -79,6 +105,8 @@ impl Authority {
     /// What is wrong with the first of them that cannot be used.
     pub fn open(settings: &AuthSettings) -> Result<Self, AuthError> {
         let rules = TokenRules::new(&settings.jwt);
+        // Before they are read: what changes from now on is seen, however long the start takes.
+        let followed = Files::about_to_be_read(files_of(settings));
         let files = read_files(settings, &rules).map_err(AuthError::Keys)?;
         let api_keys = match &settings.api_keys.file {
             Some(path) => {
@@ -104,6 +132,7 @@ impl Authority {
             api_keys: ApiKeys::new(api_keys, settings.api_keys.redis),
             verified: VerifiedTokens::new(settings.jwt.cache),
             settings: settings.clone(),
+            files: followed,
             rules,
             remote,
         };
@@ -121,26 +150,27 @@ impl Authority {
             let (authority, audit) = (Arc::downgrade(self), audit.clone());
             tokio::spawn(Arc::clone(remote).run(move |text| take_remote(&authority, &audit, text)));
         }
-        let mut paths: Vec<PathBuf> = self.settings.jwt.keys.iter().map(|key| key.file.clone()).collect();
-        if let Some(JwksSource::File(path)) = &self.settings.jwt.jwks {
-            paths.push(path.clone());
-        }
-        paths.extend(self.settings.api_keys.file.clone());
-        if paths.is_empty() {
+        if self.files.is_empty() {
             return Ok(());
         }
         let (authority, audit) = (Arc::downgrade(self), audit.clone());
-        let mut noted = Instant::now();
-        watch::follow(paths, move |changed| {
-            let Some(authority) = authority.upgrade() else {
-                return false;
-            };
-            authority.reload(changed).iter().for_each(|change| audit.keys_changed_blocking(change));
+        let (mut noted, mut told) = (Instant::now(), Told::default());
+        watch::follow(self.files.clone(), move |changed| {
+            let authority = authority.upgrade()?;
+            let mut failed = Vec::new();
+            for (change, paths) in authority.reload(changed) {
+                if told.is_news(&change) {
+                    audit.keys_changed_blocking(&change);
+                }
+                if change.reason.is_some() {
+                    failed.extend(paths);
+                }
+            }
             if noted.elapsed() >= NOTE {
                 noted = Instant::now();
                 authority.note_used();
             }
-            true
+            Some(failed)
         })
         .map_err(AuthError::Thread)
     }
@@ -181,7 +211,9 @@ impl Authority {
         }
         let mut outcome = verify(token, &keys, &self.rules);
         let mut epoch = keys.epoch;
-        if let (Err(NotBelieved::UnknownKey(_)), Some(remote)) = (&outcome, &self.remote) {
+        if let (Err(NotBelieved::UnknownKey(_) | NotBelieved::NoKey(_)), Some(remote)) =
+            (&outcome, &self.remote)
+        {
             remote.newer().await;
             let newer = self.keys.load_full();
             if newer.epoch != epoch {
@@ -191,12 +223,14 @@ impl Authority {
         match outcome {
             Ok(believed) => Ok(self.verified.keep(place, believed, epoch)),
             Err(NotBelieved::Refused(reason)) => Err(Unknown::Refused(reason)),
-            Err(NotBelieved::UnknownKey(kid)) => Err(self.unknown_key(&kid)),
+            Err(NotBelieved::UnknownKey(kid)) => {
+                Err(self.without_key(format!("no key '{}' is known", kid.escape_debug())))
+            }
+            Err(NotBelieved::NoKey(reason)) => Err(self.without_key(reason)),
         }
     }
 
-    fn unknown_key(&self, kid: &str) -> Unknown {
-        let reason = format!("no key '{}' is known", kid.escape_debug());
+    fn without_key(&self, reason: String) -> Unknown {
         let never = self.remote.is_some() && self.lock().remote.is_none();
         if never { Unknown::NoKeys(reason) } else { Unknown::Refused(reason) }
     }
@@ -217,29 +251,23 @@ impl Authority {
         &self.api_keys
     }
 
-    fn reload(&self, changed: &[PathBuf]) -> Vec<KeyChange> {
+    /// Reads what has changed. Returns what came of it, and of which files.
+    fn reload(&self, changed: &[PathBuf]) -> Vec<(KeyChange, Vec<PathBuf>)> {
         let (keys, others): (Vec<_>, Vec<_>) =
-            changed.iter().partition(|path| Some(*path) == self.settings.api_keys.file.as_ref());
+            changed.iter().cloned().partition(|path| Some(path) == self.settings.api_keys.file.as_ref());
         let api_keys = keys.first().map(|path| {
             let read =
                 KeyStore::new(path.as_path()).read().map(|file| self.api_keys.take_file(file.into()).told());
-            let outcome =
-                read.map_err(|error| error.to_string().lines().next().unwrap_or_default().to_owned());
-            if let Err(reason) = &outcome {
-                tracing::error!(%reason, "API keys cannot be read; those of before stay");
-            }
-            key_change("api_keys", "file", outcome)
+            read.map_err(|error| error.to_string().lines().next().unwrap_or_default().to_owned())
         });
+        let api_keys = api_keys.map(|outcome| (key_change("api_keys", "file", outcome), keys));
         let tokens = (!others.is_empty()).then(|| {
             let outcome = read_files(&self.settings, &self.rules).map(|files| {
                 let count = files.len();
                 self.publish(|parts| parts.files = files);
                 Some(format!("{count} keys"))
             });
-            if let Err(reason) = &outcome {
-                tracing::error!(%reason, "keys of tokens cannot be read; those of before stay");
-            }
-            key_change("tokens", "file", outcome)
+            (key_change("tokens", "file", outcome), others)
         });
         api_keys.into_iter().chain(tokens).collect()
     }
@@ -283,6 +311,16 @@ fn take_remote(authority: &Weak<Authority>, audit: &Audit, text: &[u8]) -> Resul
         tokio::spawn(async move { audit.keys_changed(change).await });
     }
     Ok(count)
+}
+
+/// All files that keys are in.
+fn files_of(settings: &AuthSettings) -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> = settings.jwt.keys.iter().map(|key| key.file.clone()).collect();
+    if let Some(JwksSource::File(path)) = &settings.jwt.jwks {
+        paths.push(path.clone());
+    }
+    paths.extend(settings.api_keys.file.clone());
+    paths
 }
 
 fn read_files(settings: &AuthSettings, rules: &TokenRules) -> Result<Vec<VerificationKey>, String> {

@@ -3,7 +3,7 @@
 //! Owns the one exchange: GET, no redirects, a bounded answer, a deadline over all of it. Certificates are checked
 //! against those that the system trusts (`SSL_CERT_FILE` names others).
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -46,10 +46,14 @@ pub(super) async fn fetch(url: &Uri) -> Result<Fetched, String> {
         let name =
             ServerName::try_from(host).map_err(|_| "the URL's host is no name of a server".to_owned())?;
         // The system's certificates are files.
-        let client = tokio::task::spawn_blocking(client).await;
+        let client = tokio::task::spawn_blocking(|| TRUST.get(make_client)).await;
         let client = client.map_err(|error| format!("TLS cannot be set up: {error}"))??;
         let tls = TlsConnector::from(client).connect(name, tcp).await;
-        exchange(tls.map_err(|error| format!("no TLS connection: {error}"))?, url).await
+        let tls = tls.map_err(|error| {
+            TRUST.forget();
+            format!("no TLS connection: {error}")
+        });
+        exchange(tls?, url).await
     };
     match tokio::time::timeout(PATIENCE, asking).await {
         Ok(fetched) => fetched,
@@ -102,10 +106,30 @@ fn max_age(headers: &HeaderMap) -> Option<Duration> {
     Some(Duration::from_secs(seconds))
 }
 
-/// The system's certificates are read once.
-fn client() -> Result<Arc<ClientConfig>, String> {
-    static CLIENT: OnceLock<Result<Arc<ClientConfig>, String>> = OnceLock::new();
-    CLIENT.get_or_init(make_client).clone()
+/// What is made of the system's certificates. It is kept, unless it could not be made or a server was not believed: the
+/// file may be there, or be another, the next time.
+#[derive(Debug, Default)]
+struct Trust(Mutex<Option<Arc<ClientConfig>>>);
+
+static TRUST: Trust = Trust(Mutex::new(None));
+
+impl Trust {
+    fn get(
+        &self,
+        make: impl FnOnce() -> Result<Arc<ClientConfig>, String>,
+    ) -> Result<Arc<ClientConfig>, String> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = &*kept {
+            return Ok(Arc::clone(client));
+        }
+        let made = make()?;
+        *kept = Some(Arc::clone(&made));
+        Ok(made)
+    }
+
+    fn forget(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
 }
 
 fn make_client() -> Result<Arc<ClientConfig>, String> {
@@ -124,6 +148,21 @@ fn make_client() -> Result<Arc<ClientConfig>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_could_not_be_made_of_the_systems_certificates_is_made_anew() {
+        let provider = Arc::new(crypto::aws_lc_rs::default_provider());
+        let client =
+            ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let client = client.with_root_certificates(RootCertStore::empty()).with_no_client_auth();
+        let (trust, client) = (Trust::default(), Arc::new(client));
+        let never = || Err::<Arc<ClientConfig>, _>("none".to_owned());
+        assert!(trust.get(never).is_err());
+        assert!(trust.get(|| Ok(Arc::clone(&client))).is_ok());
+        assert!(Arc::ptr_eq(&trust.get(never).unwrap(), &client), "it is kept");
+        trust.forget();
+        assert!(trust.get(never).is_err());
+    }
 
     #[test]
     fn an_answers_age_is_read() {

@@ -75,15 +75,24 @@ impl Gate {
     /// `Unauthenticated`, `ResourceExhausted`, or `Unavailable` while the keys that could tell are not there.
     pub async fn enter(&self, headers: &mut HeaderMap, peer: &Origin) -> Result<Caller, Refusal> {
         hide(headers);
+        let mut caller = self.again(headers, peer).await?;
+        caller.count()?;
+        Ok(caller)
+    }
+
+    /// Asks anew who somebody is who has come in, for a further message of one call: keys and tokens end while it lasts.
+    /// It is for the caller to be counted.
+    ///
+    /// # Errors
+    /// `Unauthenticated`, or `Unavailable` while the keys that could tell are not there.
+    pub async fn again(&self, headers: &HeaderMap, peer: &Origin) -> Result<Caller, Refusal> {
         let address = self.address(headers, peer);
         let identity = match self.identify(headers, peer).await {
             Ok(identity) => identity,
             Err(unknown) => return Err(self.refuse(address, unknown)),
         };
         let owner = self.limits.owner(&identity, address);
-        let standing =
-            owner.request().map_err(|(error, standing)| Refusal { error, standing: Some(standing) })?;
-        Ok(Caller { identity, owner, limits: Arc::clone(&self.limits), standing })
+        Ok(Caller { identity, owner, limits: Arc::clone(&self.limits), standing: None })
     }
 
     async fn identify(&self, headers: &HeaderMap, peer: &Origin) -> Result<Arc<Identity>, Option<Unknown>> {
@@ -129,7 +138,7 @@ impl Gate {
     }
 
     /// Who asked the last proxy that is not trusted, or the peer itself.
-    fn address(&self, headers: &HeaderMap, peer: &Origin) -> IpAddr {
+    pub fn address(&self, headers: &HeaderMap, peer: &Origin) -> IpAddr {
         let is_trusted = |address: IpAddr| self.proxies.iter().any(|network| network.contains(address));
         let mut address = peer.address.to_canonical();
         if self.proxies.is_empty() {
@@ -174,6 +183,16 @@ impl Caller {
     /// How it stands with its rate of requests, after this one; `None` without a limit.
     pub fn standing(&self) -> Option<&Standing> {
         self.standing.as_ref()
+    }
+
+    /// Counts a request against its rate.
+    ///
+    /// # Errors
+    /// `ResourceExhausted`.
+    pub fn count(&mut self) -> Result<(), Refusal> {
+        let counted = self.owner.request();
+        self.standing = counted.map_err(|(error, standing)| Refusal { error, standing: Some(standing) })?;
+        Ok(())
     }
 
     /// Whether it may do this.

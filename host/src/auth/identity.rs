@@ -18,6 +18,9 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// All of them.
+    pub(super) const ALL: [Self; 4] = [Self::Token, Self::ApiKey, Self::Certificate, Self::Anonymous];
+
     /// Its name in logs.
     pub const fn as_str(self) -> &'static str {
         match self {

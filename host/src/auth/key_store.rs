@@ -4,9 +4,9 @@
 //! a lock on a file beside it, then a new file in its place. Beside it also lies `<file>.used`, which servers write.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -58,6 +58,10 @@ impl KeyStore {
             KeyStoreError::Unreadable(format!("{}: cannot be written: {error}", self.0.display()))
         };
         let lock = private().create(true).append(true).open(self.beside(".lock")).map_err(cannot)?;
+        // So that the file's owner can lock it the next time; who is not allowed to give it away has not made it.
+        if let Ok(keys) = std::fs::metadata(&self.0) {
+            let _ = keep_owner(&lock, &keys);
+        }
         flock(&lock, FlockOperation::LockExclusive).map_err(|error| cannot(error.into()))?;
         let mut keys = match std::fs::symlink_metadata(&self.0) {
             Err(error) if error.kind() == ErrorKind::NotFound => ApiKeyFile::default(),
@@ -93,6 +97,7 @@ fn replace(path: &Path, content: &[u8]) -> std::io::Result<()> {
     let written = private().create(true).truncate(true).write(true).open(&next).and_then(|mut file| {
         file.write_all(content)?;
         if let Ok(before) = std::fs::metadata(&target) {
+            keep_owner(&file, &before)?;
             file.set_permissions(before.permissions())?;
         }
         file.sync_all()
@@ -104,6 +109,21 @@ fn replace(path: &Path, content: &[u8]) -> std::io::Result<()> {
     }
     let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(folder)?.sync_all()
+}
+
+/// Gives a file to whom that of before belongs: a server that runs as somebody else has to read it on.
+fn keep_owner(file: &File, before: &Metadata) -> std::io::Result<()> {
+    let own = file.metadata()?;
+    if (own.uid(), own.gid()) == (before.uid(), before.gid()) {
+        return Ok(());
+    }
+    fchown(file, Some(before.uid()), Some(before.gid())).map_err(|error| {
+        let (user, group) = (before.uid(), before.gid());
+        let message = format!(
+            "it belongs to user {user}, group {group}, and cannot be kept theirs ({error}); run this as that user"
+        );
+        std::io::Error::new(error.kind(), message)
+    })
 }
 
 /// When each key was last used, by its id.
@@ -196,6 +216,23 @@ mod tests {
         add(&KeyStore::new(&link), "b");
         assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
         assert_eq!(KeyStore::new(&file).read().unwrap().keys.len(), 2);
+    }
+
+    /// Needs the right to give files away, which root has: without it there is nothing that could be lost.
+    #[test]
+    fn whoever_changes_it_the_file_stays_its_owners() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys.yaml");
+        let store = KeyStore::new(&path);
+        add(&store, "a");
+        let owner = |path: &Path| std::fs::metadata(path).map(|file| (file.uid(), file.gid())).unwrap();
+        if std::os::unix::fs::chown(&path, Some(65534), Some(65533)).is_err() {
+            return;
+        }
+        add(&store, "b");
+        assert_eq!(owner(&path), (65534, 65533));
+        assert_eq!(owner(&beside(&path, ".lock")), (65534, 65533));
+        assert_eq!(store.read().unwrap().keys.len(), 2);
     }
 
     #[test]

@@ -72,6 +72,8 @@ pub(super) enum NotBelieved {
     Refused(String),
     /// No key of its `kid` is known; there may be one by now.
     UnknownKey(String),
+    /// It has no `kid`, and there is no key that it could be of; there may be one by now.
+    NoKey(String),
 }
 
 fn refused(reason: impl Into<String>) -> NotBelieved {
@@ -108,6 +110,10 @@ pub(super) fn verify(token: &str, keys: &KeySet, rules: &TokenRules) -> Result<B
     match &header.kid {
         Some(kid) if !keys.keys.iter().any(|key| key.kid.as_ref() == Some(kid)) => {
             Err(NotBelieved::UnknownKey(kid.chars().take(100).collect()))
+        }
+        // No key that it could be of has come yet.
+        None if reason.is_none() => {
+            Err(NotBelieved::NoKey(format!("no key for {:?} is known, and the token names none", header.alg)))
         }
         _ => Err(refused(reason.unwrap_or_else(|| format!("no key for {:?} is known", header.alg)))),
     }

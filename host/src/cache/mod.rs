@@ -1,10 +1,192 @@
-//! Answers remembered.
+//! Answers that are remembered.
 //!
-//! `remote.rs` is the level that nodes share, in Redis; `epochs.rs` is what makes all that was remembered of a model
-//! count for nothing at once.
+//! Owns when a remembered answer may be given instead of a computed one, and what is remembered: `key` names an answer
+//! by all that it depends on, `memory` holds answers, `flight` lets those who ask for the same at the same time wait
+//! for one computation, `question` is the way from the one to the other, `visit` is one request's. `remote` is the
+//! level that nodes share, in Redis, and `shared` the way through it; `epochs` makes all that was remembered of a model count for nothing at once. It
+//! never knows a protocol, a folder or a model's run, and no answer waits for it longer than its own computation would take.
+//!
+//! Invariants:
+//! - An answer is given only to a request whose key is that of the request it was computed for.
+//! - A key has the digest of all that the generation consists of, so a swap needs no purge: the old answers cannot be
+//!   asked for any more.
+//! - What failed for want of time or room is nobody else's answer, and is never remembered.
 
+mod entry;
 mod epochs;
+mod flight;
+mod key;
+mod memory;
+mod question;
 mod remote;
+mod shared;
+mod story;
+mod visit;
+mod wish;
 
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+use arc_swap::ArcSwap;
+
+pub use entry::{Entry, Value, now_ms};
 pub use epochs::Epochs;
+pub use key::{Key, Owner, Scope, Seed, SeedParts, Subject};
+pub use memory::Shelf;
+pub use question::{Answered, Computed, Question};
 pub use remote::{Lease, Purges, Remote, Usage};
+pub use story::{Story, Why};
+pub use visit::Visit;
+pub use wish::Wish;
+
+use crate::telemetry::{CacheMetrics, CacheOutcome};
+use flight::Flights;
+use memory::Memory;
+use question::Landed;
+
+/// The answers of all models. Cloning it shares them.
+#[derive(Clone, Debug)]
+pub struct Cache(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    memory: Memory,
+    flights: Flights<Arc<Landed>>,
+    shelves: ArcSwap<HashMap<String, Arc<Shelf>>>,
+    epochs: Epochs,
+    /// The level that nodes share.
+    remote: Option<Remote>,
+    on_the_way: AtomicUsize,
+    metrics: CacheMetrics,
+}
+
+/// An answer that is on its way to Redis.
+struct OnTheWay(Cache);
+
+impl Drop for OnTheWay {
+    fn drop(&mut self) {
+        self.0.0.on_the_way.fetch_sub(1, SeqCst);
+    }
+}
+
+/// How it stands with the remembered answers of one model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelAnswers {
+    /// The model.
+    pub model: String,
+    /// Answers in memory.
+    pub entries: u64,
+    /// Bytes that they take, about.
+    pub bytes: u64,
+    /// Questions that they answered, those past their time included.
+    pub hits: u64,
+    /// Questions that they did not answer.
+    pub misses: u64,
+    /// Questions that waited for another one's computation.
+    pub coalesced: u64,
+}
+
+impl Cache {
+    /// Room for `memory` bytes of answers in memory, and the level that nodes share, if there is one.
+    pub fn new(memory: u64, remote: Option<Remote>, metrics: CacheMetrics) -> Self {
+        let (memory, flights, shelves) = (Memory::new(memory), Flights::default(), ArcSwap::default());
+        let (epochs, on_the_way) = (Epochs::default(), AtomicUsize::new(0));
+        Self(Arc::new(Inner { memory, flights, shelves, epochs, remote, on_the_way, metrics }))
+    }
+
+    /// Follows the purges of other nodes, for as long as it is polled. Without a level that nodes share it ends at
+    /// once.
+    pub async fn follow(self) {
+        let Some(remote) = &self.0.remote else {
+            return;
+        };
+        let mut purges = remote.purges(self.0.epochs.clone());
+        loop {
+            purges.next().await;
+            self.sweep();
+        }
+    }
+
+    /// The level that nodes share.
+    pub fn remote(&self) -> Option<&Remote> {
+        self.0.remote.as_ref()
+    }
+
+    /// A place among the answers that are on their way to Redis, if there are fewer than `most`.
+    fn on_the_way(&self, most: usize) -> Option<OnTheWay> {
+        let taken = self.0.on_the_way.fetch_add(1, SeqCst);
+        let place = OnTheWay(self.clone());
+        (taken < most).then_some(place)
+    }
+
+    /// What is known of a model. Only models that are served are asked for.
+    pub fn shelf(&self, model: &str) -> Arc<Shelf> {
+        if let Some(shelf) = self.0.shelves.load().get(model) {
+            return Arc::clone(shelf);
+        }
+        let shelf = Arc::new(Shelf::new(model, self.0.metrics.model(model)));
+        self.0.shelves.rcu(|shelves| {
+            let mut shelves = HashMap::clone(shelves);
+            shelves.entry(model.to_owned()).or_insert_with(|| Arc::clone(&shelf));
+            shelves
+        });
+        // Another one may have been quicker.
+        self.0.shelves.load().get(model).map_or(shelf, Arc::clone)
+    }
+
+    /// Since when what is remembered of each model counts. Whoever raises a number there by another node's word calls
+    /// [`Cache::sweep`] afterwards.
+    pub fn epochs(&self) -> &Epochs {
+        &self.0.epochs
+    }
+
+    /// Forgets all answers of a model, or of all models, those that are being computed included. Says how many lay in
+    /// memory, and what other nodes are to be told.
+    pub fn purge(&self, model: Option<&str>) -> (usize, (String, u64)) {
+        // From here on nobody can ask for the old ones, nor add to them.
+        let told = self.0.epochs.purge(model);
+        (self.sweep(), told)
+    }
+
+    /// Drops what is from before a purge, and says how much that was.
+    pub fn sweep(&self) -> usize {
+        self.0.memory.sweep(|shelf| self.0.epochs.of(shelf.model()))
+    }
+
+    /// How it stands with each model that has remembered answers, by name.
+    pub fn stats(&self) -> Vec<ModelAnswers> {
+        self.0.memory.settle();
+        let shelves = self.0.shelves.load();
+        let mut all: Vec<_> = shelves.iter().map(|(model, shelf)| answers(model, shelf)).collect();
+        all.sort_by(|left, right| left.model.cmp(&right.model));
+        all
+    }
+
+    /// Bytes that all answers in memory may take.
+    pub fn limit(&self) -> u64 {
+        self.0.memory.limit()
+    }
+
+    /// Brings metrics up to date, just before they are read.
+    pub fn observe(&self) {
+        self.0.memory.settle();
+        self.0.metrics.observe(self.limit(), self.0.flights.count());
+    }
+}
+
+fn answers(model: &str, shelf: &Shelf) -> ModelAnswers {
+    let (entries, bytes) = shelf.series.held();
+    let count = |outcome| shelf.series.count(outcome);
+    ModelAnswers {
+        model: model.to_owned(),
+        entries,
+        bytes,
+        hits: count(CacheOutcome::Hit) + count(CacheOutcome::Stale),
+        misses: count(CacheOutcome::Miss),
+        coalesced: count(CacheOutcome::Coalesced),
+    }
+}

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::Failure;
 use crate::auth::{Authority, Gate, Limits};
+use crate::cache::{Cache, Remote};
 use crate::config::{
     ByteSize, ClientAuth, ListenAddress, LogFormat, Pooling, ServerConfig, ServerTiming, TlsVersion,
     ValidationSettings,
@@ -130,6 +131,12 @@ pub(super) fn memory(config: &ServerConfig) -> MemoryBudget {
     MemoryBudget::new(config.server.max_memory.as_usize())
 }
 
+/// The answers that are remembered.
+pub(super) fn cache(config: &ServerConfig, store: Option<&Store>, metrics: &Metrics) -> Cache {
+    let remote = store.map(|store| Remote::new(store.clone()));
+    Cache::new(config.cache.memory.as_u64(), remote, metrics.cache().clone())
+}
+
 /// The bounds of a listener, without TLS.
 pub(super) fn listener_options(config: &ServerConfig, memory: &MemoryBudget) -> ListenerOptions {
     let server = &config.server;
@@ -182,7 +189,7 @@ pub(super) fn gate(config: &ServerConfig, authority: Arc<Authority>) -> Gate {
 pub(super) fn app_state(
     config: &ServerConfig,
     index: Arc<ModelIndex>,
-    metrics: Arc<Metrics>,
+    (metrics, cache): (Arc<Metrics>, Cache),
     lifecycle: Arc<Lifecycle>,
     control: Control,
     (log, memory): (LogControl, MemoryBudget),
@@ -205,6 +212,7 @@ pub(super) fn app_state(
     Ok(AppState::new(AppParts {
         index,
         metrics,
+        cache,
         lifecycle,
         control,
         admin,
@@ -215,6 +223,7 @@ pub(super) fn app_state(
         error_details: config.server.error_details,
         max_message: config.server.max_message.unwrap_or(config.server.max_body).as_usize(),
         request_timeout: config.server.request_timeout,
+        idle_timeout: config.server.idle_timeout,
         forwarded_headers: config.predict.headers.iter().map(header).collect::<Result<_, _>>()?,
         access_log: config.log.access,
         compression: AnswerOptions {

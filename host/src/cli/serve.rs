@@ -82,8 +82,11 @@ async fn serve(config: &ServerConfig, loader: Arc<Loader>, log: LogControl) -> R
     let gate = host::gate(config, Arc::clone(&authority));
     let shared_keys = share(config, store.as_ref(), &authority, &gate, &metrics);
     let memory = listeners.memory.clone();
+    let cache = host::cache(config, store.as_ref(), &metrics);
+    tokio::spawn(cache.clone().follow());
+    let counted = (Arc::clone(&metrics), cache);
     let state =
-        host::app_state(config, index, metrics, Arc::clone(&lifecycle), control, (log, memory), gate)?;
+        host::app_state(config, index, counted, Arc::clone(&lifecycle), control, (log, memory), gate)?;
     tracing::info!(
         address = %listeners.address,
         https = listeners.https_address.map(tracing::field::display),

@@ -24,9 +24,12 @@ pub struct AuthSettings {
 }
 
 impl AuthSettings {
-    /// Whether callers have to say who they are.
+    /// Whether callers have to say who they are, or may do less than everything if they do not.
     pub fn is_configured(&self) -> bool {
-        self.jwt.is_configured() || self.api_keys.is_configured() || !self.certificates.is_empty()
+        self.jwt.is_configured()
+            || self.api_keys.is_configured()
+            || !self.certificates.is_empty()
+            || !self.anonymous.is_empty()
     }
 }
 

@@ -8,6 +8,7 @@ use super::auth::{ApiKeySettings, AuthSettings, CertificateEntry, JwtKeyEntry, J
 use super::cache::check_shared;
 use super::names_auth::{JwksSource, Pattern, ScopeWord, Word};
 use super::section::Section;
+use super::tree::Value;
 
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -35,7 +36,9 @@ pub(super) fn auth(section: &mut Section<'_>, has_redis: bool) -> AuthSettings {
 
 fn jwt(section: &mut Section<'_>) -> JwtSettings {
     let default = JwtSettings::default();
-    JwtSettings {
+    let lists_keys = matches!(section.peek("keys"), Some(Value::Sequence(items)) if !items.is_empty());
+    let names_keys = lists_keys || section.is_given("jwks");
+    let settings = JwtSettings {
         keys: keys(section),
         jwks: section.take::<Option<JwksSource>>("jwks", default.jwks),
         issuer: section.take::<Option<Word>>("issuer", None).map(|word| word.0),
@@ -45,7 +48,17 @@ fn jwt(section: &mut Section<'_>) -> JwtSettings {
         cache: section.take_in("cache", default.cache, Duration::ZERO..=HOUR),
         refresh: section.take_in("refresh", default.refresh, SECOND..=DAY),
         cooldown: section.take_in("cooldown", default.cooldown, Duration::from_millis(100)..=HOUR),
+    };
+    // Without a key nothing else here has any effect, and everybody would be let in.
+    if !names_keys && settings != JwtSettings::default() {
+        let place = section.place().clone();
+        section.problem(
+            "keys",
+            &place,
+            "missing; tokens are verified by 'keys' or 'jwks', and neither is there",
+        );
     }
+    settings
 }
 
 fn keys(section: &mut Section<'_>) -> Vec<JwtKeyEntry> {

@@ -27,7 +27,7 @@ impl Later {
 pub(super) const SERVER: &[Later] = &[];
 
 /// In `model.yaml`.
-pub(super) const MODEL: &[Later] = &[Later::new("cache", "an answer cache")];
+pub(super) const MODEL: &[Later] = &[];
 
 /// In `bundle.yaml`.
 pub(super) const BUNDLE: &[Later] = &[

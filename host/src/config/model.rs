@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::batching::{self, BatchingSettings};
 use super::device::{self, Count};
+use super::model_cache::{self, CachePolicy};
 use super::names::Name;
 use super::on_demand::{self, OnDemand};
 use super::quantity::ByteSize;
@@ -39,6 +40,8 @@ pub struct ModelConfig {
     pub queue: QueueSettings,
     /// `batching`: which requests run together.
     pub batching: BatchingSettings,
+    /// `cache`, default off: which answers are remembered.
+    pub cache: CachePolicy,
     /// `labels`, default none: names for versions.
     pub labels: Labels,
     /// `traffic`, default latest: which version answers a request that names none.
@@ -191,6 +194,7 @@ impl Default for ModelConfig {
             },
             queue: QueueSettings { size: 1024, timeout: Duration::from_secs(2), priorities: 1 },
             batching: BatchingSettings::default(),
+            cache: CachePolicy::default(),
             labels: Labels::new(),
             traffic: TrafficPolicy::Latest,
             warmup: WarmupSettings { batch_sizes: vec![1] },
@@ -222,6 +226,7 @@ pub(super) fn decode(section: &mut Section<'_>) -> ModelConfig {
             priorities: section.take_in("priorities", default.queue.priorities, 1..=1000),
         }),
         batching: section.section("batching", batching::decode),
+        cache: section.section("cache", model_cache::decode),
         on_demand: on_demand::of_model(section),
         warmup: section.section("warmup", |section| WarmupSettings {
             batch_sizes: section

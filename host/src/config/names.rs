@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::batching::Oversize;
 use super::model::Isolation;
+use super::model_cache::{CacheCompression, CacheScope};
 use super::on_demand::LoadPolicy;
 use super::setting::{Choice, Text, Wrong, expected_choice, parse_choice, show_choice};
 use super::traffic::{Colour, Reward, Strategy};
@@ -123,6 +124,8 @@ macro_rules! choice_text {
 
 choice_text!(
     ArenaExtend,
+    CacheCompression,
+    CacheScope,
     Capability,
     Colour,
     ErrorDetails,

@@ -11,13 +11,19 @@ use axum::response::Response;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::arriving::{Arriving, BoundedBody, Bounds};
+use super::compressed::Aside;
 use super::failure;
+use super::lasting::LastingBody;
 use crate::error::{Error, ErrorCode};
+use crate::http::Lasting;
 use crate::http::state::AppState;
 
 const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 const ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
+
+/// How the path of the stream of requests ends.
+const INFER: &str = "/ModelStreamInfer";
 
 /// What is known of a call before its message is.
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +48,7 @@ pub(super) fn too_late() -> Error {
 
 /// Whether a method's messages may come over any time.
 fn is_stream(path: &str) -> bool {
-    path.ends_with("/ModelStreamInfer") || path.ends_with("/ServerReflectionInfo")
+    path.ends_with(INFER) || path.ends_with("/ServerReflectionInfo")
 }
 
 pub(super) async fn begin(State(state): State<AppState>, request: Request, next: Next) -> Response {
@@ -61,17 +67,34 @@ pub(super) async fn begin(State(state): State<AppState>, request: Request, next:
     settle_encoding(&mut head.headers);
     let arriving = Arriving::new(&state.bodies().memory);
     head.extensions.insert(arriving.clone());
-    let body = BoundedBody::new(
-        body,
-        arriving,
-        Bounds {
-            until: call.deadline(),
-            each: state.request_timeout(),
-            pace: state.bodies().pace,
-            is_stream: is_stream(head.uri.path()),
-        },
-    );
-    next.run(Request::from_parts(head, Body::new(body))).await
+    let is_stream = is_stream(head.uri.path());
+    let bounds = Bounds {
+        until: call.deadline(),
+        each: state.request_timeout(),
+        pace: state.bodies().pace,
+        is_stream,
+    };
+    let body = Body::new(BoundedBody::new(body, arriving, bounds));
+    if !is_stream {
+        return answered(Request::from_parts(head, body), next).await;
+    }
+    let lasting = Lasting::default();
+    head.extensions.insert(lasting.clone());
+    // Reflection does not know of the server's end; the other stream tells it in its own words.
+    let stop = (!head.uri.path().ends_with(INFER)).then(|| Box::pin(state.lifecycle().stopping()) as _);
+    let body = Body::new(LastingBody::new(body, lasting.clone(), state.idle_timeout(), stop));
+    let mut response = answered(Request::from_parts(head, body), next).await;
+    response.extensions_mut().insert(lasting);
+    response
+}
+
+/// The answer to a call; if messages are compressed, they are so aside.
+async fn answered(request: Request, next: Next) -> Response {
+    if request.headers().get(ENCODING).is_none_or(|encoding| encoding == "identity") {
+        return next.run(request).await;
+    }
+    let response = Aside(Box::pin(next.run(request))).await;
+    response.map(|body| Body::new(Aside(body)))
 }
 
 /// An answer is compressed as its request was, and as the client reads it.

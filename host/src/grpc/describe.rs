@@ -79,7 +79,7 @@ fn model_config(generation: &Generation) -> pb::ModelConfig {
             gpus,
         }],
         model_transaction_policy: Some(pb::ModelTransactionPolicy { decoupled: false }),
-        response_cache: Some(pb::ModelResponseCache { enable: false }),
+        response_cache: Some(pb::ModelResponseCache { enable: generation.settings().cache.ttl.is_some() }),
         ..Default::default()
     }
 }

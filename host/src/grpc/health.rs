@@ -1,16 +1,19 @@
 //! gRPC's own health service, as Kubernetes and load balancers ask for it.
 //!
-//! Owns its answers: the server is well when it is ready, as on HTTP.
+//! Owns its answers: the server is well when it is ready, as on HTTP. A watch is never at work: its connection goes when
+//! others need the seat, as `http::front` has it.
 
 use std::pin::Pin;
 
-use futures_util::stream::{self, Stream};
+use futures_util::stream::{self, Stream, StreamExt as _};
 use tonic::{Request, Response, Status};
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse, health_server};
 
 use super::failure;
+use super::watches::{Watch, Watches};
 use crate::error::{Error, ErrorCode};
+use crate::http::authorise::origin;
 use crate::http::state::AppState;
 
 /// The names of services that there are; the empty one is the server.
@@ -18,11 +21,14 @@ const SERVICES: [&str; 2] = ["", "inference.GRPCInferenceService"];
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Health(AppState);
+pub(super) struct Health {
+    state: AppState,
+    watches: Watches,
+}
 
 impl Health {
-    pub(super) const fn new(state: AppState) -> Self {
-        Self(state)
+    pub(super) fn new(state: AppState) -> Self {
+        Self { state, watches: Watches::default() }
     }
 }
 
@@ -39,7 +45,7 @@ impl health_server::Health for Health {
     ) -> Result<Response<HealthCheckResponse>, Status> {
         let service = request.into_inner().service;
         if SERVICES.contains(&service.as_str()) {
-            return Ok(Response::new(answer(self.0.lifecycle().is_ready())));
+            return Ok(Response::new(answer(self.state.lifecycle().is_ready())));
         }
         let name: String = service.chars().take(100).flat_map(char::escape_default).collect();
         let message = format!("there is no service '{name}'; ask for '' or '{}'", SERVICES[1]);
@@ -53,9 +59,12 @@ impl health_server::Health for Health {
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let state = self.0.clone();
+        let state = self.state.clone();
+        let peer = origin(request.extensions().get());
+        let address = state.gate().address(request.metadata().as_ref(), &peer);
+        let watch = self.watches.begin(address).map_err(|error| failure::status(&error, None))?;
         if !SERVICES.contains(&request.into_inner().service.as_str()) {
-            return Ok(Response::new(Box::pin(unknown_service(state))));
+            return Ok(Response::new(Box::pin(unknown_service(state).map(move |told| kept(&watch, told)))));
         }
         let told = stream::unfold((state, None), |(state, told)| async move {
             if let Some(told) = told {
@@ -71,8 +80,13 @@ impl health_server::Health for Health {
             let ready = state.lifecycle().is_ready();
             Some((Ok(answer(ready)), (state, Some(ready))))
         });
-        Ok(Response::new(Box::pin(told)))
+        Ok(Response::new(Box::pin(told.map(move |told| kept(&watch, told)))))
     }
+}
+
+/// An answer of a watch, which goes on.
+fn kept<T>(_: &Watch, told: T) -> T {
+    told
 }
 
 /// Says once that there is no such service, and ends when the server stops: by the protocol the stream stays open,

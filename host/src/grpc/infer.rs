@@ -17,6 +17,7 @@ use super::protocol::ModelInferResponse;
 use crate::auth::{Admitted, Caller};
 use crate::error::Error;
 use crate::http::front::AnswerSize;
+use crate::http::recalled;
 use crate::http::serving::{Marks, Serving};
 use crate::http::state::AppState;
 use crate::http::sticky;
@@ -75,7 +76,8 @@ pub(super) async fn infer(
 ) -> Result<(ModelInferResponse, Marks), (Error, Option<Marks>)> {
     let head = message::head(&asked.message).map_err(|error| (error, None))?;
     let (route, admitted) = route(state, &asked, &head).map_err(|error| (error, None))?;
-    let mut serving = Serving::of(state, route, admitted, Endpoint::Grpc, asked.started);
+    let visit = recalled::visit(state, asked.headers, asked.caller);
+    let mut serving = Serving::of(state, (route, visit), admitted, Endpoint::Grpc, asked.started);
     serving.has_been_read();
     if let Some(deadline) = asked.deadline {
         serving.patience = deadline.saturating_duration_since(asked.started);

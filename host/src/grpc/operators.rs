@@ -5,9 +5,10 @@
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use super::failure;
+use super::router::SMALL;
 use crate::http::admin::access::{Wording, at_shared, guarded, own_is_loopback};
 use crate::http::reply::Failed;
 use crate::http::state::AppState;
@@ -30,7 +31,10 @@ const METHODS: [&str; 2] = ["/RepositoryModelLoad", "/RepositoryModelUnload"];
 /// Errors as gRPC tells them.
 const GRPC: Wording = Wording {
     refuse: |error| failure::status(&error, None).into_http(),
-    failed: |response| Some(Failed(failure::own(response.extensions().get::<Status>()?)?)),
+    failed: |response| {
+        let status = response.extensions().get::<Status>().filter(|status| status.code() != Code::Ok)?;
+        Some(Failed(failure::translate(status, SMALL)))
+    },
 };
 
 pub(super) async fn guard(
@@ -45,8 +49,5 @@ pub(super) async fn guard(
         Place::Everyone { is_loopback } => at_shared(&state, Some(is_loopback), request.uri()),
         Place::Operators => Ok(own_is_loopback(&state)),
     };
-    match found {
-        Ok(is_loopback) => guarded(&state, is_loopback, request, next, GRPC).await,
-        Err(error) => (GRPC.refuse)(error),
-    }
+    guarded(&state, found, request, next, GRPC).await
 }

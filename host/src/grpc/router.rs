@@ -21,7 +21,7 @@ use crate::error::{Error, ErrorCode};
 use crate::http::state::AppState;
 
 /// Bytes of messages that carry no tensors: what small ones expand to in memory stays small.
-const SMALL: usize = 1 << 20;
+pub(super) const SMALL: usize = 1 << 20;
 
 /// Everything that is served on gRPC at one listener.
 ///

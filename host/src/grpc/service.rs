@@ -119,8 +119,9 @@ impl GrpcInferenceService for Inference {
         &self,
         request: Request<Streaming<WholeMessage>>,
     ) -> Answer<Self::ModelStreamInferStream> {
-        let caller = caller(request.extensions()).map_err(|error| failure::status(&error, None))?;
-        Ok(Response::new(stream::answers(&self.0, caller, request)))
+        // Nobody comes in who was not asked at the call's head.
+        caller(request.extensions()).map_err(|error| failure::status(&error, None))?;
+        Ok(Response::new(stream::answers(&self.0, request)))
     }
 
     async fn model_config(

@@ -1,7 +1,8 @@
 //! `ModelStreamInfer`: a request after another on one call, answered in their order.
 //!
 //! Owns how many of them are worked on at once, how one that fails is told, and when a stream ends although its
-//! client would go on: at its deadline, and when the server stops.
+//! client would go on: at its deadline, when the server stops, and when who asks is not believed any more. Each message
+//! is a request: it is asked anew who it is from, and it counts.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,8 +18,10 @@ use super::failure;
 use super::infer::{Asked, infer};
 use super::message::{WholeMessage, head};
 use super::protocol::{ModelInferResponse, ModelStreamInferResponse};
-use crate::auth::Caller;
+use crate::auth::{Origin, Refusal};
 use crate::error::{Error, ErrorCode};
+use crate::http::Lasting;
+use crate::http::authorise::origin;
 use crate::http::state::AppState;
 
 /// Requests of one stream that are worked on at once; more are not read until one is answered.
@@ -30,11 +33,7 @@ const ENDS_WITH_STATUS: &str = "triton_grpc_error";
 pub(super) type Answers = Pin<Box<dyn Stream<Item = Result<ModelStreamInferResponse, Status>> + Send>>;
 
 /// Whoever drops the answers ends everything that is still worked on.
-pub(super) fn answers(
-    state: &AppState,
-    caller: Caller,
-    request: Request<Streaming<WholeMessage>>,
-) -> Answers {
+pub(super) fn answers(state: &AppState, request: Request<Streaming<WholeMessage>>) -> Answers {
     let (metadata, extensions, messages) = request.into_parts();
     let deadline = extensions.get::<Call>().and_then(Call::deadline);
     let arriving = Arriving::of(&extensions, state);
@@ -45,7 +44,8 @@ pub(super) fn answers(
     let one = One {
         state: state.clone(),
         headers: Arc::new(metadata.into_headers()),
-        caller,
+        peer: origin(extensions.get::<Origin>()),
+        call: extensions.get::<Lasting>().cloned().unwrap_or_default(),
         deadline,
         limit: state.max_message(),
     };
@@ -56,7 +56,16 @@ pub(super) fn answers(
     };
     let told = ended(stopped).map(|error| Err(failure::status(&error, None)));
     let messages = messages.take_until(stopping).chain(told);
-    let answers = messages.map(move |message| one.clone().answer(message)).buffered(AT_ONCE);
+    let answers = messages.enumerate().map(move |(number, message)| {
+        let work = one.call.work();
+        let answer = one.clone().answer(number, message);
+        async move {
+            let answered = answer.await;
+            drop(work);
+            answered
+        }
+    });
+    let answers = answers.buffered(AT_ONCE);
     let Some(deadline) = deadline else {
         return Box::pin(answers);
     };
@@ -75,25 +84,36 @@ fn ended(reason: impl FnOnce() -> Option<Error>) -> impl Stream<Item = Error> {
 struct One {
     state: AppState,
     headers: Arc<HeaderMap>,
-    caller: Caller,
+    peer: Origin,
+    call: Lasting,
     deadline: Option<Instant>,
     limit: usize,
 }
 
 impl One {
     /// The answer to one request; an error ends the stream.
-    async fn answer(self, message: Result<WholeMessage, Status>) -> Result<ModelStreamInferResponse, Status> {
+    async fn answer(
+        self,
+        number: usize,
+        message: Result<WholeMessage, Status>,
+    ) -> Result<ModelStreamInferResponse, Status> {
         let message =
             message.map_err(|status| failure::status(&failure::translate(&status, self.limit), None))?;
+        let started = Instant::now();
+        let gate = self.state.gate();
+        let refused = |refusal: Refusal| refusal.error;
+        let caller = gate.again(&self.headers, &self.peer).await.map_err(refused);
+        let mut caller = caller.map_err(|error| failure::status(&error, None))?;
         let id = head(&message).map(|head| head.id.to_owned()).unwrap_or_default();
-        let asked = Asked {
-            message,
-            headers: &self.headers,
-            caller: &self.caller,
-            started: Instant::now(),
-            deadline: self.deadline,
+        // The head of the call has been counted, and is the first message's.
+        let counted = if number == 0 { Ok(()) } else { caller.count().map_err(refused) };
+        let asked =
+            Asked { message, headers: &self.headers, caller: &caller, started, deadline: self.deadline };
+        let answered = match counted {
+            Ok(()) => infer(&self.state, asked).await,
+            Err(error) => Err((error, None)),
         };
-        let (error, marks) = match infer(&self.state, asked).await {
+        let (error, marks) = match answered {
             Ok((answer, _)) => {
                 return Ok(ModelStreamInferResponse { infer_response: Some(answer), ..Default::default() });
             }

@@ -31,6 +31,8 @@ pub(crate) struct Served {
     pub(crate) model: String,
     pub(crate) version: String,
     pub(crate) times: StageTimes,
+    /// What became of it at the answers that are remembered.
+    pub(crate) recalled: Option<&'static str>,
 }
 
 /// Names the request, counts its response and, if wanted, writes its line.
@@ -133,6 +135,8 @@ pub(crate) fn write(line: &Line<'_>) {
         version = served.map(|served| served.version.as_str()),
         subject = caller.and_then(Caller::subject).map(cut),
         load_us = stage(Stage::Load),
+        recall_us = stage(Stage::Recall),
+        cache = served.and_then(|served| served.recalled),
         preprocess_us = stage(Stage::Preprocess),
         queue_us = stage(Stage::Queue),
         infer_us = stage(Stage::Infer),

@@ -40,8 +40,7 @@ pub(crate) async fn let_in(
     next: Next,
     refuse: fn(Error) -> Response,
 ) -> Response {
-    let nowhere = || Origin { address: IpAddr::V4(Ipv4Addr::UNSPECIFIED), certificate: None };
-    let peer = request.extensions().get::<Origin>().cloned().unwrap_or_else(nowhere);
+    let peer = origin(request.extensions().get());
     match state.gate().enter(request.headers_mut(), &peer).await {
         Ok(caller) => {
             request.extensions_mut().insert(caller.clone());
@@ -56,6 +55,12 @@ pub(crate) async fn let_in(
             response
         }
     }
+}
+
+/// Where a request comes from, or nowhere.
+pub(crate) fn origin(peer: Option<&Origin>) -> Origin {
+    let nowhere = || Origin { address: IpAddr::V4(Ipv4Addr::UNSPECIFIED), certificate: None };
+    peer.cloned().unwrap_or_else(nowhere)
 }
 
 fn tell(headers: &mut HeaderMap, standing: Option<&Standing>) {

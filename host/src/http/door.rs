@@ -18,6 +18,9 @@ use super::reply;
 use super::request_id::{REQUEST_ID, RequestId};
 use crate::error::{Error, ErrorCode};
 
+/// The media type of gRPC, to which messages of another form than protobuf's add theirs.
+const GRPC: &[u8] = b"application/grpc";
+
 /// Where the requests of one listener go.
 #[derive(Clone, Debug)]
 pub struct Door {
@@ -42,11 +45,26 @@ impl Door {
     }
 }
 
-/// Whether a request is a call of gRPC. gRPC-Web, which browsers would speak, is something else.
-fn is_grpc(headers: &HeaderMap) -> bool {
-    let content_type = headers.get(header::CONTENT_TYPE).map(http::HeaderValue::as_bytes);
-    let rest = content_type.and_then(|value| value.strip_prefix(b"application/grpc"));
-    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';' | b' ')))
+/// What a request speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Speaks {
+    Rest,
+    Grpc,
+    /// gRPC with messages that are not protobuf's.
+    OtherGrpc,
+}
+
+/// What a request speaks, by its content type. gRPC-Web, which browsers would speak, is something else.
+fn speaks(headers: &HeaderMap) -> Speaks {
+    let content_type = headers.get(header::CONTENT_TYPE).map_or(&b""[..], http::HeaderValue::as_bytes);
+    let media_type = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    let of_grpc = media_type.split_at_checked(GRPC.len());
+    match of_grpc.filter(|(start, _)| start.eq_ignore_ascii_case(GRPC)).map(|(_, rest)| rest) {
+        Some([]) => Speaks::Grpc,
+        Some(rest) if rest.eq_ignore_ascii_case(b"+proto") => Speaks::Grpc,
+        Some([b'+', ..]) => Speaks::OtherGrpc,
+        _ => Speaks::Rest,
+    }
 }
 
 impl Service<Request<Body>> for Door {
@@ -59,12 +77,17 @@ impl Service<Request<Body>> for Door {
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let refusal = match (is_grpc(request.headers()), &mut self.rest, &mut self.grpc) {
-            (true, _, Some(_)) if request.version() != Version::HTTP_2 => "gRPC needs HTTP/2",
-            (true, _, Some(grpc)) => return Either::Left(grpc.call(request)),
-            (false, Some(rest), _) => return Either::Left(rest.call(request)),
-            (true, _, None) => "gRPC is not served at this address; see server.grpc",
-            (false, None, _) => {
+        let refusal = match (speaks(request.headers()), &mut self.rest, &mut self.grpc) {
+            (Speaks::OtherGrpc, _, Some(_)) => {
+                "messages of gRPC are those of protobuf here; send content-type application/grpc"
+            }
+            (Speaks::Grpc, _, Some(_)) if request.version() != Version::HTTP_2 => "gRPC needs HTTP/2",
+            (Speaks::Grpc, _, Some(grpc)) => return Either::Left(grpc.call(request)),
+            (Speaks::Rest, Some(rest), _) => return Either::Left(rest.call(request)),
+            (Speaks::Grpc | Speaks::OtherGrpc, _, None) => {
+                "gRPC is not served at this address; see server.grpc"
+            }
+            (Speaks::Rest, None, _) => {
                 "only gRPC is served at this address (server.grpc); ask for the rest at server.http"
             }
         };
@@ -93,17 +116,31 @@ mod tests {
 
     #[test]
     fn calls_are_known_by_their_content_type() {
-        let asks = |content_type: &'static str| {
+        let found = |content_type: &'static str| {
             let mut headers = HeaderMap::new();
             headers.insert(header::CONTENT_TYPE, http::HeaderValue::from_static(content_type));
-            is_grpc(&headers)
+            speaks(&headers)
         };
-        for call in ["application/grpc", "application/grpc+proto", "application/grpc;charset=utf-8"] {
-            assert!(asks(call), "{call}");
+        for call in [
+            "application/grpc",
+            "application/grpc+proto",
+            "application/grpc;charset=utf-8",
+            "Application/gRPC+Proto ; charset=utf-8",
+        ] {
+            assert_eq!(found(call), Speaks::Grpc, "{call}");
         }
-        for other in ["application/grpc-web", "application/grpc-web+proto", "application/json", ""] {
-            assert!(!asks(other), "{other}");
+        for other in ["application/grpc+json", "application/grpc+", "application/grpc+protox"] {
+            assert_eq!(found(other), Speaks::OtherGrpc, "{other}");
         }
-        assert!(!is_grpc(&HeaderMap::new()));
+        for other in [
+            "application/grpc-web",
+            "application/grpc-web+proto",
+            "application/grpcx",
+            "application/json",
+            "",
+        ] {
+            assert_eq!(found(other), Speaks::Rest, "{other}");
+        }
+        assert_eq!(speaks(&HeaderMap::new()), Speaks::Rest);
     }
 }

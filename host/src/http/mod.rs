@@ -18,6 +18,7 @@ mod openapi;
 pub(crate) mod pace;
 mod patience;
 mod predict;
+pub(crate) mod recalled;
 pub mod reply;
 pub(crate) mod request_id;
 mod router;
@@ -35,7 +36,10 @@ pub use body::BodyBounds;
 pub use compression::AnswerOptions;
 pub use cors::CorsRules;
 pub use door::Door;
-pub use front::{Listener, ListenerOptions, MemoryBudget, Redirect, RequestLimits, Reservation, TlsOptions};
+pub(crate) use front::network;
+pub use front::{
+    Lasting, Listener, ListenerOptions, MemoryBudget, Redirect, RequestLimits, Reservation, TlsOptions, Work,
+};
 pub use router::{admin_router, router};
 pub use server_timing::ServerTiming;
 pub use state::{AppParts, AppState, Control, Lifecycle};

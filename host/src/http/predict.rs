@@ -63,7 +63,8 @@ async fn answer(
         PredictInput::Tensors(request.inputs, parameters)
     };
     let kept = serving.keep(|| Asked::Predict(input.clone()));
-    let output = pipeline::predict(&generation, input, deadline, &mut serving.times).await;
+    let output =
+        pipeline::predict(&generation, input, deadline, &mut serving.visit, &mut serving.times).await;
     if kept.is_some() {
         serving.mirror(state, kept, output.clone().map_err(|error| error.code));
     }

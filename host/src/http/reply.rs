@@ -31,6 +31,8 @@ pub fn statuses_of(code: ErrorCode) -> (StatusCode, Code) {
             (StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST), Code::Cancelled)
         }
         ErrorCode::DeadlineExceeded => (StatusCode::GATEWAY_TIMEOUT, Code::DeadlineExceeded),
+        // RFC 9111, section 5.2.1.7.
+        ErrorCode::NotCached => (StatusCode::GATEWAY_TIMEOUT, Code::FailedPrecondition),
         ErrorCode::PluginFault | ErrorCode::Internal => (StatusCode::INTERNAL_SERVER_ERROR, Code::Internal),
         ErrorCode::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable),
         ErrorCode::Unimplemented => (StatusCode::NOT_IMPLEMENTED, Code::Unimplemented),

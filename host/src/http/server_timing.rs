@@ -64,7 +64,12 @@ mod tests {
         let mut times = StageTimes::default();
         times.set(Stage::Infer, Duration::from_micros(1234));
         times.set(Stage::Queue, Duration::from_micros(7));
-        response.extensions_mut().insert(Served { model: "m".into(), version: "1".into(), times });
+        response.extensions_mut().insert(Served {
+            model: "m".into(),
+            version: "1".into(),
+            times,
+            recalled: None,
+        });
         add(&mut response, Duration::from_millis(2));
         assert_eq!(response.headers()[SERVER_TIMING], "queue;dur=0.007, infer;dur=1.234, total;dur=2.000");
     }

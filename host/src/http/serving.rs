@@ -18,8 +18,9 @@ use super::authorise::Asker;
 use super::patience::patience;
 use super::state::AppState;
 use super::target::Target;
-use super::{body, sticky};
+use super::{body, recalled, sticky};
 use crate::auth::{Admitted, Caller};
+use crate::cache::{Story, Visit};
 use crate::error::{Error, ErrorCode};
 use crate::pipeline::{Asked, Generation, PredictOutput, Stage, StageTimes, mirror};
 use crate::repository::{Found, Route};
@@ -43,6 +44,8 @@ pub(crate) struct Serving {
     cold: Option<GenerationMetrics>,
     /// Where the stages note their time.
     pub(crate) times: StageTimes,
+    /// The request at the answers that are remembered.
+    pub(crate) visit: Visit,
     /// Where it counts how the request went, if traffic chose.
     arm: Option<Arc<Arm>>,
     mirror: Option<(MirrorSlot, Arc<Generation>)>,
@@ -72,10 +75,12 @@ pub(crate) struct Marks {
     /// The caller's place, until the answer has been handed over.
     pub(crate) place: Arc<Admitted>,
     arm: Option<Arc<str>>,
+    story: Option<Story>,
 }
 
 impl Marks {
-    /// Names the version that answered, and the arm of the model's traffic, and how long a load was waited for.
+    /// Names the version that answered, and the arm of the model's traffic, and how long a load was waited for, and
+    /// whether the answer is a remembered one.
     pub(crate) fn headers(&self) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
         let version = HeaderValue::from_str(&self.served.version).ok().map(|value| (MODEL_VERSION, value));
         let arm = self.arm.as_deref().and_then(|arm| HeaderValue::from_str(arm).ok());
@@ -83,7 +88,8 @@ impl Marks {
             let waited = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
             (LOAD_WAIT, HeaderValue::from(waited))
         });
-        version.into_iter().chain(arm.map(|arm| (TRAFFIC_ARM, arm))).chain(waited)
+        let remembered = self.story.as_ref().map(recalled::headers).into_iter().flatten();
+        version.into_iter().chain(arm.map(|arm| (TRAFFIC_ARM, arm))).chain(waited).chain(remembered)
     }
 }
 
@@ -108,7 +114,8 @@ impl Serving {
             }
             None => route(state, target, &caller, (&head.headers, body), started).await?,
         };
-        let mut serving = Self::of(state, route, admitted, endpoint, started);
+        let visit = recalled::visit(state, &head.headers, &caller);
+        let mut serving = Self::of(state, (route, visit), admitted, endpoint, started);
         serving.patience = patience;
         serving.whole = whole;
         Ok(serving)
@@ -117,7 +124,7 @@ impl Serving {
     /// A request that has been routed, and let in.
     pub(crate) fn of(
         state: &AppState,
-        route: Route,
+        (route, visit): (Route, Visit),
         admitted: Admitted,
         endpoint: Endpoint,
         started: Instant,
@@ -128,6 +135,7 @@ impl Serving {
         let in_flight = cold.as_ref().or(found.loaded().map(|loaded| loaded.metrics()));
         Self {
             times: StageTimes::default(),
+            visit,
             mirror: route.mirror,
             whole: None,
             arm: route.arm,
@@ -225,6 +233,7 @@ impl Serving {
         let model = self.found.loaded().and_then(|generation| generation.settings().timeout);
         let given = model.unwrap_or(Duration::MAX).min(state.request_timeout());
         self.hurried = asked < given;
+        self.visit.set_until(self.started + given);
         self.started + asked.min(given)
     }
 
@@ -246,9 +255,11 @@ impl Serving {
                 model: self.found.model().to_owned(),
                 version: self.found.version().to_owned(),
                 times: self.times,
+                recalled: self.visit.story().map(Story::as_str),
             },
             place: Arc::clone(&self.admitted),
             arm: self.arm.as_ref().map(|arm| Arc::clone(arm.name())),
+            story: self.visit.story().copied(),
         }
     }
 }
@@ -259,6 +270,8 @@ impl Drop for Serving {
             let outcome = match self.outcome {
                 // Its own client left it no more time.
                 Err(ErrorCode::DeadlineExceeded) if self.hurried => Outcome::Neither,
+                // The version had no part in it.
+                _ if self.visit.story().is_some_and(Story::is_hit) => Outcome::Neither,
                 outcome => judged(outcome, self.is_the_versions),
             };
             arm.finished(outcome, self.read.elapsed());

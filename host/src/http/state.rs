@@ -15,6 +15,7 @@ use super::cors::CorsRules;
 use super::server_timing::ServerTiming;
 use super::status::Turns;
 use crate::auth::Gate;
+use crate::cache::Cache;
 use crate::config::ErrorDetails;
 use crate::nodes::Nodes;
 use crate::repository::{KeeperHandle, ModelIndex, Steering};
@@ -114,6 +115,8 @@ pub struct AppParts {
     pub index: Arc<ModelIndex>,
     /// Where requests count.
     pub metrics: Arc<Metrics>,
+    /// The answers that are remembered.
+    pub cache: Cache,
     /// Whether requests are wanted.
     pub lifecycle: Arc<Lifecycle>,
     /// What operators may do.
@@ -134,6 +137,8 @@ pub struct AppParts {
     pub max_message: usize,
     /// From a request's head to its answer.
     pub request_timeout: Duration,
+    /// How long nothing may come or go on a stream.
+    pub idle_timeout: Duration,
     /// The request headers that plugins see.
     pub forwarded_headers: Vec<HeaderName>,
     /// One line in the log for each request.
@@ -175,6 +180,10 @@ impl AppState {
 
     pub(crate) fn metrics(&self) -> &Arc<Metrics> {
         &self.0.parts.metrics
+    }
+
+    pub(crate) fn cache(&self) -> &Cache {
+        &self.0.parts.cache
     }
 
     pub(crate) fn lifecycle(&self) -> &Lifecycle {
@@ -223,6 +232,10 @@ impl AppState {
 
     pub(crate) fn request_timeout(&self) -> Duration {
         self.0.parts.request_timeout
+    }
+
+    pub(crate) fn idle_timeout(&self) -> Duration {
+        self.0.parts.idle_timeout
     }
 
     pub(crate) fn forwarded_headers(&self) -> &[HeaderName] {

@@ -61,7 +61,9 @@ pub(super) async fn metrics(State(state): State<AppState>, Asker(caller): Asker)
         }
         let memory = &state.bodies().memory;
         state.metrics().front().memory(memory.used(), memory.refused());
+        state.cache().observe();
         Steering::observe(state.index(), state.metrics());
+        state.nodes().observe();
     };
     match state.metrics().encode(observe) {
         Ok(text) => Ok(([(header::CONTENT_TYPE, TEXT_FORMAT)], text).into_response()),

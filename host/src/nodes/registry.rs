@@ -155,6 +155,11 @@ impl Nodes {
         }
     }
 
+    /// Brings the metrics up to now, just before they are read.
+    pub fn observe(&self) {
+        self.metrics.observe();
+    }
+
     /// Whether another node has both versions of a rollout: it can judge them better than one that has not.
     pub fn others_compare(&self, model: &str) -> bool {
         self.seen.load().others.iter().any(|node| node.serving(model) > 1)

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use super::footprint::Footprint;
 use super::usage::Usage;
+use crate::cache::Seed;
 use crate::config::{self, ModelConfig};
 use crate::haste::Haste;
 use crate::isolation::Executor;
@@ -30,6 +31,8 @@ pub struct GenerationParts {
     pub version: String,
     /// Tells its content from every other: model, plugin, files and settings of the bundle, in hexadecimal.
     pub digest: String,
+    /// What all of its answers depend on.
+    pub seed: Seed,
     /// What the model takes and gives.
     pub signature: Arc<Signature>,
     /// What elements of its outputs stand for.
@@ -64,6 +67,7 @@ pub struct Generation {
     model: String,
     version: String,
     digest: String,
+    seed: Seed,
     signature: Arc<Signature>,
     labels: OutputLabels,
     scheduler: Scheduler,
@@ -128,6 +132,7 @@ impl Generation {
             model: parts.model,
             version: parts.version,
             digest: parts.digest,
+            seed: parts.seed,
             signature: parts.signature,
             labels: parts.labels,
             plugin: parts.plugin,
@@ -147,6 +152,11 @@ impl Generation {
     /// Tells its content from every other, in hexadecimal.
     pub fn digest(&self) -> &str {
         &self.digest
+    }
+
+    /// What all of its answers depend on, in the keys under which they are remembered.
+    pub fn seed(&self) -> &Seed {
+        &self.seed
     }
 
     /// Who uses it.

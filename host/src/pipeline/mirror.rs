@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::compare::{Difference, compare};
 use super::{Generation, PredictInput, PredictOutput, StageTimes, infer, predict};
+use crate::cache::Visit;
 use crate::error::{Error, ErrorCode};
 use crate::model::tensor::Tensor;
 use crate::telemetry::{MirrorOutcome, ShadowMetrics};
@@ -44,13 +45,20 @@ pub fn ask(
     });
 }
 
-async fn answer(generation: &Generation, asked: Asked, deadline: Instant) -> Result<PredictOutput, Error> {
-    let mut times = StageTimes::default();
+async fn answer(
+    generation: &Arc<Generation>,
+    asked: Asked,
+    deadline: Instant,
+) -> Result<PredictOutput, Error> {
+    // Its work is what is looked at: it neither gets a remembered answer nor leaves one.
+    let (mut times, mut visit) = (StageTimes::default(), Visit::none());
     match asked {
-        Asked::Predict(input) => predict(generation, input, deadline, &mut times).await,
+        Asked::Predict(input) => predict(generation, input, deadline, &mut visit, &mut times).await,
         Asked::Infer(inputs, outputs) => {
             let wanted = outputs.iter().map(String::as_str);
-            infer(generation, inputs, wanted, deadline, &mut times).await.map(PredictOutput::Tensors)
+            infer(generation, inputs, wanted, deadline, &mut visit, &mut times)
+                .await
+                .map(PredictOutput::Tensors)
         }
     }
 }

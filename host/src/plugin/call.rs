@@ -41,7 +41,7 @@ pub struct Preprocessed {
 }
 
 /// What a postprocessor answers.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
     /// The media type.
     pub content_type: String,

@@ -80,26 +80,36 @@ impl Content {
 }
 
 impl Content {
-    /// A hash in hexadecimal of all that an answer depends on: model, weights, plugin, settings and files.
+    /// A hash in hexadecimal of all that an answer depends on: model, weights, plugin, capabilities, settings and
+    /// files. Pieces have their length before them, and lists the number of what is in them, so that no two contents
+    /// are hashed alike.
     pub(super) fn digest(&self) -> String {
         let mut hash = Sha256::new();
         let mut add = |piece: &[u8]| {
             hash.update((piece.len() as u64).to_le_bytes());
             hash.update(piece);
         };
+        let count = |length: usize| (length as u64).to_le_bytes();
         add(self.source.model());
+        add(&count(self.source.external().len()));
         for (location, bytes) in self.source.external() {
             add(location.as_bytes());
             add(bytes);
         }
+        add(&[u8::from(self.plugin.is_some())]);
         add(self.plugin.as_ref().map_or(&[], |plugin| &plugin.component));
+        add(&count(self.capabilities.len()));
+        self.capabilities.iter().for_each(|capability| add(capability.as_str().as_bytes()));
+        add(&count(self.settings.len()));
         for (name, value) in &self.settings {
             add(name.as_bytes());
             add(value.as_bytes());
         }
+        add(&count(self.files.len()));
         for (path, (size, bytes)) in &self.files {
             add(path.as_bytes());
             add(&size.to_le_bytes());
+            add(&[u8::from(bytes.is_some())]);
             add(bytes.as_deref().unwrap_or_default());
         }
         for (output, labels) in &self.labels {

@@ -15,6 +15,7 @@ use super::signature::TrustedKeys;
 use super::status::LoadStage;
 use super::validation::{self, ValidationOptions};
 use super::warmup;
+use crate::cache::{Seed, SeedParts};
 use crate::config::{ByteSize, Capability, Isolation, ModelConfig};
 use crate::haste::Haste;
 use crate::isolation::{Executor, Isolated, IsolationOptions};
@@ -149,10 +150,12 @@ impl Loader {
         compute.runs_on(&content.model, &content.version, &device.to_string());
         let opener = needs_opener(&settings, device).then_some(opener);
         let footprint = footprint(content, &settings, device);
+        let digest = haste.run(|| content.digest());
         let generation = Generation::start(GenerationParts {
             model: content.model.clone(),
             version: content.version.clone(),
-            digest: haste.run(|| content.digest()),
+            seed: self.seed(content, &digest, &settings, &placement),
+            digest,
             signature,
             labels: content.labels.clone(),
             sessions,
@@ -170,8 +173,10 @@ impl Loader {
             haste,
             on_given_up: Arc::clone(&self.given_up),
         });
-        let generation = generation.map_err(cannot_start)?;
-        match warmup::warm_up(&generation, &samples) {
+        let generation = Arc::new(generation.map_err(cannot_start)?);
+        let warmed = warmup::warm_up(&generation, &samples);
+        let generation = Arc::into_inner(generation).ok_or("a request of its warm-up still runs")?;
+        match warmed {
             Ok(()) => {
                 generation.scheduler().begin_counting();
                 Ok(generation)
@@ -181,6 +186,21 @@ impl Loader {
                 Err(reason)
             }
         }
+    }
+
+    /// What the answers of this content depend on, as this host serves it.
+    fn seed(&self, content: &Content, digest: &str, settings: &ModelConfig, placement: &Placement) -> Seed {
+        let threads = self.runtime.options().intra_threads;
+        let tensorrt = settings.workers.session.tensorrt;
+        let limits = &self.options.limits;
+        Seed::new(&SeedParts {
+            model: &content.model,
+            version: &content.version,
+            digest,
+            runtime: Runtime::build_info(),
+            place: &format!("{} tensorrt={tensorrt} threads={threads}", placement.device),
+            limits: [limits.memory as u64, limits.output as u64, u64::from(limits.pixels)],
+        })
     }
 
     /// Opens and warms up the sessions that `serving` lacks for the settings of `source`, and with them what

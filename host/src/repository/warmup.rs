@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use crate::cache::Visit;
 use crate::client::media;
 use crate::http::v2::codec;
 use crate::isolation::Executor;
@@ -99,7 +100,7 @@ pub(super) fn warm_up_sessions(
 }
 
 /// Makes a first instance of the plugin, and runs the samples through the whole pipeline.
-pub(super) fn warm_up(generation: &Generation, samples: &[Sample]) -> Result<(), String> {
+pub(super) fn warm_up(generation: &Arc<Generation>, samples: &[Sample]) -> Result<(), String> {
     let handle = tokio::runtime::Handle::current();
     if let Some(plugin) = generation.plugin() {
         handle.block_on(plugin.probe()).map_err(|error| format!("plugin '{}': {error}", plugin.name()))?;
@@ -114,7 +115,8 @@ pub(super) fn warm_up(generation: &Generation, samples: &[Sample]) -> Result<(),
             SampleInput::Tensors(tensors) => PredictInput::Tensors(tensors.clone(), Arc::new([])),
         };
         let (mut times, deadline) = (StageTimes::default(), Instant::now() + PATIENCE);
-        let outcome = handle.block_on(pipeline::predict(generation, input, deadline, &mut times));
+        let mut visit = Visit::none();
+        let outcome = handle.block_on(pipeline::predict(generation, input, deadline, &mut visit, &mut times));
         outcome.map_err(|error| format!("warm-up with {name} failed: {error}"))?;
     }
     Ok(())

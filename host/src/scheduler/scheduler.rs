@@ -24,7 +24,7 @@ use crate::error::{Error, ErrorCode};
 use crate::haste::Haste;
 use crate::isolation::Executor;
 use crate::model::tensor::Tensor;
-use crate::telemetry::{ComputeSeries, StatisticsSnapshot};
+use crate::telemetry::{ComputeSeries, StatisticsCounter, StatisticsSnapshot};
 
 /// What a scheduler is started with.
 #[derive(Clone, Debug)]
@@ -104,6 +104,11 @@ impl Scheduler {
     /// What the protocol's statistics tell of this version.
     pub fn statistics(&self) -> StatisticsSnapshot {
         self.0.metrics.statistics.version().snapshot()
+    }
+
+    /// Where requests count that the scheduler does not see.
+    pub fn counter(&self) -> &StatisticsCounter {
+        &self.0.metrics.statistics
     }
 
     /// Worker threads, and how many of them run a model now.

@@ -23,7 +23,7 @@ pub struct AuditEntry {
     pub subject: String,
     /// What it has shown: `token`, `api_key`, `certificate` or `anonymous`.
     pub kind: &'static str,
-    /// Where the connection came from.
+    /// Where it was asked from, as far as proxies are trusted.
     pub address: Option<IpAddr>,
     /// `done`, or the code of the error.
     pub outcome: &'static str,

@@ -6,7 +6,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
@@ -16,15 +15,14 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::cache::CacheMetrics;
 use super::compute::ComputeMetrics;
 use super::endpoint::Endpoint;
 use super::front::FrontMetrics;
-use super::in_flight::InFlight;
+use super::generation::GenerationMetrics;
 use super::memory::MemoryMetrics;
 use super::traffic::TrafficMetrics;
-use crate::error::ErrorCode;
-use crate::pipeline::{Stage, StageTimes};
-use crate::plugin::PoolStatus;
+use crate::pipeline::Stage;
 
 /// Upper bounds in seconds: from a cached tiny model to a large one on a busy machine.
 const BUCKETS: [f64; 17] = [
@@ -107,7 +105,7 @@ struct TransitionLabels {
     state: &'static str,
 }
 
-type Seconds = Counter<f64, std::sync::atomic::AtomicU64>;
+pub(super) type Seconds = Counter<f64, std::sync::atomic::AtomicU64>;
 
 /// All series of the process.
 #[derive(Debug)]
@@ -125,15 +123,16 @@ pub struct Metrics {
     transitions: Family<TransitionLabels, Counter>,
     rescans: Counter,
     readable: Gauge,
-    waiting: Family<ModelLabels, Gauge>,
-    workers: Family<ModelLabels, Gauge>,
-    workers_busy: Family<ModelLabels, Gauge>,
-    instances: Family<ModelLabels, Gauge>,
+    pub(super) waiting: Family<ModelLabels, Gauge>,
+    pub(super) workers: Family<ModelLabels, Gauge>,
+    pub(super) workers_busy: Family<ModelLabels, Gauge>,
+    pub(super) instances: Family<ModelLabels, Gauge>,
     pub(super) instances_created: Family<ModelLabels, Counter>,
     pub(super) instances_broken: Family<ModelLabels, Counter>,
     front: Arc<FrontMetrics>,
     traffic: TrafficMetrics,
     pub(super) memory: MemoryMetrics,
+    cache: CacheMetrics,
     pub(super) compute: ComputeMetrics,
     /// Plugins that each version has counted for.
     pub(super) plugins: Mutex<BTreeMap<(String, String), BTreeSet<String>>>,
@@ -170,6 +169,7 @@ impl Metrics {
             front: Arc::default(),
             traffic: TrafficMetrics::default(),
             memory: MemoryMetrics::default(),
+            cache: CacheMetrics::default(),
             compute: ComputeMetrics::default(),
             registry: Mutex::new(registry),
             plugins: Mutex::default(),
@@ -186,6 +186,7 @@ impl Metrics {
         self.traffic.register(&mut registry);
         self.compute.register(&mut registry);
         self.memory.register(&mut registry);
+        self.cache.register(&mut registry);
         registry.register(
             "requests",
             "Inference requests by outcome: ok, or the error's code",
@@ -293,6 +294,11 @@ impl Metrics {
         &self.memory
     }
 
+    /// The series of remembered answers.
+    pub fn cache(&self) -> &CacheMetrics {
+        &self.cache
+    }
+
     /// The series of traffic between versions.
     pub fn traffic(&self) -> &TrafficMetrics {
         &self.traffic
@@ -362,89 +368,5 @@ impl Metrics {
         observe();
         text::encode(&mut out, &registry)?;
         Ok(out)
-    }
-}
-
-/// The series of one generation.
-#[derive(Debug)]
-pub struct GenerationMetrics {
-    all: Arc<Metrics>,
-    labels: ModelLabels,
-    answered: [Counter; 3],
-    total: Histogram,
-    stages: [Histogram; 5],
-    cpu: [Option<Seconds>; 2],
-    in_flight: Gauge,
-    /// Instances created and broken that the counters have in them already: other generations of the same
-    /// version count there too.
-    observed: Mutex<(u64, u64)>,
-}
-
-impl GenerationMetrics {
-    /// Counts a request in until the guard is dropped.
-    pub fn enter(&self) -> InFlight {
-        InFlight::enter(self.in_flight.clone())
-    }
-
-    /// Counts a request that ended.
-    pub fn finished(
-        &self,
-        endpoint: Endpoint,
-        outcome: Result<(), ErrorCode>,
-        total: Duration,
-        times: &StageTimes,
-    ) {
-        self.total.observe(total.as_secs_f64());
-        for (stage, histogram) in Stage::ALL.into_iter().zip(&self.stages) {
-            if let Some(took) = times.get(stage) {
-                histogram.observe(took.as_secs_f64());
-            }
-        }
-        let Err(code) = outcome else {
-            self.answered[endpoint as usize].inc();
-            return;
-        };
-        let labels = RequestLabels {
-            model: self.labels.model.clone(),
-            version: self.labels.version.clone(),
-            endpoint: endpoint.as_str(),
-            outcome: code.as_str(),
-        };
-        self.all.requests.get_or_create(&labels).inc();
-    }
-
-    /// Counts what a plugin's call cost.
-    pub fn plugin_call(&self, stage: Stage, cpu: Duration) {
-        let [preprocess, postprocess] = &self.cpu;
-        let seconds = if stage == Stage::Preprocess { preprocess } else { postprocess };
-        if let Some(seconds) = seconds {
-            seconds.inc_by(cpu.as_secs_f64());
-        }
-    }
-
-    /// Notes how queue, workers and instances stand, just before they are read.
-    pub fn observe(
-        &self,
-        waiting: usize,
-        (workers, busy): (usize, usize),
-        memory: u64,
-        pool: Option<PoolStatus>,
-    ) {
-        self.all.memory.uses(&self.labels.model, &self.labels.version, memory);
-        let count = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
-        let all = &self.all;
-        all.waiting.get_or_create(&self.labels).set(count(waiting));
-        all.workers.get_or_create(&self.labels).set(count(workers));
-        all.workers_busy.get_or_create(&self.labels).set(count(busy));
-        let Some(pool) = pool else {
-            return;
-        };
-        all.instances.get_or_create(&self.labels).set(count(pool.instances));
-        let mut observed = self.observed.lock().unwrap_or_else(PoisonError::into_inner);
-        let (created, broken) = *observed;
-        let (created, broken) = (pool.created.max(created), pool.broken.max(broken));
-        all.instances_created.get_or_create(&self.labels).inc_by(created - observed.0);
-        all.instances_broken.get_or_create(&self.labels).inc_by(broken - observed.1);
-        *observed = (created, broken);
     }
 }

@@ -3,10 +3,12 @@
 //! Owns every metric's name and the set-up of the log. It never decides anything.
 
 mod audit;
+mod cache;
 mod compute;
 mod endpoint;
 mod forget;
 mod front;
+mod generation;
 mod in_flight;
 mod json_line;
 mod logging;
@@ -20,13 +22,15 @@ mod traffic;
 mod writer;
 
 pub use audit::{Audit, AuditEntry, KeyChange};
+pub use cache::{CacheLevel, CacheMetrics, CacheOutcome, CacheSeries};
 pub use compute::{ComputeMetrics, ComputeSeries};
 pub use endpoint::Endpoint;
 pub use front::FrontMetrics;
+pub use generation::GenerationMetrics;
 pub use in_flight::InFlight;
 pub use logging::{LogControl, LogGuard, LogOptions, start_logging};
 pub use memory::MemoryMetrics;
-pub use metrics::{GenerationMetrics, Metrics};
+pub use metrics::Metrics;
 pub use nodes::NodeMetrics;
 pub use sharing::SharingMetrics;
 pub use statistics::{BatchStatistics, RunTimes, Statistics, StatisticsCounter, StatisticsSnapshot, Timed};

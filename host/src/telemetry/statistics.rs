@@ -2,8 +2,9 @@
 //!
 //! Owns the rules of counting, for every protocol that asks. A request is counted once, when it ends, with the items
 //! that it had; a run once for all its requests. What failed before it came to the model's queue, such as a malformed
-//! body, is in no count, and neither is what the host asked itself to warm up. Counters are atomics: a request takes
-//! no lock.
+//! body, is in no count, and neither is what the host asked itself to warm up. A request that got a remembered answer,
+//! or the one that was computed for another request, is answered and a cache hit, and no inference. Counters are
+//! atomics: a request takes no lock.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -116,11 +117,18 @@ pub struct Statistics {
     input: Counter,
     infer: Counter,
     output: Counter,
+    cache_hit: Counter,
+    cache_miss: Counter,
     /// Written once a run, by the worker that ran it.
     batches: Mutex<BTreeMap<u64, BatchStatistics>>,
 }
 
 impl Statistics {
+    fn asked_now(&self) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.last_inference_ms.fetch_max(u64::try_from(now.as_millis()).unwrap_or(u64::MAX), Relaxed);
+    }
+
     /// How it stands now. Counters of a request that ends in just this moment may be told in part.
     pub fn snapshot(&self) -> StatisticsSnapshot {
         let batches = self.batches.lock().unwrap_or_else(PoisonError::into_inner);
@@ -134,8 +142,8 @@ impl Statistics {
             compute_input: self.input.now(),
             compute_infer: self.infer.now(),
             compute_output: self.output.now(),
-            cache_hit: Timed::default(),
-            cache_miss: Timed::default(),
+            cache_hit: self.cache_hit.now(),
+            cache_miss: self.cache_miss.now(),
             batches: batches.values().copied().collect(),
         }
     }
@@ -189,6 +197,31 @@ impl StatisticsCounter {
         batch.compute_output.add(times.output);
     }
 
+    /// A request had a remembered answer, or that of another request, and this is how long it took.
+    pub fn recalled(&self, took: Duration) {
+        if !self.counting.load(Relaxed) {
+            return;
+        }
+        self.version.asked_now();
+        self.version.success.add(took);
+        self.version.queue.add(Duration::ZERO);
+        self.version.cache_hit.add(took);
+    }
+
+    /// A request that was answered had no remembered answer; looking for one and remembering this one took so long.
+    pub fn missed(&self, took: Duration) {
+        if self.counting.load(Relaxed) {
+            self.version.cache_miss.add(took);
+        }
+    }
+
+    /// A request that waited for the answer of another one got none.
+    pub fn failed(&self, took: Duration) {
+        if self.counting.load(Relaxed) {
+            self.version.fail.add(took);
+        }
+    }
+
     /// A request for `items` has come. It counts as failed unless it is [answered](Asked::answered).
     pub fn asked(&self, items: usize) -> Asked<'_> {
         Asked { counter: self, items, arrived: Instant::now(), answered: false }
@@ -213,8 +246,7 @@ impl Asked<'_> {
         if !self.counter.counting.load(Relaxed) {
             return;
         }
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        version.last_inference_ms.fetch_max(u64::try_from(now.as_millis()).unwrap_or(u64::MAX), Relaxed);
+        version.asked_now();
         add(&version.inferences, self.counter.items(self.items));
         version.success.add(self.arrived.elapsed());
         version.queue.add(queued);
@@ -299,6 +331,26 @@ mod tests {
         assert_eq!(now.batches.iter().map(|batch| batch.compute_infer.count).sum::<u64>(), 5000);
         assert_eq!(now.inference_count, u64::MAX);
         assert_eq!(now.batches[0].size, 7919, "the first ones keep their own");
+    }
+
+    #[test]
+    fn a_remembered_answer_is_an_answer_and_no_inference() {
+        let counter = StatisticsCounter::new(Arc::default());
+        counter.recalled(MS);
+        counter.missed(MS);
+        counter.failed(MS);
+        assert_eq!(counter.version().snapshot(), StatisticsSnapshot::default());
+        counter.begin();
+        counter.asked(3).answered(MS, &TIMES);
+        counter.missed(MS);
+        counter.recalled(MS);
+        counter.recalled(MS);
+        counter.failed(MS);
+        let now = counter.version().snapshot();
+        assert_eq!((now.inference_count, now.success.count, now.queue.count, now.fail.count), (3, 3, 3, 1));
+        assert_eq!(now.cache_hit, Timed { count: 2, ns: 2_000_000 });
+        assert_eq!(now.cache_miss, Timed { count: 1, ns: 1_000_000 });
+        assert_eq!(now.compute_infer.count, 1);
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod peer;
 mod reload;
 mod self_signed;
 mod server;
+mod subject;
 
 #[cfg(test)]
 mod tests;

@@ -10,6 +10,8 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer as _;
 
+use super::subject::subject;
+
 /// The most names of a certificate that are kept, and the most bytes of each.
 const MOST_NAMES: usize = 64;
 const LONGEST_NAME: usize = 1024;
@@ -17,9 +19,9 @@ const LONGEST_NAME: usize = 1024;
 /// A client's certificate, whose signature and dates have been checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerCertificate {
-    /// The subject, as RFC 4514 has it but in the certificate's order: `C=DE, O=Acme, CN=camera-7`. May be
-    /// empty.
-    pub subject: String,
+    /// The subject, as RFC 4514 escapes it but in the certificate's order: `C=DE, O=Acme, CN=camera-7`. May be
+    /// empty; `None` if no text can tell it exactly.
+    pub subject: Option<String>,
     /// The subject's common name, if it has just one.
     pub common_name: Option<String>,
     /// Its other names, each with its kind: `dns:camera-7.example`, `ip:10.0.0.7`, `email:a@example`,
@@ -34,7 +36,7 @@ impl PeerCertificate {
     /// always can be.
     pub fn read(certificate: &CertificateDer<'_>) -> Option<Self> {
         let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
-        let subject = cut(parsed.subject().to_string());
+        let subject = subject(parsed.subject());
         let mut common_names = parsed.subject().iter_common_name().filter_map(|name| name.as_str().ok());
         let common_name = common_names.next().map(|name| cut(name.to_owned()));
         let common_name = common_name.filter(|_| common_names.next().is_none());

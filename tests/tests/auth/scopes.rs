@@ -62,6 +62,7 @@ fn each_route_wants_its_scope_and_no_other_will_do() {
     ];
     let of_operators = [
         ("GET", "/admin/models"),
+        ("GET", "/admin/nodes"),
         ("GET", "/admin/models/slow"),
         ("GET", "/admin/models/slow/traffic"),
         ("GET", "/v2/logging"),
@@ -160,6 +161,50 @@ fn what_operators_do_is_kept() {
     );
     assert_eq!(lines[0]["action"], "POST /v2/repository/models/slow/unload");
     assert_eq!(server.log_lines("audit").len(), 4);
+}
+
+#[test]
+fn what_operators_do_is_kept_also_when_they_do_not_wait_for_the_answer() {
+    let setup = Setup::new();
+    let server = setup.start("log: {audit: audit.jsonl}\n");
+    let token = Issuer::hs256().token(json!({"sub": "op", "scope": "admin"}));
+    for _ in 0..10 {
+        let mut connection = server.connect();
+        let head = format!(
+            "POST /v2/repository/models/slow/load HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 0\r\n\
+             authorization: Bearer {token}\r\n\r\n"
+        );
+        connection.send(head.as_bytes()).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    nuke_tests::eventually("each has its line", || {
+        let text = std::fs::read_to_string(setup.path("audit.jsonl")).unwrap_or_default();
+        text.lines().filter(|line| line.contains("slow/load")).count() == 10
+    });
+}
+
+#[test]
+fn where_operators_may_not_ask_it_is_kept_that_somebody_did() {
+    let setup = Setup::new();
+    std::fs::write(setup.path("keys.yaml"), "keys: []\n").unwrap();
+    let server = setup
+        .builder(
+            "auth: {api_keys: {file: keys.yaml}, anonymous: ['predict:*']}\nlog: {audit: audit.jsonl}\n\
+             limits: {trusted_proxies: [127.0.0.1]}\n",
+        )
+        .start();
+    let client = server.client();
+    client.request("GET", "/admin/models").header("x-forwarded-for", "9.9.9.9").send().expect(401);
+    let elsewhere = setup.builder("server: {admin: '127.0.0.1:0'}\nlog: {audit: other.jsonl}\n").start();
+    elsewhere.client().request("POST", "/v2/repository/models/slow/load").send().expect(403);
+    let line = |name: &str| {
+        let text = std::fs::read_to_string(setup.path(name)).unwrap();
+        serde_json::from_str::<Value>(text.lines().next().unwrap()).unwrap()
+    };
+    let (first, second) = (line("audit.jsonl"), line("other.jsonl"));
+    assert_eq!((&first["outcome"], &first["address"]), (&json!("unauthenticated"), &json!("9.9.9.9")));
+    assert_eq!(second["outcome"], "permission_denied");
+    assert!(second["reason"].as_str().unwrap().contains("not served at this address"), "{second}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use nuke_tests::{Repository, Server, eventually, nuke};
 use serde_json::Value;
 
 use crate::call::{
-    Ended, PERMISSION_DENIED, UNAUTHENTICATED, call, client, connect, field, framed, identity_message,
+    Ended, PERMISSION_DENIED, UNAUTHENTICATED, begin, call, client, connect, field, framed, identity_message,
 };
 
 /// A new key of this scope in `file`.
@@ -83,4 +83,53 @@ fn a_call_needs_the_scope_that_the_same_request_needs_on_http() {
             .any(|line| line.contains("RepositoryModelLoad identity_fp32") && line.contains("admin"))
     });
     assert!(told().contains("permission_denied"), "{}", told());
+}
+
+#[test]
+fn a_key_that_is_revoked_ends_the_streams_that_it_has_begun() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("keys.yaml");
+    let key = new_key(&file, "reader", "predict:*");
+    let repository = Repository::new().model("identity_fp32", "1", "identity_fp32");
+    let builder = Server::builder().repository(&repository);
+    let server = builder.set("auth.api_keys.file", file.to_str().unwrap()).start();
+    client(async {
+        let (sender, _connection) = connect(server.address()).await;
+        let shown = [("x-api-key", key.as_str())];
+        let message = || framed(&identity_message(2));
+        let (streamed, mut streaming) = begin(&sender, "ModelStreamInfer", &shown).await;
+        streaming.send_data(message().into(), false).unwrap();
+        let mut body = streamed.await.unwrap().into_body();
+        assert!(!body.data().await.unwrap().unwrap().is_empty(), "the first message is answered");
+        let mut revoke = nuke();
+        revoke.args(["keys", "revoke", "reader", "--all", "--file"]).arg(&file);
+        assert!(revoke.output().unwrap().status.success());
+        while call(&sender, "ModelInfer", &shown, message()).await.code != UNAUTHENTICATED {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        streaming.send_data(message().into(), false).unwrap();
+        assert!(body.data().await.is_none(), "the second is not");
+        let trailers = body.trailers().await.unwrap().unwrap();
+        assert_eq!(trailers["grpc-status"], UNAUTHENTICATED.to_string(), "{trailers:?}");
+    });
+}
+
+#[test]
+fn each_message_of_a_stream_counts_in_its_callers_rate() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("keys.yaml");
+    let key = new_key(&file, "reader", "predict:*");
+    let repository = Repository::new().model("identity_fp32", "1", "identity_fp32");
+    let builder = Server::builder().repository(&repository);
+    let builder = builder.set("auth.api_keys.file", file.to_str().unwrap());
+    let server = builder.set("limits.identity.requests", "3/h").start();
+    client(async {
+        let (sender, _connection) = connect(server.address()).await;
+        let six = framed(&identity_message(2)).repeat(6);
+        let streamed = call(&sender, "ModelStreamInfer", &[("x-api-key", &key)], six).await;
+        ended(&streamed, 0, "a stream");
+        let told = streamed.messages.iter().map(|message| String::from_utf8_lossy(message));
+        let refused: Vec<bool> = told.map(|message| message.contains("too many requests")).collect();
+        assert_eq!(refused, [false, false, false, true, true, true]);
+    });
 }

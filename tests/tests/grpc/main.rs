@@ -10,3 +10,4 @@ mod hostile;
 mod labels;
 mod memory;
 mod places;
+mod waiting;

@@ -17,7 +17,7 @@ fn agree(a: &Server, b: &Server) -> bool {
 
 #[test]
 fn while_redis_hangs_each_node_serves_on_and_a_command_is_brought_when_it_is_back() {
-    let Pair { a, b, redis, .. } = Pair::start("");
+    let Pair { a, b, redis, repositories: _folders } = Pair::start("");
     put_traffic(&a, PIN_1).expect(200);
     eventually("both serve it", || serves(&a, "1") && serves(&b, "1"));
     redis.signal(Signal::STOP);
@@ -36,7 +36,7 @@ fn while_redis_hangs_each_node_serves_on_and_a_command_is_brought_when_it_is_bac
 
 #[test]
 fn of_two_decisions_made_apart_all_take_the_same_one() {
-    let Pair { a, b, redis, .. } = Pair::start("");
+    let Pair { a, b, redis, repositories: _folders } = Pair::start("");
     put_traffic(&a, PIN_1).expect(200);
     eventually("both serve it", || serves(&a, "1") && serves(&b, "1"));
     redis.signal(Signal::STOP);
@@ -66,7 +66,7 @@ fn a_node_that_starts_without_redis_begins_with_its_last_known_state() {
 
 #[test]
 fn what_redis_has_lost_the_nodes_put_back() {
-    let Pair { a, b, redis, .. } = Pair::start("");
+    let Pair { a, b, redis, repositories: _folders } = Pair::start("");
     put_traffic(&a, PIN_1).expect(200);
     put_traffic(&a, PIN_2).expect(200);
     put_traffic(&a, PIN_1).expect(200);

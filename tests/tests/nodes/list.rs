@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use nuke_tests::{Repository, Server, Signal, eventually, nuke};
+use nuke_tests::{Cluster, Repository, Server, Signal, eventually, nuke};
 use serde_json::Value;
 
 use crate::{Pair, follows, node, two_tinies};
@@ -44,7 +44,10 @@ fn each_node_lists_all_of_them_with_what_they_serve() {
     let raw = nuke().args(["nodes", "--json", "--url", &pair.b.url()]).output().unwrap();
     let raw: Value = serde_json::from_slice(&raw.stdout).unwrap();
     assert_eq!(raw["nodes"].as_array().unwrap().len(), 2);
-    assert_eq!(pair.a.metrics().sum("nuke_nodes", &[]), 2.0);
+    let metrics = pair.a.metrics();
+    assert_eq!(metrics.sum("nuke_nodes", &[]), 2.0);
+    let age = metrics.sum("nuke_shared_state_sync_age_seconds", &[]);
+    assert!((0.0..60.0).contains(&age), "{age}");
 }
 
 #[test]
@@ -77,7 +80,7 @@ fn without_redis_a_node_lists_itself() {
 
 #[test]
 fn what_is_written_in_the_place_of_nodes_is_passed_over() {
-    let Pair { a, b, redis, .. } = Pair::start("");
+    let Pair { a, b, redis, repositories: _folders } = Pair::start("");
     eventually("both are listed", || names(&a).len() == 2);
     for (id, text) in [("x", "{"), ("y", "[]"), ("z", r#"{"id": "z", "name": 7}"#)] {
         redis.ask(&["ZADD", "nuke:nodes:{nodes}", "99999999999999", id]);
@@ -102,4 +105,25 @@ fn the_list_is_for_operators() {
     let repository = Repository::new().model("tiny", "1", "tiny");
     let server = Server::builder().repository(&repository).set("server.admin", "127.0.0.1:0").start();
     server.get("/admin/nodes").expect(403);
+}
+
+#[test]
+fn a_cluster_does_as_well_as_one_server() {
+    let cluster = Cluster::start(&[]);
+    let nodes: Vec<String> = cluster.nodes.iter().map(|node| format!("'{}'", node.address())).collect();
+    let nodes = format!("[{}]", nodes.join(", "));
+    let rollout = "traffic: {strategy: rollout, stable: '1', canary: '2', steps: [1%, 100%], hold: 1h}\n";
+    let repositories = [two_tinies(rollout), two_tinies(rollout)];
+    let [a, b] = ["a", "b"].map(|name| {
+        let builder = Server::builder().repository(&repositories[usize::from(name == "b")]);
+        let builder = builder.set("cache.redis.cluster", &nodes).set("cache.redis.timeout", "500ms");
+        builder.set("node.name", name).set("node.heartbeat", "200ms").start()
+    });
+    eventually("both are listed", || names(&a) == ["a", "b"] && names(&b) == ["a", "b"]);
+    let phase = |server: &Server| crate::traffic(server, "tiny")["status"]["rollout"]["phase"].clone();
+    let moves = |server: &Server| server.logs().iter().any(|line| line.contains("moves the rollout"));
+    eventually("one of them moves the rollout", || moves(&a) || moves(&b));
+    a.post("/admin/models/tiny/rollout/promote", "", "").expect(200);
+    follows("the other node follows", Instant::now(), || phase(&b) == "promoted");
+    assert!(crate::serves(&b, "2"));
 }

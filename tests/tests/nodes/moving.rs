@@ -44,7 +44,7 @@ fn under_load(servers: &[&Server], what: &str, condition: impl FnMut() -> bool) 
 
 #[test]
 fn a_rollout_advances_once_and_both_nodes_follow() {
-    let Pair { a, b, redis, .. } = Pair::start(QUICK);
+    let Pair { a, b, redis, repositories: _folders } = Pair::start(QUICK);
     under_load(&[&a, &b], "both have promoted it", || phase(&a) == "promoted" && phase(&b) == "promoted");
     assert!(serves(&a, "2") && serves(&b, "2"));
     let promoted = |server: &Server| server.metrics().sum("nuke_rollouts_total", &[("model", "tiny")]);
@@ -58,7 +58,7 @@ fn a_rollout_advances_once_and_both_nodes_follow() {
 
 #[test]
 fn requests_of_all_nodes_count_towards_a_step() {
-    let Pair { a, b, redis, .. } = Pair::start(&QUICK.replace("hold: 2s", "hold: 1h"));
+    let Pair { a, b, redis, repositories: _folders } = Pair::start(&QUICK.replace("hold: 2s", "hold: 1h"));
     let moves = |server: &Server| server.logs().iter().any(|line| line.contains("moves the rollout"));
     eventually("one of them moves it", || moves(&a) || moves(&b));
     let (leader, other) = if moves(&a) { (&a, &b) } else { (&b, &a) };
@@ -72,7 +72,7 @@ fn requests_of_all_nodes_count_towards_a_step() {
 
 #[test]
 fn a_command_on_one_node_counts_on_both_and_what_has_become_impossible_is_refused() {
-    let Pair { a, b, redis, .. } = Pair::start(SLOW);
+    let Pair { a, b, redis, repositories: _folders } = Pair::start(SLOW);
     eventually("it runs on both", || phase(&a) == "running" && phase(&b) == "running");
     a.post("/admin/models/tiny/rollout/abort", "", "").expect(200);
     // At once, before it can have heard of it: it looks first.
@@ -88,7 +88,7 @@ fn a_command_on_one_node_counts_on_both_and_what_has_become_impossible_is_refuse
 
 #[test]
 fn of_many_commands_at_once_each_is_carried_out_on_what_the_one_before_has_left() {
-    let Pair { a, b, redis, .. } = Pair::start(SLOW);
+    let Pair { a, b, redis, repositories: _folders } = Pair::start(SLOW);
     eventually("it runs on both", || phase(&a) == "running" && phase(&b) == "running");
     let done = |server: &Server, action: &str| {
         let answer = server.post(&format!("/admin/models/tiny/rollout/{action}"), "", "");
@@ -114,7 +114,7 @@ fn of_many_commands_at_once_each_is_carried_out_on_what_the_one_before_has_left(
 
 #[test]
 fn blue_green_switches_on_all_nodes() {
-    let Pair { a, b, redis, .. } =
+    let Pair { a, b, redis, repositories: _folders } =
         Pair::start("traffic: {strategy: blue-green, blue: '1', green: '2', active: blue}\n");
     assert!(serves(&a, "1") && serves(&b, "1"));
     a.post("/admin/models/tiny/traffic/switch", "", "").expect(200);

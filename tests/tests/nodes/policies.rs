@@ -11,7 +11,7 @@ const PIN_2: &str = "{strategy: pinned, version: '2'}";
 
 #[test]
 fn what_is_set_on_one_node_is_in_effect_on_the_other() {
-    let Pair { a, b, redis, .. } = Pair::start("");
+    let Pair { a, b, redis, repositories: _folders } = Pair::start("");
     assert!(serves(&a, "2") && serves(&b, "2"));
     for turn in 0..5 {
         let (pin, expected) = if turn % 2 == 0 { (PIN_1, "1") } else { (PIN_2, "2") };
@@ -33,7 +33,7 @@ fn what_is_set_on_one_node_is_in_effect_on_the_other() {
 
 #[test]
 fn a_change_whose_message_was_lost_is_found() {
-    let Pair { a, b, redis, .. } = Pair::start("");
+    let Pair { a, b, redis, repositories: _folders } = Pair::start("");
     put_traffic(&a, PIN_1).expect(200);
     eventually("both serve it", || serves(&a, "1") && serves(&b, "1"));
     // The same change as a node would make it, and nobody is told.
@@ -49,7 +49,7 @@ fn a_change_whose_message_was_lost_is_found() {
 
 #[test]
 fn many_operators_at_once_on_two_nodes_leave_one_decision() {
-    let Pair { a, b, redis, .. } = Pair::start("");
+    let Pair { a, b, redis, repositories: _folders } = Pair::start("");
     std::thread::scope(|scope| {
         for operator in 0..4 {
             let server: &Server = if operator % 2 == 0 { &a } else { &b };
@@ -73,7 +73,7 @@ fn many_operators_at_once_on_two_nodes_leave_one_decision() {
 
 #[test]
 fn a_node_that_comes_later_takes_over_what_was_decided_whatever_it_thought_itself() {
-    let Pair { a, b, redis, .. } = Pair::start("");
+    let Pair { a, b, redis, repositories: _folders } = Pair::start("");
     // Its operator had decided otherwise, before it had a Redis.
     let repository = two_tinies("");
     let alone = Server::builder().repository(&repository).start();

@@ -17,7 +17,7 @@ use crate::config::LimitEntry;
 const UNIT: u64 = 1 << 10;
 
 /// The limits of an account.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Plan {
     requests: Option<Quota>,
     bytes: Option<Quota>,

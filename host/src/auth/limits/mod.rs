@@ -47,7 +47,10 @@ pub struct Limits {
     model: Plan,
     identities: Vec<(String, Plan)>,
     models: Vec<(String, Plan)>,
+    /// Accounts of those who have shown who they are, and apart from them those of addresses: however many of these
+    /// there are, none of the former goes short.
     callers: Table,
+    strangers: Table,
     asked: Table,
     /// With other nodes, if rates are those of all of them.
     board: Option<Arc<Board>>,
@@ -68,6 +71,7 @@ impl Limits {
             identities: named(&settings.identities),
             models: named(&settings.models),
             callers: Table::new(settings.tracked, board.clone().map(|board| (board, "caller"))),
+            strangers: Table::new(settings.tracked, board.clone().map(|board| (board, "caller"))),
             asked: Table::new(settings.tracked, board.clone().map(|board| (board, "model"))),
             board,
         }
@@ -83,14 +87,26 @@ impl Limits {
         if identity.kind == Kind::Anonymous {
             return self.stranger(address);
         }
-        let plan = named(&self.identities, &identity.subject).unwrap_or(&self.identity);
+        let plan = self.plan_of(identity);
         Owner((!plan.is_unlimited()).then(|| self.callers.account(&identity.account, plan)))
+    }
+
+    /// The limits of a caller: those of its kind and name, else those of its name, else those of all.
+    fn plan_of(&self, identity: &Identity) -> &Plan {
+        let by_name = || {
+            // A name that reads like another kind's is nobody's.
+            let is_of_a_kind = Kind::ALL.iter().any(|kind| {
+                identity.subject.strip_prefix(kind.as_str()).is_some_and(|rest| rest.starts_with(':'))
+            });
+            named(&self.identities, &identity.subject).filter(|_| !is_of_a_kind)
+        };
+        named(&self.identities, &identity.account).or_else(by_name).unwrap_or(&self.identity)
     }
 
     /// The account of somebody of whom nothing but the address is known.
     pub(super) fn stranger(&self, address: IpAddr) -> Owner {
         let plan = &self.anonymous;
-        Owner((!plan.is_unlimited()).then(|| self.callers.account(&account_of(address), plan)))
+        Owner((!plan.is_unlimited()).then(|| self.strangers.account(&account_of(address), plan)))
     }
 
     /// Begins an inference request.

@@ -1,10 +1,10 @@
 //! The accounts that are known.
 //!
-//! Owns their number. When there is no room, those go that are as new; if there are none, all further callers share one
-//! account until there are.
+//! Owns their number. When there is no room, those go that are as new; if there are none, all further callers with the
+//! same limits share one account until there are.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use governor::clock::DefaultClock;
@@ -30,8 +30,8 @@ pub(super) struct Table {
     shards: [Mutex<Shard>; SHARDS],
     /// Accounts of one part.
     most: usize,
-    /// The account of all for whom there is no room.
-    common: OnceLock<Arc<Account>>,
+    /// The accounts of all for whom there is no room, one for each plan. Plans are those of the configuration.
+    common: Mutex<Vec<(Plan, Arc<Account>)>>,
     clock: DefaultClock,
     /// Where accounts are shared with other nodes, and as what.
     board: Option<(Arc<Board>, &'static str)>,
@@ -44,7 +44,7 @@ impl Table {
         Self {
             shards: std::array::from_fn(|_| Mutex::default()),
             most: most.div_ceil(SHARDS),
-            common: OnceLock::new(),
+            common: Mutex::default(),
             clock: DefaultClock::default(),
             board,
         }
@@ -61,11 +61,23 @@ impl Table {
             shard.sweep();
         }
         if shard.accounts.len() >= self.most {
-            return Arc::clone(self.common.get_or_init(|| Arc::new(Account::new(plan, &self.clock, None))));
+            drop(shard);
+            return self.common(plan);
         }
         let place = self.board.as_ref().map(|(board, of)| Place::new(board, of, name));
         let account = Arc::new(Account::new(plan, &self.clock, place));
         shard.accounts.insert(name.into(), Arc::clone(&account));
+        account
+    }
+
+    /// The account that all share who have this plan and no room.
+    fn common(&self, plan: &Plan) -> Arc<Account> {
+        let mut common = self.common.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, account)) = common.iter().find(|(own, _)| own == plan) {
+            return Arc::clone(account);
+        }
+        let account = Arc::new(Account::new(plan, &self.clock, None));
+        common.push((plan.clone(), Arc::clone(&account)));
         account
     }
 

@@ -120,6 +120,37 @@ fn strangers_are_bounded_and_those_that_are_known_keep_their_account() {
 }
 
 #[test]
+fn however_many_strangers_there_are_callers_and_plans_do_not_share_their_account() {
+    let limits = limits(
+        "{identity: {requests: 3/h}, identities: {batch: {requests: 5/h}}, anonymous: {requests: 1/h}, tracked: 16}",
+    );
+    for number in 0..2_000_u32 {
+        let _ = limits.stranger(std::net::IpAddr::V4(number.into())).request();
+    }
+    let ann = owner(&limits, &token("ann"));
+    assert_eq!((0..9).filter(|_| ann.request().is_ok()).count(), 3, "she has an account of her own");
+    for number in 0..2_000 {
+        let _ = owner(&limits, &token(&number.to_string())).request();
+    }
+    let batch = owner(&limits, &token("batch"));
+    assert_eq!((0..9).filter(|_| batch.request().is_ok()).count(), 5, "it has its own plan, if no account");
+}
+
+#[test]
+fn a_name_of_one_kind_is_not_that_of_another() {
+    let limits = limits(
+        "{identity: {requests: 1/h}, identities: {both: {requests: 2/h}, 'api_key:job': {requests: 3/h}, 'token:both': {requests: 4/h}}}",
+    );
+    let passes = |kind: Kind, name: &str| {
+        let account = owner(&limits, &Identity::new(kind, name.to_owned(), Scopes::everything()));
+        (0..9).filter(|_| account.request().is_ok()).count()
+    };
+    assert_eq!((passes(Kind::ApiKey, "job"), passes(Kind::Token, "job")), (3, 1));
+    assert_eq!((passes(Kind::ApiKey, "both"), passes(Kind::Token, "both")), (2, 4));
+    assert_eq!(passes(Kind::Token, "api_key:job"), 1, "a token cannot take the name of a key");
+}
+
+#[test]
 fn accounts_that_are_as_new_make_room() {
     let limits = limits("{identity: {concurrent: 1}, tracked: 160}");
     let held: Vec<_> = (0..4)

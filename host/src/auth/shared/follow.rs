@@ -19,6 +19,8 @@ use crate::telemetry::{Audit, SharingMetrics};
 const LOOK: Duration = Duration::from_millis(500);
 /// The same, until Redis has answered once.
 const FIRST_LOOK: Duration = Duration::from_millis(50);
+/// And the least, however much is heard.
+const LEAST: Duration = Duration::from_millis(20);
 /// All keys are read so often, whatever the revision is: somebody may have changed them by hand.
 const READ: Duration = Duration::from_secs(30);
 /// How often the use of keys is noted.
@@ -42,6 +44,7 @@ pub async fn follow_api_keys(
             };
             follower.look(&authority).await;
         }
+        tokio::time::sleep(LEAST).await;
         let pause = if follower.seen.is_some() { LOOK } else { FIRST_LOOK };
         // Whatever is heard, it means to look.
         let _ = tokio::time::timeout(pause, changes.next()).await;

@@ -116,6 +116,16 @@ fn somebody_who_shows_nothing_may_do_what_that_gives() {
 }
 
 #[test]
+fn where_only_strangers_scopes_are_set_nobody_may_do_more() {
+    let config = ServerConfig::from_text("config.yaml", "auth: {anonymous: ['predict:tiny']}").unwrap().value;
+    let authority = Arc::new(Authority::open(&config.auth).unwrap());
+    let gate = Gate::new(authority, Limits::new(&config.limits, 1), Vec::new());
+    let caller = enter(&gate, &[], &peer("127.0.0.1", None)).unwrap();
+    assert!(gate.is_closed() && caller.require(Need::Predict("tiny")).is_ok());
+    assert!(caller.require(Need::Predict("slow")).is_err() && caller.require(Need::Admin).is_err());
+}
+
+#[test]
 fn addresses_have_limits_and_proxies_are_believed_only_where_they_are_trusted() {
     let (_folder, gate, _) = gate(
         "  anonymous: ['predict:*']\nlimits: {anonymous: {requests: 2/h}, trusted_proxies: [10.0.0.0/8]}\n",

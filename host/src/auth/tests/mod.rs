@@ -127,7 +127,7 @@ fn check(token: &str, keys: &KeySet) -> Result<Believed, NotBelieved> {
 fn reason(outcome: Result<Believed, NotBelieved>) -> String {
     match outcome {
         Ok(believed) => panic!("believed: {believed:?}"),
-        Err(NotBelieved::Refused(reason)) => reason,
+        Err(NotBelieved::Refused(reason) | NotBelieved::NoKey(reason)) => reason,
         Err(NotBelieved::UnknownKey(kid)) => format!("unknown key {kid}"),
     }
 }

@@ -130,3 +130,17 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_token_without_a_name_of_its_key_waits_for_one_that_it_can_be_of() {
+    let (issuer, other) = (Issuer::new(Algorithm::ES256), Issuer::new(Algorithm::EdDSA));
+    let token = issuer.token(None, &claims(json!({})));
+    for keys in [set(Vec::new()), set(vec![other.key(None, &rules())])] {
+        assert!(matches!(check(&token, &keys), Err(NotBelieved::NoKey(_))));
+    }
+    let keys = set(vec![Issuer::new(Algorithm::ES256).key(None, &rules())]);
+    assert!(
+        matches!(check(&token, &keys), Err(NotBelieved::Refused(_))),
+        "there is one, and it is another's"
+    );
+}

@@ -118,3 +118,15 @@ fn an_open_address_is_fine_once_callers_say_who_they_are() {
     assert!(!check("server: {http: 0.0.0.0:80}"));
     assert!(check("server: {http: 0.0.0.0:80}\nauth: {api_keys: {file: keys.yaml}}"));
 }
+
+#[test]
+fn any_part_of_auth_closes_the_door() {
+    let auth = |text: &str| ServerConfig::from_text("config.yaml", text).unwrap().value.auth;
+    assert!(auth("auth: {anonymous: ['predict:tiny']}").is_configured());
+    assert!(auth("auth: {certificates: [{subject: 'CN=x', scopes: [metrics]}]}").is_configured());
+    assert!(!auth("auth: {anonymous: [], jwt: {}}").is_configured());
+    for text in ["{issuer: me, audience: nuke}", "{keys: [], cache: 1s}", "{jwks: null, scope_claim: scp}"] {
+        let found = problems(&format!("auth: {{jwt: {text}, api_keys: {{}}}}"));
+        assert!(found.len() == 1 && found[0].contains("auth.jwt.keys: missing;"), "{found:?}");
+    }
+}

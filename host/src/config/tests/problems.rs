@@ -1,6 +1,6 @@
 //! Every problem is found at once, with its place and the remedy.
 
-use super::super::{BundleConfig, ModelConfig, Override, ServerConfig};
+use super::super::{BundleConfig, Override, ServerConfig};
 use super::{lines, variables};
 
 fn server(text: &str) -> Vec<String> {
@@ -103,9 +103,6 @@ fn a_model_is_listed_once() {
 
 #[test]
 fn what_comes_later_is_not_called_unknown() {
-    let model = "cache: {}\nworkers: {min: 1}\n";
-    let found = lines(ModelConfig::from_text("model.yaml", model));
-    assert_eq!(found.iter().filter(|line| line.contains("this version does not serve")).count(), 1);
     let found =
         lines(BundleConfig::from_text("bundle.yaml", "inputs: []\ncapabilities: [image, inference, imag]\n"));
     assert!(

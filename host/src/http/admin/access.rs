@@ -4,9 +4,13 @@
 //! that no web page of another origin can ask by way of an operator's browser; where callers say who they are, that only
 //! those with the scope `admin` ask; and that it is kept who did what.
 
+use std::net::IpAddr;
+use std::panic::{AssertUnwindSafe, resume_unwind};
+
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
+use futures_util::FutureExt as _;
 use http::{HeaderMap, Uri, header};
 
 use crate::auth::{Caller, Need, Origin};
@@ -40,10 +44,8 @@ pub(in crate::http) async fn at_shared_listener(
     request: Request,
     next: Next,
 ) -> Response {
-    match at_shared(&state, None, request.uri()) {
-        Ok(is_loopback) => guarded(&state, is_loopback, request, next, HTTP).await,
-        Err(error) => error.into_response(),
-    }
+    let found = at_shared(&state, None, request.uri());
+    guarded(&state, found, request, next, HTTP).await
 }
 
 /// How a protocol tells errors, and how they are found in what it has told.
@@ -84,48 +86,96 @@ pub(in crate::http) async fn at_own_listener(
     next: Next,
 ) -> Response {
     let is_loopback = own_is_loopback(&state);
-    guarded(&state, is_loopback, request, next, HTTP).await
+    guarded(&state, Ok(is_loopback), request, next, HTTP).await
 }
 
 /// The model that something was done to, where the path does not say.
 #[derive(Clone, Debug)]
 pub(crate) struct Acted(pub(crate) String);
 
-/// Whatever changes something is kept in the audit log, and whatever is refused.
+/// Whatever changes something is kept in the audit log, and whatever is refused. `found`: whether only this machine can
+/// reach the listener, or why operators may not ask there.
+///
+/// All of it goes on when the client goes: what was done is told.
 pub(crate) async fn guarded(
     state: &AppState,
-    is_loopback: bool,
+    found: Result<bool, Error>,
     request: Request,
     next: Next,
     wording: Wording,
 ) -> Response {
-    let path: String = request.uri().path().chars().take(500).collect();
-    let (changes, mut action) = (!request.method().is_safe(), format!("{} {path}", request.method()));
-    let caller = request.extensions().get::<Caller>().cloned();
-    let address = request.extensions().get::<Origin>().map(|peer| peer.address);
-    let response = match judge(is_loopback, &request, caller.as_ref()) {
-        Ok(()) => next.run(request).await,
-        Err(error) => (wording.refuse)(error),
+    let acting = tokio::spawn(act(state.clone(), found, request, next, wording));
+    match acting.await.map_err(tokio::task::JoinError::try_into_panic) {
+        Ok(response) => response,
+        Err(Ok(panic)) => resume_unwind(panic),
+        Err(Err(_)) => (wording.refuse)(Error::new(ErrorCode::Unavailable, "the server is stopping")),
+    }
+}
+
+async fn act(
+    state: AppState,
+    found: Result<bool, Error>,
+    request: Request,
+    next: Next,
+    wording: Wording,
+) -> Response {
+    let asked = AskedOf::read(&state, &request);
+    let judged = found.and_then(|is_loopback| judge(is_loopback, &request, asked.caller.as_ref()));
+    let answered = match judged {
+        Ok(()) => AssertUnwindSafe(next.run(request)).catch_unwind().await,
+        Err(error) => Ok((wording.refuse)(error)),
     };
-    let failed = (wording.failed)(&response);
-    let is_refused = failed.as_ref().is_some_and(|failed| failed.0.code == ErrorCode::PermissionDenied);
-    if changes || is_refused {
-        if let Some(Acted(model)) = response.extensions().get() {
-            action.push(' ');
-            action.extend(model.chars().take(500).flat_map(char::escape_default));
+    let failed = match &answered {
+        Ok(response) => (wording.failed)(response).map(|failed| failed.0),
+        Err(_) => Some(Error::internal("the host failed")),
+    };
+    let acted = answered.as_ref().ok().and_then(|response| response.extensions().get());
+    asked.record(&state, acted, failed).await;
+    answered.unwrap_or_else(|panic| resume_unwind(panic))
+}
+
+/// What an operator asks for, as the audit log has it.
+struct AskedOf {
+    action: String,
+    changes: bool,
+    caller: Option<Caller>,
+    address: Option<IpAddr>,
+}
+
+impl AskedOf {
+    fn read(state: &AppState, request: &Request) -> Self {
+        let path: String = request.uri().path().chars().take(500).collect();
+        let peer = request.extensions().get::<Origin>();
+        Self {
+            action: format!("{} {path}", request.method()),
+            changes: !request.method().is_safe(),
+            caller: request.extensions().get().cloned(),
+            address: peer.map(|peer| state.gate().address(request.headers(), peer)),
         }
-        let identity = caller.as_ref().map(Caller::identity);
+    }
+
+    /// Keeps what came of it, if it changes something or was refused.
+    async fn record(mut self, state: &AppState, acted: Option<&Acted>, failed: Option<Error>) {
+        let is_refusal =
+            |error: &Error| matches!(error.code, ErrorCode::PermissionDenied | ErrorCode::Unauthenticated);
+        if !self.changes && !failed.as_ref().is_some_and(is_refusal) {
+            return;
+        }
+        if let Some(Acted(model)) = acted {
+            self.action.push(' ');
+            self.action.extend(model.chars().take(500).flat_map(char::escape_default));
+        }
+        let identity = self.caller.as_ref().map(Caller::identity);
         let entry = AuditEntry {
-            action,
+            action: self.action,
             subject: identity.map_or_else(String::new, |identity| identity.subject.clone()),
             kind: identity.map_or("", |identity| identity.kind.as_str()),
-            address,
-            outcome: failed.as_ref().map_or("done", |failed| failed.0.code.as_str()),
-            reason: failed.map(|failed| failed.0.message.chars().take(500).collect()),
+            address: self.address,
+            outcome: failed.as_ref().map_or("done", |error| error.code.as_str()),
+            reason: failed.map(|error| error.message.chars().take(500).collect()),
         };
         state.audit().record(entry).await;
     }
-    response
 }
 
 fn judge(is_loopback: bool, request: &Request, caller: Option<&Caller>) -> Result<(), Error> {

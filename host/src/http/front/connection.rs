@@ -22,12 +22,14 @@ use tokio_rustls::server::TlsStream;
 
 use super::held::Held;
 use super::in_flight::{GuardedBody, InFlight};
+use super::lasting::Lasting;
 use super::peer::Peer;
 use super::request::RequestLimits;
 use super::request_body;
 use super::seats::Seats;
 use super::stream::{Clocks, FLOOD, TimedStream};
 use crate::auth::Origin;
+use crate::http::open::is_health;
 use crate::telemetry::Metrics;
 use crate::tls::{Certificates, PeerCertificate};
 
@@ -123,7 +125,8 @@ pub(super) async fn serve(
 
 impl Client {
     fn new(address: SocketAddr, certificate: Option<PeerCertificate>) -> Self {
-        let subject = certificate.as_ref().map(|certificate| certificate.subject.as_str().into());
+        let subject =
+            certificate.as_ref().and_then(|certificate| certificate.subject.as_deref()).map(Into::into);
         let origin = Origin { address: address.ip(), certificate: subject };
         Self { origin, certificate: certificate.map(Arc::new) }
     }
@@ -216,6 +219,10 @@ fn requests(
         let mut guard = in_flight.begin();
         let is_http1 = request.version() < http::Version::HTTP_2;
         let (mut head, incoming) = request.into_parts();
+        // Nobody keeps a seat for what anybody may ask.
+        if is_health(head.uri.path()) {
+            guard.is_open_to_all();
+        }
         let (body, rest) = request_body::share(incoming, head.headers.contains_key(http::header::EXPECT));
         let admitted = limits.admit(&head).map(|memory| memory.map(|memory| guard.keep(memory)));
         let turns = (!is_http1).then(|| Arc::clone(&turns));
@@ -232,6 +239,9 @@ fn requests(
             let is_shed = response.status() == StatusCode::SERVICE_UNAVAILABLE;
             if is_http1 && !rest.discard(is_shed).await {
                 response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            if let Some(call) = response.extensions_mut().remove::<Lasting>() {
+                guard.lasts(call);
             }
             let part = if is_http1 { PART_H1 } else { PART_H2 };
             let held = Held::take(response.extensions_mut());

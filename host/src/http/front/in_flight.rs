@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::held::Held;
+use super::lasting::Lasting;
 use super::memory::Reservation;
 
 /// Requests in flight on one connection, and its end.
@@ -28,6 +29,10 @@ pub(super) struct InFlight(Arc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     count: AtomicUsize,
+    /// Those of them for which the connection keeps its seat.
+    seated: AtomicUsize,
+    /// Those that do so while they do not merely wait.
+    lasting: Mutex<Vec<Lasting>>,
     /// Answers that were handed over whole.
     answered: AtomicU64,
     /// Whoever reads from the connection, to be woken when its clock has to start.
@@ -46,12 +51,18 @@ impl InFlight {
     /// Counts a request until the guard is dropped.
     pub(super) fn begin(&self) -> RequestGuard {
         self.0.count.fetch_add(1, AcqRel);
-        RequestGuard { in_flight: self.clone(), _memory: None }
+        self.0.seated.fetch_add(1, AcqRel);
+        RequestGuard { in_flight: self.clone(), hold: Hold::Seat, _memory: None }
     }
 
     /// Whether any request is in flight.
     pub(super) fn any(&self) -> bool {
         self.0.count.load(Acquire) > 0
+    }
+
+    /// Whether the connection keeps its seat for anything that is in flight.
+    pub(super) fn holds_seat(&self) -> bool {
+        self.0.seated.load(Acquire) > 0 || self.lasting().iter().any(|call| !call.waits())
     }
 
     /// How many answers were handed over whole.
@@ -113,12 +124,28 @@ impl InFlight {
     fn waiting(&self) -> MutexGuard<'_, BTreeMap<u64, Instant>> {
         self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn lasting(&self) -> MutexGuard<'_, Vec<Lasting>> {
+        self.0.lasting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a request does for its connection's seat.
+#[derive(Debug)]
+enum Hold {
+    /// It keeps it.
+    Seat,
+    /// It keeps it while it does not merely wait.
+    Lasting(Lasting),
+    /// Nothing.
+    Nothing,
 }
 
 /// A request that is in flight.
 #[derive(Debug)]
 pub(super) struct RequestGuard {
     in_flight: InFlight,
+    hold: Hold,
     _memory: Option<Reservation>,
 }
 
@@ -127,10 +154,40 @@ impl RequestGuard {
     pub(super) fn keep(&mut self, memory: Reservation) {
         self._memory = Some(memory);
     }
+
+    /// Anybody may ask for this, and wait for it: the connection keeps no seat for it.
+    pub(super) fn is_open_to_all(&mut self) {
+        self.let_go();
+    }
+
+    /// From now on the connection keeps its seat for this only while it does not merely wait.
+    pub(super) fn lasts(&mut self, call: Lasting) {
+        if matches!(self.hold, Hold::Seat) {
+            self.let_go();
+            self.in_flight.lasting().push(call.clone());
+            self.hold = Hold::Lasting(call);
+        }
+    }
+
+    /// A part of the answer has gone.
+    fn touch(&self) {
+        if let Hold::Lasting(call) = &self.hold {
+            call.touch();
+        }
+    }
+
+    fn let_go(&mut self) {
+        match std::mem::replace(&mut self.hold, Hold::Nothing) {
+            Hold::Seat => drop(self.in_flight.0.seated.fetch_sub(1, AcqRel)),
+            Hold::Lasting(call) => self.in_flight.lasting().retain(|one| !one.is(&call)),
+            Hold::Nothing => {}
+        }
+    }
 }
 
 impl Drop for RequestGuard {
     fn drop(&mut self) {
+        self.let_go();
         let shared = &self.in_flight.0;
         if shared.count.fetch_sub(1, AcqRel) == 1 {
             shared.reader.wake();
@@ -202,6 +259,7 @@ impl http_body::Body for GuardedBody {
             }
         }
         let part = self.split();
+        self.guard.touch();
         if self.is_end_stream() {
             self.finished();
         }

@@ -9,6 +9,7 @@
 //! - `connection`: one connection, from its first byte to its end.
 //! - `seats`: how many there may be, and which one goes when there are more.
 //! - `in_flight`: requests and answers of one connection.
+//! - `lasting`: streams, which merely wait for most of their time.
 //! - `stream`: the clocks of one connection.
 //! - `peer`: whether the client has gone.
 //! - `frames`: HTTP/2 frames that cost the server and ask for nothing.
@@ -21,6 +22,7 @@ mod connection;
 mod frames;
 mod held;
 mod in_flight;
+mod lasting;
 mod listener;
 mod memory;
 mod peer;
@@ -32,8 +34,10 @@ mod settled;
 mod stream;
 
 pub(crate) use held::{AnswerSize, reserve};
+pub use lasting::{Lasting, Work};
 pub use listener::{Listener, ListenerOptions, TlsOptions};
 pub use memory::{MemoryBudget, Reservation};
 pub use redirect::Redirect;
 pub use request::RequestLimits;
+pub(crate) use seats::network;
 pub(crate) use settled::Settled;

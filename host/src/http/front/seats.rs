@@ -3,7 +3,7 @@
 //! Owns the count, over all and for each address. Where all seats are taken, those on which nothing is in
 //! flight lose them: first those that never had an answer, the oldest of them first. So a client that opens
 //! connections and sends nothing, or very slowly, cannot keep others out. A request in flight never loses its
-//! seat.
+//! seat, unless anybody may ask for it or it merely waits: health, and streams without messages.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -90,7 +90,7 @@ impl Seats {
             if !is_told && taken.seats.values().any(InFlight::has_ended) {
                 return None;
             }
-            let idle = || taken.seats.values().filter(|one| !one.any() && !one.has_ended());
+            let idle = || taken.seats.values().filter(|one| !one.holds_seat() && !one.has_ended());
             let (mute, others) =
                 (idle().filter(|one| one.answered() == 0), idle().filter(|one| one.answered() > 0));
             for one in mute.chain(others).take(1 + self.0.most / SHARE) {
@@ -152,7 +152,7 @@ impl Drop for Seat {
 }
 
 /// What counts as one address: of IPv6 it is a network of 64 bits, which one client has to itself.
-fn network(address: IpAddr) -> IpAddr {
+pub(crate) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) >> 64 << 64).into()),
         v4 => v4,
@@ -161,6 +161,7 @@ fn network(address: IpAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
+    use super::super::lasting::Lasting;
     use super::*;
 
     const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
@@ -216,6 +217,30 @@ mod tests {
         let (seat, ()) = tokio::join!(seats.take(HOME, &late, "test"), end);
         assert!(seat.is_ok());
         assert_eq!(all.each_ref().map(InFlight::has_ended), [true, false, false]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_merely_waits_or_asks_what_anybody_may_goes_too() {
+        let seats = Seats::new(3, 0);
+        let all: [InFlight; 3] = std::array::from_fn(|_| InFlight::default());
+        let mut taken = Vec::new();
+        for one in &all {
+            taken.push(take(&seats, one).await.unwrap());
+        }
+        let mut requests = all.each_ref().map(InFlight::begin);
+        requests[0].is_open_to_all();
+        let call = Lasting::default();
+        requests[1].lasts(call.clone());
+        let work = call.work();
+        assert!(take(&seats, &InFlight::default()).await.is_none());
+        assert_eq!(all.each_ref().map(InFlight::has_ended), [true, false, false], "a stream at work stays");
+        drop(work);
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert!(take(&seats, &InFlight::default()).await.is_none());
+        assert_eq!(all.each_ref().map(InFlight::has_ended), [true, true, false], "one that waits does not");
+        assert!(all.iter().all(InFlight::any), "all are in flight all the same");
+        drop(requests);
+        assert!(!all.iter().any(|one| one.any() || one.holds_seat()));
     }
 
     #[tokio::test(start_paused = true)]

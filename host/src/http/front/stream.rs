@@ -128,12 +128,12 @@ impl<S> TimedStream<S> {
             let message = "the client sends frames that ask for nothing";
             return Poll::Ready(io::Error::new(io::ErrorKind::ConnectionAborted, message));
         }
-        if serving {
-            return self.poll_answers(context);
-        }
-        if self.in_flight.has_ended() {
+        if self.in_flight.has_ended() && !self.in_flight.holds_seat() {
             let message = "the connection makes room for others";
             return Poll::Ready(io::Error::new(io::ErrorKind::ConnectionAborted, message));
+        }
+        if serving {
+            return self.poll_answers(context);
         }
         loop {
             ready!(self.read_deadline.as_mut().poll(context));

@@ -251,7 +251,7 @@ fn model_config(generation: &Generation) -> Value {
         "output": generation.signature().outputs.iter().map(tensor).collect::<Vec<_>>(),
         "instance_group": [group],
         "model_transaction_policy": {"decoupled": false},
-        "response_cache": {"enable": false},
+        "response_cache": {"enable": generation.settings().cache.ttl.is_some()},
     })
 }
 

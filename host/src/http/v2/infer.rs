@@ -88,12 +88,13 @@ pub(crate) async fn run(
 pub(in crate::http) async fn run_tensors<'a>(
     state: &AppState,
     serving: &mut Serving,
-    generation: &Generation,
+    generation: &Arc<Generation>,
     (inputs, wanted): (Vec<Tensor>, impl ExactSizeIterator<Item = &'a str> + Clone),
     terms: Terms,
 ) -> Result<Vec<Tensor>, Error> {
     let kept = serving.keep(|| Asked::Infer(inputs.clone(), wanted.clone().map(str::to_owned).collect()));
-    let outputs = pipeline::infer(generation, inputs, wanted, terms, &mut serving.times).await;
+    let outputs =
+        pipeline::infer(generation, inputs, wanted, terms, &mut serving.visit, &mut serving.times).await;
     if kept.is_some() {
         let primary = outputs.clone().map(PredictOutput::Tensors).map_err(|error| error.code);
         serving.mirror(state, kept, primary);

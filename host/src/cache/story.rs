@@ -1,0 +1,107 @@
+//! What became of a request at the cache, for whoever tells the client.
+//!
+//! Owns the words of RFC 9211. They tell of the request's own answer, and of no other one.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use crate::telemetry::CacheLevel;
+
+/// Why an answer was not a remembered one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// There was none.
+    Miss,
+    /// There was one whose time was over.
+    Stale,
+    /// The request did not take the one that was there, or any.
+    Request,
+    /// Neither looked for nor remembered.
+    Bypass,
+}
+
+impl Why {
+    const fn as_str(self) -> &'static str {
+        match self {
+            // The address of a model says little: all of a request is what was missed.
+            Self::Miss => "miss",
+            Self::Stale => "stale",
+            Self::Request => "request",
+            Self::Bypass => "bypass",
+        }
+    }
+}
+
+/// See the module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Story {
+    /// A remembered answer was given.
+    Hit {
+        /// From where.
+        level: CacheLevel,
+        /// How old it is.
+        age: Duration,
+        /// For how long it is fresh.
+        ttl: Duration,
+    },
+    /// The answer was computed.
+    Computed {
+        /// Why.
+        why: Why,
+        /// For another request that asked the same at the same time.
+        collapsed: bool,
+        /// It is remembered now.
+        stored: bool,
+        /// The model's part of it was a remembered one.
+        model_hit: bool,
+    },
+    /// None was remembered, and none was to be computed.
+    Absent,
+}
+
+impl Story {
+    /// Whether the answer came without a computation of its own.
+    pub fn is_hit(&self) -> bool {
+        matches!(self, Self::Hit { .. } | Self::Computed { collapsed: true, .. })
+    }
+
+    /// How old the answer is; `None` for one that is new.
+    pub fn age(&self) -> Option<Duration> {
+        match self {
+            Self::Hit { age, .. } => Some(*age),
+            _ => None,
+        }
+    }
+
+    /// Its name in a log.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Hit { age, ttl, .. } if age >= ttl => "stale",
+            Self::Hit { .. } => "hit",
+            Self::Computed { collapsed: true, .. } => "collapsed",
+            Self::Computed { why, .. } => why.as_str(),
+            Self::Absent => "absent",
+        }
+    }
+
+    /// The value of `cache-status`.
+    pub fn status(&self) -> String {
+        let mut text = String::from("nuke");
+        match self {
+            Self::Hit { level, age, ttl } => {
+                let seconds = |time: &Duration| i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+                let left = seconds(ttl).saturating_sub(seconds(age));
+                // A string into a string cannot fail.
+                let _ = write!(text, "; hit; ttl={left}; detail={}", level.as_str());
+            }
+            Self::Computed { why, collapsed, stored, model_hit } => {
+                let _ = write!(text, "; fwd={}", why.as_str());
+                let said =
+                    [(*stored, "; stored"), (*collapsed, "; collapsed"), (*model_hit, "; detail=model-hit")];
+                said.iter().filter(|(is, _)| *is).for_each(|(_, word)| text.push_str(word));
+            }
+            Self::Absent => text.push_str("; detail=only-if-cached"),
+        }
+        text
+    }
+}

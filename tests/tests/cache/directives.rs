@@ -1,0 +1,82 @@
+//! What a request may ask of the cache, and what it is told.
+
+use std::thread;
+use std::time::Duration;
+
+use super::{TINY, ask, host, is_hit, is_miss, request, runs, tiny_with, told};
+
+#[test]
+fn directives_are_followed_and_nonsense_is_passed_over() {
+    let host = host(tiny_with("{ttl: 1h}"));
+    let client = host.client();
+    let asked = |control: &str| ask(&client, TINY, &request(1), control);
+    let absent = asked("only-if-cached").expect(504);
+    assert_eq!(
+        (absent.json()["code"].as_str(), told(&absent)),
+        (Some("not_cached"), "nuke; detail=only-if-cached")
+    );
+    assert_eq!(runs(&host, "tiny"), 0, "nothing is computed for it");
+    assert_eq!(told(&asked("no-store").expect(200)), "nuke; fwd=bypass");
+    asked("only-if-cached").expect(504);
+    assert!(is_miss(&asked("").expect(200)));
+    assert!(is_hit(&asked("only-if-cached").expect(200)));
+    assert_eq!(told(&asked("no-cache").expect(200)), "nuke; fwd=request; stored");
+    assert_eq!(told(&asked("no-store, only-if-cached").expect(504)), "nuke; detail=only-if-cached");
+    assert_eq!(runs(&host, "tiny"), 3);
+    for nonsense in [
+        "max-age=x",
+        "max-age=-1",
+        "no store",
+        ",,,",
+        "\"no-store",
+        "max-age=99999999999999999999999",
+        "x=\"no-store\"",
+    ] {
+        assert!(is_hit(&asked(nonsense).expect(200)), "{nonsense}");
+    }
+    assert!(!is_hit(&asked("min-fresh=3601").expect(200)));
+    assert!(is_hit(&asked("min-fresh=3000, max-age=600").expect(200)));
+    thread::sleep(Duration::from_millis(5));
+    assert!(!is_hit(&asked("max-age=0").expect(200)));
+    let lines = host.log_lines("access");
+    let cached: Vec<&str> = lines.iter().filter_map(|line| line["cache"].as_str()).collect();
+    assert_eq!(cached[..5], ["absent", "bypass", "absent", "miss", "hit"]);
+    assert!(
+        lines
+            .iter()
+            .filter(|line| line["cache"] == "hit")
+            .all(|line| line["recall_us"].is_u64() && line["infer_us"].is_null())
+    );
+}
+
+#[test]
+fn an_answer_past_its_time_is_computed_anew_in_the_background() {
+    let host = host(tiny_with("{ttl: 1s, stale: 1h}"));
+    let client = host.client();
+    ask(&client, TINY, &request(1), "").expect(200);
+    assert_eq!(runs(&host, "tiny"), 1);
+    thread::sleep(Duration::from_millis(1100));
+    let stale = ask(&client, TINY, &request(1), "").expect(200);
+    assert!(
+        told(&stale).starts_with("nuke; hit; ttl=0") || told(&stale).starts_with("nuke; hit; ttl=-"),
+        "{}",
+        told(&stale)
+    );
+    nuke_tests::eventually("it is computed anew", || runs(&host, "tiny") == 2);
+    let metrics = host.metrics();
+    assert_eq!(metrics.sum("nuke_cache_requests_total", &[("outcome", "stale")]), 1.0);
+    thread::sleep(Duration::from_millis(1100));
+    let strict = ask(&client, TINY, &request(1), "max-age=3600").expect(200);
+    assert!(!is_hit(&strict), "{}", told(&strict));
+}
+
+#[test]
+fn an_answer_ends_with_its_time() {
+    let host = host(tiny_with("{ttl: 200ms}"));
+    let client = host.client();
+    ask(&client, TINY, &request(1), "").expect(200);
+    thread::sleep(Duration::from_millis(250));
+    let late = ask(&client, TINY, &request(1), "").expect(200);
+    assert!(!is_hit(&late));
+    assert_eq!(runs(&host, "tiny"), 2);
+}
