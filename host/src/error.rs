@@ -24,6 +24,10 @@ pub enum ErrorCode {
     MethodNotAllowed,
     /// The body, or what it expands to, is over a limit.
     PayloadTooLarge,
+    /// Path and headers are over a limit.
+    HeadersTooLarge,
+    /// The client took too long to send its request.
+    RequestTimeout,
     /// The plugin does not read this media type.
     UnsupportedMediaType,
     /// A queue or a pool is full; the request was not started.
@@ -46,7 +50,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::InvalidArgument,
         Self::NotFound,
         Self::Unauthenticated,
@@ -54,6 +58,8 @@ impl ErrorCode {
         Self::Conflict,
         Self::MethodNotAllowed,
         Self::PayloadTooLarge,
+        Self::HeadersTooLarge,
+        Self::RequestTimeout,
         Self::UnsupportedMediaType,
         Self::ResourceExhausted,
         Self::DeadlineExceeded,
@@ -75,6 +81,8 @@ impl ErrorCode {
             Self::Conflict => "conflict",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::PayloadTooLarge => "payload_too_large",
+            Self::HeadersTooLarge => "headers_too_large",
+            Self::RequestTimeout => "request_timeout",
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::ResourceExhausted => "resource_exhausted",
             Self::DeadlineExceeded => "deadline_exceeded",

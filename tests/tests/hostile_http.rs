@@ -236,3 +236,31 @@ fn head_is_get_without_a_body_and_other_methods_are_405() {
     connection.send(b"OPTIONS * HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
     assert!((200..500).contains(&connection.read_answer().unwrap().status));
 }
+
+#[test]
+fn a_shape_of_nothing_that_spans_everything_is_refused_whatever_is_asked_of_it() {
+    let repository = vectors()
+        .model("split", "1", "identity_fp32")
+        .model_yaml("batching: {max_batch_size: 8, oversize: split}");
+    let server = Server::builder().repository(&repository).start();
+    let huge = 1_u64 << 60;
+    for shape in [json!([huge, 0]), json!([0, huge]), json!([2_000_000_000, 0]), json!([u64::MAX / 2, 0])] {
+        for model in ["identity", "split"] {
+            let path = format!("/v2/models/{model}/infer");
+            let input = json!({"name": "x", "datatype": "FP32", "shape": shape, "data": []});
+            let classes = json!([{"name": "y", "parameters": {"classification": 1}}]);
+            refused(&server.post_json(&path, &json!({"inputs": [input]})), 400, &["'x'", "no elements"]);
+            refused(&server.post_json(&path, &json!({"inputs": [input], "outputs": classes})), 400, &["'x'"]);
+            let binary = json!({"name": "x", "datatype": "FP32", "shape": shape, "parameters": {"binary_data_size": 0}});
+            refused(&server.post_json(&path, &json!({"inputs": [binary]})), 400, &["'x'"]);
+        }
+    }
+    // What could be sent full can be sent empty.
+    let empty = json!({"name": "x", "datatype": "FP32", "shape": [1000, 0], "data": []});
+    let classes = json!([{"name": "y", "parameters": {"classification": 1}}]);
+    let asked = json!({"inputs": [empty], "outputs": classes});
+    let answer = server.post_json("/v2/models/identity/infer", &asked).expect(200);
+    assert_eq!(answer.json()["outputs"][0]["shape"], json!([1000, 0]));
+    server.post_json("/v2/models/split/infer", &json!({"inputs": [empty]})).expect(200);
+    settles(&server);
+}

@@ -139,8 +139,9 @@ fn a_body_that_comes_too_slowly_is_cut_off_by_time() {
         thread::sleep(Duration::from_millis(20));
     }
     let answer = answer.join().unwrap().expect("the host closes");
-    assert_eq!(status_of(&answer), 504, "{answer}");
-    assert!(answer.contains("request_timeout"), "{answer}");
+    assert_eq!(status_of(&answer), 408, "{answer}");
+    assert!(answer.contains("server.request_timeout"), "{answer}");
+    assert!(answer.contains("connection: close"), "{answer}");
     settles(&server);
 }
 
@@ -258,6 +259,30 @@ fn more_connections_than_allowed_wait_for_a_place_or_take_that_of_who_is_idle() 
     waiting.read_exact(&mut answer).expect("served once a place is free");
     assert_eq!(&answer, b"HTTP/1.1 200");
     drop(busy);
+    settles(&server);
+}
+
+#[test]
+fn who_waits_for_a_place_gets_that_of_a_connection_that_becomes_idle() {
+    let repository = slow();
+    let server = Server::builder()
+        .repository(&repository)
+        .set("server.max_connections", "2")
+        .set("server.idle_timeout", "1h")
+        .start();
+    let body = slow_request(1500).to_string();
+    let mut busy: Vec<RawConnection> = (0..2).map(|_| server.connect()).collect();
+    for connection in &mut busy {
+        connection.send_post("/v2/models/slow/infer", body.as_bytes());
+    }
+    // It comes while both have a request, and both stay open.
+    let mut waiting = server.connect();
+    waiting.send(b"GET /v2/health/live HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    for connection in &mut busy {
+        assert_eq!(connection.read_answer().unwrap().status, 200);
+    }
+    assert_eq!(waiting.read_answer().expect("served in the place of one that is idle").status, 200);
+    drop((busy, waiting));
     settles(&server);
 }
 

@@ -72,18 +72,19 @@ pub fn v2_binary(data: &[u8]) {
 
 /// Rows and columns of version 1. What was read can be written, and is read as the same again.
 pub fn v1_rows(data: &[u8]) {
-    let models: [&[(&str, DataType)]; 3] = [
-        &[("x", DataType::Int32)],
-        &[("t", DataType::Bytes)],
-        &[("a", DataType::Uint8), ("t", DataType::Bytes)],
+    let models: [&[rows::Takes<'_>]; 3] = [
+        &[("x", DataType::Int32, 8)],
+        &[("t", DataType::Bytes, 8)],
+        &[("a", DataType::Uint8, 8), ("t", DataType::Bytes, 8)],
     ];
+    let deadline = Instant::now() + Duration::from_secs(3600);
     for inputs in models {
-        let Ok(request) = rows::read(data, inputs, MOST) else { continue };
+        let Ok(request) = rows::read(data, inputs, MOST, deadline) else { continue };
         whole(&request.inputs);
         assert_eq!(request.inputs.len(), inputs.len());
         let Ok(written) = rows::write(&request.inputs, rows::Form::Columns) else { continue };
         let again = [b"{\"inputs\":", &written["{\"outputs\":".len()..]].concat();
-        let again = rows::read(&again, inputs, 4 * MOST).map(|again| again.inputs);
+        let again = rows::read(&again, inputs, 4 * MOST, deadline).map(|again| again.inputs);
         assert_eq!(again.as_ref(), Ok(&request.inputs));
     }
 }

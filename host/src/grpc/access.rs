@@ -12,10 +12,13 @@ use futures_util::FutureExt as _;
 use http::HeaderValue;
 use tonic::{Code, Status};
 
+use super::arriving::exhausted;
 use super::failure;
 use crate::auth::Caller;
 use crate::error::{Error, ErrorCode};
 use crate::http::access::{Asked, Line, Served, panicked, write};
+use crate::http::front::reserve;
+use crate::http::open::is_health;
 use crate::http::reply::Failed;
 use crate::http::request_id::{REQUEST_ID, RequestId};
 use crate::http::state::AppState;
@@ -31,6 +34,9 @@ pub(super) async fn record(State(state): State<AppState>, request: Request, next
     let path: String = request.uri().path().chars().take(200).collect();
     let answered = AssertUnwindSafe(next.run(request)).catch_unwind().await;
     let mut response = answered.unwrap_or_else(|_| failure::status(&panicked(), None).into_http());
+    if !is_health(&path) {
+        within_memory(&mut response, &state);
+    }
     let failed = settle(&mut response, &path, state.max_message());
     response.headers_mut().insert(REQUEST_ID, id.header());
     let code = response.headers().get(Status::GRPC_STATUS);
@@ -52,6 +58,18 @@ pub(super) async fn record(State(state): State<AppState>, request: Request, next
         });
     }
     response
+}
+
+/// Takes the memory of an answer, which its client may read as slowly as it likes, or puts a status in its place.
+fn within_memory(response: &mut Response, state: &AppState) {
+    let Err(error) = reserve(response, &state.bodies().memory).map_err(exhausted) else {
+        return;
+    };
+    let caller = response.extensions_mut().remove::<Caller>();
+    *response = failure::status(&error, None).into_http();
+    if let Some(caller) = caller {
+        response.extensions_mut().insert(caller);
+    }
 }
 
 /// Puts the host's words in the place of tonic's. Returns how the call failed, if it did.

@@ -83,7 +83,8 @@ impl Arriving {
     }
 }
 
-fn exhausted(error: Error) -> Error {
+/// Memory that is not there, as gRPC's clients have it told.
+pub(super) fn exhausted(error: Error) -> Error {
     Error { code: ErrorCode::ResourceExhausted, ..error }
 }
 

@@ -8,24 +8,24 @@ use axum::middleware::Next;
 use axum::response::Response;
 use tonic::Extensions;
 
+use super::arriving::exhausted;
 use super::failure;
 use crate::auth::{Caller, Need};
-use crate::error::Error;
+use crate::error::{Error, ErrorCode};
 use crate::http::authorise::let_in;
+use crate::http::front::Settled;
+use crate::http::open::is_health;
 use crate::http::state::AppState;
 use crate::http::target::Target;
 
-/// Methods for whatever looks whether the server is there.
-const OPEN: [&str; 4] = [
-    "/inference.GRPCInferenceService/ServerLive",
-    "/inference.GRPCInferenceService/ServerReady",
-    "/grpc.health.v1.Health/Check",
-    "/grpc.health.v1.Health/Watch",
-];
-
-/// Gives the call its caller, or refuses it.
-pub(super) async fn authorise(State(state): State<AppState>, request: Request, next: Next) -> Response {
-    if OPEN.contains(&request.uri().path()) {
+/// Gives the call its caller, or refuses it. What the door has settled is answered here.
+pub(super) async fn authorise(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
+    if let Some(settled) = Settled::take(request.extensions_mut()) {
+        let error = settled.into_error();
+        let error = if error.code == ErrorCode::Unavailable { exhausted(error) } else { error };
+        return failure::status(&error, None).into_http();
+    }
+    if is_health(request.uri().path()) {
         return next.run(request).await;
     }
     let_in(&state, request, next, |error| failure::status(&error, None).into_http()).await

@@ -16,6 +16,7 @@ use super::message::{self, Head, WholeMessage};
 use super::protocol::ModelInferResponse;
 use crate::auth::{Admitted, Caller};
 use crate::error::Error;
+use crate::http::front::AnswerSize;
 use crate::http::recalled;
 use crate::http::serving::{Marks, Serving};
 use crate::http::state::AppState;
@@ -44,7 +45,10 @@ pub(super) async fn unary(
     match infer(state, asked).await {
         Ok((answer, marks)) => {
             let metadata = MetadataMap::from_headers(marks.headers().collect());
+            let size = answer.raw_output_contents.iter().map(|raw| raw.len()).sum();
             let mut response = Response::from_parts(metadata, answer, tonic::Extensions::default());
+            response.extensions_mut().insert(AnswerSize(size));
+            response.extensions_mut().insert(marks.place);
             response.extensions_mut().insert(marks.served);
             Ok(response)
         }

@@ -10,9 +10,11 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
-use http::{Method, Uri, Version};
+use http::{HeaderName, Method, Uri, Version, header};
 
 use super::compression::{self, Wanted};
+use super::front::reserve;
+use super::open::needs_no_memory;
 use super::reply::{self, Failed};
 use super::request_id::{REQUEST_ID, RequestId};
 use super::server_timing;
@@ -20,6 +22,8 @@ use super::state::AppState;
 use crate::auth::{Caller, Origin};
 use crate::error::Error;
 use crate::pipeline::{Stage, StageTimes};
+
+const HEADER_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
 
 /// What a handler knows of the inference that it served.
 #[derive(Clone, Debug)]
@@ -44,6 +48,7 @@ pub(super) async fn record(State(state): State<AppState>, request: Request, next
         server_timing::add(&mut response, started.elapsed());
     }
     let mut response = compression::compressed(response, &asked.method, coding, state.compression()).await;
+    within_memory(&mut response, &state, &asked, &id);
     response.headers_mut().insert(REQUEST_ID, id.header());
     state.metrics().responded(response.status().as_u16());
     if state.access_log() {
@@ -59,6 +64,25 @@ pub(super) async fn record(State(state): State<AppState>, request: Request, next
         });
     }
     response
+}
+
+/// Takes the memory of an answer, which its client may read as slowly as it likes, or puts 503 in its place.
+fn within_memory(response: &mut Response, state: &AppState, asked: &Asked, id: &RequestId) {
+    if needs_no_memory(asked.uri.path()) {
+        return;
+    }
+    let Err(error) = reserve(response, &state.bodies().memory) else {
+        return;
+    };
+    for name in [header::CONTENT_LENGTH, header::CONTENT_ENCODING, HEADER_LENGTH] {
+        response.headers_mut().remove(name);
+    }
+    let (refused, body) = error.into_response().into_parts();
+    *response.status_mut() = refused.status;
+    *response.body_mut() = body;
+    response.headers_mut().extend(refused.headers);
+    response.extensions_mut().extend(refused.extensions);
+    reply::name_request(response, id);
 }
 
 /// What of a request its line tells.

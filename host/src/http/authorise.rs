@@ -12,6 +12,8 @@ use axum::response::{IntoResponse as _, Response};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use super::front::Settled;
+use super::open::is_health;
 use super::reply::whole_seconds;
 use super::state::AppState;
 use crate::auth::{Caller, Origin, Refusal, Standing};
@@ -20,12 +22,12 @@ use crate::error::Error;
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
-/// Paths for whatever looks whether the server is there. They tell nothing else, and nobody has to say who they are.
-const OPEN: [&str; 2] = ["/v2/health/live", "/v2/health/ready"];
-
-/// Gives the request its caller, or refuses it.
-pub(super) async fn authorise(State(state): State<AppState>, request: Request, next: Next) -> Response {
-    if OPEN.contains(&request.uri().path()) {
+/// Gives the request its caller, or refuses it. What the door has settled is answered here.
+pub(super) async fn authorise(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
+    if let Some(settled) = Settled::take(request.extensions_mut()) {
+        return settled.answer();
+    }
+    if is_health(request.uri().path()) {
         return next.run(request).await;
     }
     let_in(&state, request, next, Error::into_response).await

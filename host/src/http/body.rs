@@ -32,7 +32,7 @@ pub struct BodyBounds {
 /// Reads a body whole, and inflates it if it came compressed.
 ///
 /// # Errors
-/// `PayloadTooLarge`, `UnsupportedMediaType` for a coding that is not read, `DeadlineExceeded` if the client is
+/// `PayloadTooLarge`, `UnsupportedMediaType` for a coding that is not read, `RequestTimeout` if the client is
 /// too slow, `InvalidArgument` if it breaks off, `Unavailable` if the memory of all requests is used up.
 pub(crate) async fn read(
     headers: &HeaderMap,

@@ -26,9 +26,17 @@ pub struct CorsRules {
 }
 
 /// What a page may read of an answer beyond its body.
-const EXPOSED: HeaderValue = HeaderValue::from_static(
-    "age, cache-status, inference-header-content-length, retry-after, server-timing, x-nuke-model-version, x-nuke-traffic-arm, x-request-id",
-);
+const EXPOSED: &str = "age, cache-status, inference-header-content-length, ratelimit, ratelimit-policy, retry-after, \
+     server-timing, www-authenticate, x-nuke-load-wait-ms, x-nuke-model-version, x-nuke-traffic-arm, x-request-id";
+/// How the headers begin in which plugins answer.
+const OF_PLUGINS: &str = "nuke-";
+
+/// The names that a page may read, those of the answer's plugin included.
+fn exposed(headers: &HeaderMap) -> HeaderValue {
+    let of_plugins = headers.keys().map(HeaderName::as_str).filter(|name| name.starts_with(OF_PLUGINS));
+    let names = of_plugins.fold(EXPOSED.to_owned(), |names, name| names + ", " + name);
+    HeaderValue::try_from(names).unwrap_or(HeaderValue::from_static(EXPOSED))
+}
 
 impl CorsRules {
     /// Rules for these origins, methods and request headers; `None` without origins.
@@ -109,7 +117,8 @@ pub(super) async fn share(State(state): State<AppState>, request: Request, next:
     rules.vary(response.headers_mut(), "origin");
     if let Some(origin) = allowed {
         response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-        response.headers_mut().insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
+        let exposed = exposed(response.headers());
+        response.headers_mut().insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
     }
     response
 }
@@ -155,6 +164,21 @@ mod tests {
             assert_eq!(allowed(other), None, "{other}");
         }
         assert_eq!(rules(&["*"]).unwrap().allowed(&HeaderValue::from_static("null")).unwrap(), "*");
+    }
+
+    #[test]
+    fn a_page_reads_what_the_host_and_the_plugin_say() {
+        let mut headers = HeaderMap::new();
+        headers.insert("nuke-model-note", HeaderValue::from_static("x"));
+        headers.insert("x-secret", HeaderValue::from_static("x"));
+        let exposed = exposed(&headers);
+        let names: Vec<&str> = exposed.to_str().unwrap().split(", ").collect();
+        for name in
+            ["ratelimit", "ratelimit-policy", "x-nuke-load-wait-ms", "www-authenticate", "nuke-model-note"]
+        {
+            assert!(names.contains(&name), "{name}");
+        }
+        assert!(!names.contains(&"x-secret"));
     }
 
     #[test]

@@ -13,6 +13,9 @@ use futures_util::future::{Either, Ready, ready};
 use http::{HeaderMap, Request, Version, header};
 use tower_service::Service;
 
+use super::front::Settled;
+use super::reply;
+use super::request_id::{REQUEST_ID, RequestId};
 use crate::error::{Error, ErrorCode};
 
 /// The media type of gRPC, to which messages of another form than protobuf's add theirs.
@@ -73,7 +76,7 @@ impl Service<Request<Body>> for Door {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let refusal = match (speaks(request.headers()), &mut self.rest, &mut self.grpc) {
             (Speaks::OtherGrpc, _, Some(_)) => {
                 "messages of gRPC are those of protobuf here; send content-type application/grpc"
@@ -89,8 +92,22 @@ impl Service<Request<Body>> for Door {
             }
         };
         let error = Error::new(ErrorCode::UnsupportedMediaType, refusal);
-        Either::Right(ready(Ok(error.into_response())))
+        let Some(rest) = &mut self.rest else {
+            return Either::Right(ready(Ok(named(&request, error))));
+        };
+        // Who reads no gRPC reads HTTP.
+        Settled::Refused(error).leave(request.extensions_mut());
+        Either::Left(rest.call(request))
     }
+}
+
+/// An error in the form of HTTP where only gRPC is served, which has another.
+fn named(request: &Request<Body>, error: Error) -> Response {
+    let id = RequestId::of(request.headers());
+    let mut response = error.into_response();
+    reply::name_request(&mut response, &id);
+    response.headers_mut().insert(REQUEST_ID, id.header());
+    response
 }
 
 #[cfg(test)]

@@ -44,13 +44,13 @@ impl Pace {
     /// Why a client is waited for no longer.
     pub(crate) fn too_slow() -> Error {
         let message = "the body arrives too slowly (server.body_timeout for each 16 KiB)";
-        Error::new(ErrorCode::DeadlineExceeded, message)
+        Error::new(ErrorCode::RequestTimeout, message)
     }
 }
 
 /// Why a body is waited for no longer, at whatever pace it comes.
 pub(crate) fn not_in_time() -> Error {
-    Error::new(ErrorCode::DeadlineExceeded, "the body did not arrive in time (server.request_timeout)")
+    Error::new(ErrorCode::RequestTimeout, "the body did not arrive in time (server.request_timeout)")
 }
 
 #[cfg(test)]

@@ -22,6 +22,8 @@ pub fn statuses_of(code: ErrorCode) -> (StatusCode, Code) {
         ErrorCode::Conflict => (StatusCode::CONFLICT, Code::FailedPrecondition),
         ErrorCode::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, Code::Unimplemented),
         ErrorCode::PayloadTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, Code::ResourceExhausted),
+        ErrorCode::HeadersTooLarge => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, Code::ResourceExhausted),
+        ErrorCode::RequestTimeout => (StatusCode::REQUEST_TIMEOUT, Code::DeadlineExceeded),
         ErrorCode::UnsupportedMediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::InvalidArgument),
         ErrorCode::ResourceExhausted => (StatusCode::TOO_MANY_REQUESTS, Code::ResourceExhausted),
         // The client is gone: this is for logs, where nginx made the number known.

@@ -60,8 +60,10 @@ pub(crate) struct Serving {
     pub(crate) patience: Duration,
     /// The request itself asks for less time than the server would give.
     pub(crate) hurried: bool,
-    /// The caller's place among requests at a time, and what its bytes count against.
-    admitted: Admitted,
+    /// The caller's place among requests at a time, and what its bytes count against. The answer keeps it.
+    admitted: Arc<Admitted>,
+    /// The request was understood: how it ends from here on is the version's doing.
+    is_the_versions: bool,
     _in_flight: Option<InFlight>,
 }
 
@@ -70,6 +72,8 @@ pub(crate) struct Serving {
 pub(crate) struct Marks {
     /// For the access log.
     pub(crate) served: Served,
+    /// The caller's place, until the answer has been handed over.
+    pub(crate) place: Arc<Admitted>,
     arm: Option<Arc<str>>,
     story: Option<Story>,
 }
@@ -103,14 +107,13 @@ impl Serving {
         let Asker(caller) = Asker::of(head)?;
         let started = Instant::now();
         let patience = patience(&head.headers)?;
-        let (route, whole) = match &target.version {
+        let (route, admitted, whole) = match &target.version {
             Some(version) => {
                 let found = state.index().find(&target.model, Some(version))?;
-                (Route { found, arm: None, mirror: None }, None)
+                (Route { found, arm: None, mirror: None }, caller.admit(&target.model)?, None)
             }
             None => route(state, target, &caller, (&head.headers, body), started).await?,
         };
-        let admitted = caller.admit(&target.model)?;
         let visit = recalled::visit(state, &head.headers, &caller);
         let mut serving = Self::of(state, (route, visit), admitted, endpoint, started);
         serving.patience = patience;
@@ -142,7 +145,8 @@ impl Serving {
             outcome: Err(ErrorCode::Cancelled),
             patience: Duration::MAX,
             hurried: false,
-            admitted,
+            admitted: Arc::new(admitted),
+            is_the_versions: false,
             _in_flight: in_flight.map(GenerationMetrics::enter),
             cold,
             found,
@@ -180,7 +184,7 @@ impl Serving {
         self.times.set(Stage::Load, began.elapsed());
         // A load is no version's answer: traffic compares those.
         self.read = Instant::now();
-        let generation = woken?;
+        let generation = woken.inspect_err(|_| self.is_the_versions = true)?;
         self.found = Found::Loaded(Arc::clone(&generation));
         Ok(generation)
     }
@@ -197,20 +201,15 @@ impl Serving {
             return Ok(whole);
         }
         let deadline = self.deadline(state, None);
-        // A body that says how long it is is counted before a byte of it is read.
-        let declared = body::declared_length(headers).filter(|&length| length <= state.max_body());
-        declared.map_or(Ok(()), |length| self.admitted.charge(length))?;
-        let body = body::read(headers, body, state.max_body(), deadline, state.bodies()).await;
+        let body = read_body(state, &self.admitted, (headers, body), deadline).await;
         self.has_been_read();
-        let body = body?;
-        if declared.is_none() {
-            self.admitted.charge(body.len())?;
-        }
-        Ok(body)
+        body
     }
 
-    /// What is to be asked the same as this request, if anything is; `asked` keeps it.
-    pub(crate) fn keep(&self, asked: impl FnOnce() -> Asked) -> Option<Asked> {
+    /// The request has been understood, and its version is asked now. What is to be asked the same as it, if anything
+    /// is; `asked` keeps it.
+    pub(crate) fn keep(&mut self, asked: impl FnOnce() -> Asked) -> Option<Asked> {
+        self.is_the_versions = true;
         self.mirror.as_ref().map(|_| asked())
     }
 
@@ -243,6 +242,7 @@ impl Serving {
         let marks = self.close(answer.as_ref().map(|_| ()).map_err(|error| error.code));
         let mut response = answer.unwrap_or_else(Error::into_response);
         response.headers_mut().extend(marks.headers());
+        response.extensions_mut().insert(marks.place);
         response.extensions_mut().insert(marks.served);
         response
     }
@@ -257,6 +257,7 @@ impl Serving {
                 times: self.times,
                 recalled: self.visit.story().map(Story::as_str),
             },
+            place: Arc::clone(&self.admitted),
             arm: self.arm.as_ref().map(|arm| Arc::clone(arm.name())),
             story: self.visit.story().copied(),
         }
@@ -271,7 +272,7 @@ impl Drop for Serving {
                 Err(ErrorCode::DeadlineExceeded) if self.hurried => Outcome::Neither,
                 // The version had no part in it.
                 _ if self.visit.story().is_some_and(Story::is_hit) => Outcome::Neither,
-                outcome => judged(outcome),
+                outcome => judged(outcome, self.is_the_versions),
             };
             arm.finished(outcome, self.read.elapsed());
         }
@@ -282,28 +283,47 @@ impl Drop for Serving {
     }
 }
 
-/// Lets the model's traffic choose. Where the body decides, it is read first, and comes along.
+/// Reads a body, and counts its bytes against the caller's limits: before a byte of it is read, if it says how many.
+async fn read_body(
+    state: &AppState,
+    admitted: &Admitted,
+    (headers, body): (&HeaderMap, Body),
+    deadline: Instant,
+) -> Result<Bytes, Error> {
+    let declared = body::declared_length(headers).filter(|&length| length <= state.max_body());
+    declared.map_or(Ok(()), |length| admitted.charge(length))?;
+    let body = body::read(headers, body, state.max_body(), deadline, state.bodies()).await?;
+    if declared.is_none() {
+        admitted.charge(body.len())?;
+    }
+    Ok(body)
+}
+
+/// Lets the model's traffic choose. Where the body decides, it is read first, and comes along: by then the caller has
+/// its place.
 async fn route(
     state: &AppState,
     target: &Target,
     caller: &Caller,
     (headers, body): (&HeaderMap, &mut Body),
     started: Instant,
-) -> Result<(Route, Option<Bytes>), Error> {
+) -> Result<(Route, Admitted, Option<Bytes>), Error> {
     let traffic = state.index().traffic(&target.model)?;
+    let admitted = caller.admit(&target.model)?;
     if traffic.needs_body() {
         let deadline = started + state.request_timeout();
-        let body = std::mem::take(body);
-        let whole = body::read(headers, body, state.max_body(), deadline, state.bodies()).await?;
+        let whole = read_body(state, &admitted, (headers, std::mem::take(body)), deadline).await?;
         let route = state.index().route(&target.model, Some(&whole))?;
-        return Ok((route, Some(whole)));
+        return Ok((route, admitted, Some(whole)));
     }
     let sticky = traffic.sticky();
-    Ok((state.index().route(&target.model, sticky::key(&sticky, headers, caller.subject()))?, None))
+    let route = state.index().route(&target.model, sticky::key(&sticky, headers, caller.subject()))?;
+    Ok((route, admitted, None))
 }
 
-/// Who is to blame for an outcome.
-fn judged(outcome: Result<(), ErrorCode>) -> Outcome {
+/// Who is to blame for an outcome. Before a version is asked it fails at nothing: a body that does not come, a caller
+/// over its limits, a host without memory would have met any other version.
+fn judged(outcome: Result<(), ErrorCode>, is_the_versions: bool) -> Outcome {
     match outcome {
         Ok(()) => Outcome::Answered,
         Err(
@@ -312,7 +332,13 @@ fn judged(outcome: Result<(), ErrorCode>) -> Outcome {
             | ErrorCode::PluginFault
             | ErrorCode::Unavailable
             | ErrorCode::Internal,
-        ) => Outcome::Failed,
+        ) => {
+            if is_the_versions {
+                Outcome::Failed
+            } else {
+                Outcome::Neither
+            }
+        }
         Err(
             ErrorCode::InvalidArgument
             | ErrorCode::NotFound

@@ -21,7 +21,6 @@ use super::v2::codec::rows;
 use super::v2::{infer, wire};
 use crate::auth::Need;
 use crate::error::{Error, ErrorCode};
-use crate::model::tensor::DataType;
 use crate::scheduler::Terms;
 use crate::telemetry::Endpoint;
 
@@ -56,6 +55,13 @@ pub(super) async fn models(State(state): State<AppState>, Asker(caller): Asker) 
     responses((status = 200, description = "answered", body = schemas::ModelReady), (status = 503, description = "it is not ready", body = schemas::ModelReady))
 )]
 pub(super) async fn ready(State(state): State<AppState>, target: Target) -> Result<Response, Error> {
+    if target.version.as_deref().unwrap_or(&target.model).ends_with(PREDICT) {
+        let error =
+            Error::new(ErrorCode::MethodNotAllowed, "a path that ends in ':predict' takes POST alone");
+        let mut response = error.into_response();
+        response.headers_mut().insert(header::ALLOW, POST);
+        return Ok(response);
+    }
     match state.index().find(&target.model, target.version.as_deref()) {
         Ok(_) => Ok(reply::json(StatusCode::OK, &json!({"name": target.model, "ready": true}))),
         Err(error) if error.code == ErrorCode::Unavailable => {
@@ -91,11 +97,13 @@ pub(super) async fn predict(
 
 const GET: HeaderValue = HeaderValue::from_static("GET,HEAD");
 const POST: HeaderValue = HeaderValue::from_static("POST");
+/// How a path ends that is asked for a prediction.
+const PREDICT: &str = ":predict";
 
 /// The methods of a path of this version, which the table of routes does not know: it takes the verb for a part of the
 /// model's name.
 pub(super) fn allowed(path: &str) -> Option<HeaderValue> {
-    path.strip_prefix("/v1/models/").map(|name| if name.ends_with(":predict") { POST } else { GET })
+    path.strip_prefix("/v1/models/").map(|name| if name.ends_with(PREDICT) { POST } else { GET })
 }
 
 /// What a path that ends in `:predict` names.
@@ -151,10 +159,11 @@ async fn answer(
     wire::refuse_binary(headers)?;
     let deadline = serving.deadline(state, None);
     let generation = serving.generation(state, deadline).await?;
-    let takes: Vec<(&str, DataType)> =
-        generation.signature().inputs.iter().map(|spec| (spec.name.as_str(), spec.datatype)).collect();
+    let inputs = generation.signature().inputs.iter();
+    let takes: Vec<rows::Takes<'_>> =
+        inputs.map(|spec| (spec.name.as_str(), spec.datatype, spec.shape.len())).collect();
     let max_body = state.max_body();
-    let request = wire::off_the_reactor(body.len(), || rows::read(body, &takes, max_body))?;
+    let request = wire::off_the_reactor(body.len(), || rows::read(body, &takes, max_body, deadline))?;
     let asked = (request.inputs, std::iter::empty());
     let outputs = infer::run_tensors(state, serving, &generation, asked, Terms::from(deadline)).await?;
     let size = outputs.iter().map(|output| output.data.len()).sum();

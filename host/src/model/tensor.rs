@@ -196,15 +196,42 @@ impl Tensor {
     }
 }
 
-/// The product of a tensor's shape, or `InvalidArgument` if it does not fit a `usize`.
+/// What the shape of a tensor without elements may span, at most, wherever it comes from.
+const MOST_OF_NOTHING: usize = i32::MAX as usize;
+
+/// The product of a tensor's shape, or `InvalidArgument` if it does not fit a `usize`, or spans what no memory could
+/// hold although a 0 makes it nothing: who walks over the rows of a tensor walks over those, too.
 ///
 /// # Errors
 /// `InvalidArgument`, naming the tensor.
 pub fn element_count(name: &str, shape: &[usize]) -> Result<usize, Error> {
-    shape
-        .iter()
-        .try_fold(1_usize, |product, &dimension| product.checked_mul(dimension))
-        .ok_or_else(|| too_many(name, shape))
+    let span = span(shape).ok_or_else(|| too_many(name, shape))?;
+    if !shape.contains(&0) {
+        return Ok(span);
+    }
+    if span <= MOST_OF_NOTHING { Ok(0) } else { Err(empty_span(name, shape)) }
+}
+
+/// Holds a shape without elements to the bytes that it would take if each 0 in it were a 1: a model may make an output
+/// of that size of it.
+///
+/// # Errors
+/// `InvalidArgument`, naming the tensor.
+pub fn check_span(name: &str, datatype: DataType, shape: &[usize], most_bytes: usize) -> Result<(), Error> {
+    let bytes = span(shape).and_then(|span| span.checked_mul(datatype.width().unwrap_or(4)));
+    let fits = !shape.contains(&0) || bytes.is_some_and(|bytes| bytes <= most_bytes);
+    if fits { Ok(()) } else { Err(empty_span(name, shape)) }
+}
+
+/// The product of a shape, each 0 counted as a 1.
+fn span(shape: &[usize]) -> Option<usize> {
+    shape.iter().try_fold(1_usize, |product, &dimension| product.checked_mul(dimension.max(1)))
+}
+
+fn empty_span(name: &str, shape: &[usize]) -> Error {
+    Error::invalid(format!(
+        "tensor '{name}': shape {shape:?} has no elements, but its other dimensions span more than a request may have"
+    ))
 }
 
 fn too_many(name: &str, shape: &[usize]) -> Error {
@@ -283,6 +310,24 @@ mod tests {
     fn a_shape_that_overflows_is_refused() {
         let error = Tensor::new("x", DataType::Fp32, vec![usize::MAX, 2], vec![]).unwrap_err();
         assert!(error.message.contains("more elements than memory"), "{error}");
+    }
+
+    #[test]
+    fn a_shape_of_nothing_may_not_span_more_than_there_could_be() {
+        for shape in [vec![1 << 60, 0], vec![0, usize::MAX, 2], vec![0, 1 << 16, 1 << 16]] {
+            let error = Tensor::new("x", DataType::Fp32, shape, vec![]).unwrap_err();
+            assert_eq!(error.code, crate::error::ErrorCode::InvalidArgument);
+            assert!(error.message.contains("no elements"), "{error}");
+        }
+        for shape in [vec![0], vec![8, 0], vec![0, 512, 768]] {
+            assert_eq!(Tensor::new("x", DataType::Fp32, shape, vec![]).unwrap().element_count(), Ok(0));
+        }
+        assert!(check_span("x", DataType::Fp32, &[25, 0], 100).is_ok());
+        assert!(check_span("x", DataType::Fp32, &[26, 0], 100).is_err());
+        assert!(
+            check_span("x", DataType::Fp32, &[1000], 100).is_ok(),
+            "its elements are counted as they come"
+        );
     }
 
     #[test]

@@ -209,11 +209,11 @@ impl Scheduler {
         match (items, limits.batching.oversize) {
             (Some(items), Oversize::Refuse) => Err(self.too_large(items, max_size)),
             (Some(items), Oversize::Split) => {
-                let pieces = pieces::cut(&inputs, max_size)?;
                 // More pieces than may ever wait would be refused whenever they came.
-                if pieces.len() > limits.queue_size {
+                if items.div_ceil(max_size.max(1)) > limits.queue_size {
                     return Err(self.too_large(items, max_size.saturating_mul(limits.queue_size)));
                 }
+                let pieces = pieces::cut(&inputs, max_size)?;
                 let waits = self.queue(pieces, &wanted, terms, &limits)?;
                 let mut outcomes = Vec::with_capacity(waits.len());
                 for waiting in waits {

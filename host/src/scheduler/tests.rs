@@ -309,6 +309,15 @@ fn one_that_is_too_large_is_run_cut_or_refused() {
         if oversize == Oversize::Split {
             let error = ask().unwrap_err();
             assert!(error.message.contains("takes 4"), "{error}");
+            // So many pieces of nothing would take more memory than there is.
+            let nothing = Tensor {
+                name: "x".into(),
+                datatype: DataType::Fp32,
+                shape: vec![1 << 60, 0],
+                data: bytes::Bytes::new(),
+            };
+            let asked = scheduler.infer(vec![nothing], large.wanted.clone(), soon());
+            assert!(runtime().block_on(asked).unwrap_err().message.contains("takes 4"));
         }
     }
 }

@@ -97,7 +97,7 @@ struct Counter {
 impl Counter {
     fn add(&self, took: Duration) {
         self.count.fetch_add(1, Relaxed);
-        self.ns.fetch_add(nanos(took), Relaxed);
+        add(&self.ns, nanos(took));
     }
 
     fn now(&self) -> Timed {
@@ -189,8 +189,8 @@ impl StatisticsCounter {
             return;
         }
         self.version.executions.fetch_add(1, Relaxed);
-        let size = self.items(items);
         let mut batches = self.version.batches.lock().unwrap_or_else(PoisonError::into_inner);
+        let size = kept_size(&batches, self.items(items));
         let batch = batches.entry(size).or_insert(BatchStatistics { size, ..BatchStatistics::default() });
         batch.compute_input.add(times.input);
         batch.compute_infer.add(times.infer);
@@ -247,7 +247,7 @@ impl Asked<'_> {
             return;
         }
         version.asked_now();
-        version.inferences.fetch_add(self.counter.items(self.items), Relaxed);
+        add(&version.inferences, self.counter.items(self.items));
         version.success.add(self.arrived.elapsed());
         version.queue.add(queued);
         version.input.add(times.input);
@@ -262,6 +262,23 @@ impl Drop for Asked<'_> {
             self.counter.version.fail.add(self.arrived.elapsed());
         }
     }
+}
+
+/// Sizes of runs that a version keeps one by one. Requests choose sizes, and what they choose is never forgotten.
+const MOST_SIZES: usize = 256;
+
+/// Under which size a run is counted: its own, or, where there are too many, the next power of two.
+fn kept_size(batches: &BTreeMap<u64, BatchStatistics>, size: u64) -> u64 {
+    if batches.contains_key(&size) || batches.len() < MOST_SIZES {
+        return size;
+    }
+    size.checked_next_power_of_two().unwrap_or(u64::MAX)
+}
+
+/// Counts on, and stays at the most there can be.
+fn add(counter: &AtomicU64, more: u64) {
+    let added = |count: u64| Some(count.saturating_add(more));
+    let _never_refused = counter.fetch_update(Relaxed, Relaxed, added);
 }
 
 fn nanos(took: Duration) -> u64 {
@@ -298,6 +315,22 @@ mod tests {
         assert_eq!(now.batches[0].size, 64);
         assert_eq!(now.batches[0].compute_infer, Timed { count: 1, ns: 2_000_000 });
         assert!(now.last_inference_ms > 1_700_000_000_000);
+    }
+
+    #[test]
+    fn sizes_that_requests_make_up_are_kept_in_bounded_number_and_no_count_wraps() {
+        let counter = StatisticsCounter::new(Arc::default());
+        counter.begin();
+        for size in 1..5000 {
+            counter.ran(size * 7919, &TIMES);
+            counter.asked(1 << 60).answered(MS, &TIMES);
+        }
+        counter.ran(usize::MAX, &TIMES);
+        let now = counter.version().snapshot();
+        assert!(now.batches.len() <= MOST_SIZES + 65, "{}", now.batches.len());
+        assert_eq!(now.batches.iter().map(|batch| batch.compute_infer.count).sum::<u64>(), 5000);
+        assert_eq!(now.inference_count, u64::MAX);
+        assert_eq!(now.batches[0].size, 7919, "the first ones keep their own");
     }
 
     #[test]

@@ -119,6 +119,33 @@ fn bytes_are_counted_whether_they_are_announced_or_not() {
 }
 
 #[test]
+fn a_body_that_decides_which_version_answers_counts_as_any_other() {
+    let setup = Setup::new();
+    std::fs::write(
+        setup.repository.models().join("other/model.yaml"),
+        "traffic: {strategy: split, weights: {'1': 1}, sticky: body}\n",
+    )
+    .unwrap();
+    let server = setup.start("limits: {identity: {concurrent: 1, bytes: 100KiB/h, burst_bytes: 100KiB}}\n");
+    let ann = token("ann");
+    let send = |size: usize| {
+        let mut body = slow_request(1).to_string().into_bytes();
+        body.resize(size, b' ');
+        let client = server.client();
+        client.request("POST", "/v2/models/other/infer").header("authorization", &ann).body(body).send()
+    };
+    send(60 << 10).expect(200);
+    refused(&send(60 << 10), 429, &["too many bytes"]);
+    // It has its place while its body comes.
+    let mut sending = open_socket(server.address());
+    let head = format!(
+        "POST /v2/models/other/infer HTTP/1.1\r\nhost: x\r\nauthorization: {ann}\r\ncontent-length: 500\r\n\r\nx"
+    );
+    sending.write_all(head.as_bytes()).unwrap();
+    eventually("it has come in", || send(10).status == 429 && send(10).text().contains("at a time"));
+}
+
+#[test]
 fn ten_thousand_callers_cost_what_a_few_do() {
     let setup = Setup::new();
     let server = setup.start("limits: {identity: {requests: 100/s}, tracked: 1000}\n");

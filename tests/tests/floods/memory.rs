@@ -98,11 +98,76 @@ fn a_head_has_a_bound_by_name() {
         connection.send(format!("GET /v2 HTTP/1.1\r\nhost: x\r\n{headers}\r\n").as_bytes()).unwrap();
         connection.read_answer().unwrap()
     };
-    refused(&ask(&format!("x: {}\r\n", "y".repeat(5000))), 413, &["server.max_header_size", "4096"]);
+    let large = ask(&format!("x-request-id: mine\r\nx: {}\r\n", "y".repeat(5000)));
+    refused(&large, 431, &["server.max_header_size", "4096"]);
+    assert_eq!(
+        (large.json()["code"].as_str(), large.header("x-request-id")),
+        (Some("headers_too_large"), Some("mine"))
+    );
+    assert_eq!(large.json()["request_id"], "mine");
     assert_eq!(ask(&format!("x: {}\r\n", "y".repeat(3000))).status, 200);
     let many = |count: usize| (0..count).map(|at| format!("x-{at}: y\r\n")).collect::<String>();
     assert_eq!(ask(&many(18)).status, 200);
-    assert_eq!(ask(&many(40)).status, 431);
+    refused(&ask(&many(40)), 431, &["server.max_headers", "at most 20"]);
+    // What not even the parser takes.
+    assert_eq!(ask(&many(2000)).status, 431);
     let refusals = server.metrics().sum("nuke_http_refused_total", &[("reason", "headers")]);
-    assert_eq!(refusals, 1.0);
+    assert_eq!(refusals, 2.0);
+}
+
+/// Asks for an answer of so many MiB, and reads nothing of it.
+fn unread(server: &Server, mib: usize) -> TcpStream {
+    let mut stream = open_socket(server.address());
+    let head = format!(
+        "POST /v2/models/vector/infer HTTP/1.1\r\nhost: x\r\ninference-header-content-length: 0\r\n\
+         content-length: {}\r\n\r\n",
+        mib << 20
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    let _refused_while_sending = stream.write_all(&vec![0; mib << 20]);
+    stream
+}
+
+#[test]
+fn answers_that_nobody_reads_count_until_they_are_gone() {
+    let repository = vectors();
+    let server = builder(&repository)
+        .set("server.max_body", "16MiB")
+        .set("server.max_memory", "50MiB")
+        .set("server.write_timeout", "1h")
+        .set("server.idle_timeout", "1h")
+        .start();
+    let held = || server.metrics().sum("nuke_http_memory_bytes", &[]);
+    let mut clients = Vec::new();
+    for number in 1..=3 {
+        clients.push(unread(&server, 12));
+        eventually("the answer counts", || held() >= f64::from((number * 12) << 20));
+    }
+    // The body has no room beside them, nor would its answer.
+    let mut fourth = unread(&server, 16);
+    let answer = read_until_closed(&mut fourth).unwrap();
+    assert!(answer.is_empty() || status_of(&answer) == 503, "{answer}");
+    server.get("/v2/health/ready").expect(200);
+    drop(clients);
+    eventually("all is given back", || held() == 0.0);
+    settles(&server);
+}
+
+#[test]
+fn an_answer_that_is_not_read_keeps_its_callers_place() {
+    let repository = vectors();
+    let server = builder(&repository)
+        .set("limits.anonymous.concurrent", "1")
+        .set("server.write_timeout", "1h")
+        .set("server.idle_timeout", "1h")
+        .start();
+    let small = json!({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "data": [1]}]});
+    let ask = || server.post_json("/v2/models/vector/infer", &small);
+    ask().expect(200);
+    let client = unread(&server, 16);
+    eventually("the answer has begun", || server.metrics().sum("nuke_requests_total", &[]) >= 2.0);
+    refused(&ask(), 429, &["at a time"]);
+    drop(client);
+    eventually("the place is free again", || ask().status == 200);
+    settles(&server);
 }

@@ -83,3 +83,20 @@ fn a_browser_that_asks_for_leave_shows_no_credentials() {
     let refused = server.client().request("GET", "/v2").header("origin", PAGE).send().expect(401);
     assert_eq!(refused.header("access-control-allow-origin"), Some(PAGE));
 }
+
+#[test]
+fn a_page_can_read_what_the_door_refuses() {
+    let server = Server::builder()
+        .repository(&models())
+        .set("server.cors.origins", PAGE)
+        .set("server.max_header_size", "4KiB")
+        .start();
+    let client = server.client();
+    let long = "y".repeat(5000);
+    let asked = client.request("GET", "/v2").header("origin", PAGE).header("x-long", &long);
+    let answer = asked.send().expect(431);
+    assert_eq!(answer.header("access-control-allow-origin"), Some(PAGE));
+    let exposed = answer.header("access-control-expose-headers").unwrap();
+    assert!(exposed.contains("ratelimit-policy") && exposed.contains("x-nuke-load-wait-ms"), "{exposed}");
+    assert!(answer.header("x-request-id").is_some() && answer.json()["request_id"].is_string());
+}

@@ -61,6 +61,16 @@ fn what_is_wrong_is_named() {
     let plain = ask("/v1/models/tiny", "{}");
     refused(&plain, 405, &[":predict"]);
     assert_eq!(plain.header("allow"), Some("GET,HEAD"));
+    for path in [predict, "/v1/models/tiny/versions/1:predict", "/v1/models/tiny@1:predict"] {
+        let got = server.get(path);
+        refused(&got, 405, &[":predict", "POST"]);
+        assert_eq!(got.header("allow"), Some("POST"), "{path}");
+    }
+    // Deeper than the model has dimensions: refused at the bracket, however much comes behind it.
+    let deep = format!("{{\"instances\": {}{}0{}}}", "[0, ".repeat(3), "0, ".repeat(100_000), "]".repeat(3));
+    refused(&ask(predict, &deep), 400, &["x"]);
+    let deep = format!("{{\"instances\": {}{}0{}}}", "[".repeat(31), "0, ".repeat(100_000), "]".repeat(31));
+    refused(&ask(predict, &deep), 400, &["deeper than the 2 dimensions of 'x'"]);
     let client = server.client();
     let binary =
         client.request("POST", predict).header("inference-header-content-length", "2").body("{}").send();

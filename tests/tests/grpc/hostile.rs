@@ -7,7 +7,7 @@ use nuke_tests::{Repository, Server, eventually, settles};
 
 use crate::call::{
     DEADLINE_EXCEEDED, INVALID_ARGUMENT, RESOURCE_EXHAUSTED, UNIMPLEMENTED, begin, call, client, connect,
-    ended, field, framed, identity_message, prefixed, slow_message,
+    ended, field, framed, identity_message, infer_message, prefixed, slow_message,
 };
 
 fn repository() -> Repository {
@@ -186,5 +186,45 @@ fn a_thousand_calls_that_are_taken_back_leave_nothing_behind() {
         assert_eq!(last.code, 0, "each of the thousand would have taken a minute: {last:?}");
     });
     eventually("nobody waits", || server.metrics().sum("nuke_queue_requests", &[]) == 0.0);
+    settles(&server);
+}
+
+#[test]
+fn a_shape_of_nothing_that_spans_everything_is_refused() {
+    let repository = repository();
+    let server = Server::builder().repository(&repository).start();
+    client(async {
+        let (sender, _connection) = connect(server.address()).await;
+        // 2^60 and 0.
+        let shape = [0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x10, 0];
+        let raw = infer_message("identity_fp32", "x", "FP32", &shape, &[]);
+        // The last field, the empty raw contents, left out: typed contents that are empty.
+        let typed = raw[..raw.len() - 2].to_vec();
+        for message in [raw, typed] {
+            let answer = call(&sender, "ModelInfer", &[], framed(&message)).await;
+            assert_eq!(answer.code, INVALID_ARGUMENT, "{answer:?}");
+            assert!(answer.message.contains("no elements"), "{answer:?}");
+        }
+    });
+    settles(&server);
+}
+
+#[test]
+fn what_the_door_refuses_is_a_status_with_the_hosts_code_and_name() {
+    let repository = repository();
+    let server = Server::builder().repository(&repository).set("server.max_header_size", "4KiB").start();
+    client(async {
+        let (sender, _connection) = connect(server.address()).await;
+        let long = "y".repeat(5000);
+        let headers = [("x-long", long.as_str()), ("x-request-id", "mine")];
+        let answer = call(&sender, "ModelInfer", &headers, framed(&identity_message(2))).await;
+        assert_eq!(answer.code, RESOURCE_EXHAUSTED, "{answer:?}");
+        assert_eq!(answer.headers["nuke-code"], "headers_too_large");
+        assert_eq!(answer.headers["x-request-id"], "mine");
+        assert!(answer.message.contains("server.max_header_size"), "{answer:?}");
+    });
+    eventually("it has a line", || {
+        server.log_lines("access").iter().any(|line| line["code"] == "headers_too_large")
+    });
     settles(&server);
 }

@@ -1,8 +1,9 @@
 //! Rollouts: a good version arrives, a bad one is sent back, and operators decide otherwise.
 
+use std::io::Write as _;
 use std::thread;
 
-use nuke_tests::{Repository, Server, components, eventually};
+use nuke_tests::{Repository, Server, components, eventually, open_socket, read_until_closed, status_of};
 use serde_json::Value;
 
 use crate::{builder, host, serve, traffic, version};
@@ -128,4 +129,32 @@ fn commands_without_a_rollout_are_refused() {
     }
     server.post("/admin/models/tiny/rollout/destroy", "", "").expect(404);
     server.post("/admin/models/nobody/rollout/abort", "", "").expect(404);
+}
+
+#[test]
+fn clients_that_send_too_slowly_roll_nothing_back() {
+    let rollout = "stable: '1', canary: '2', steps: [50%, 100%], hold: 1h, gates: {max_error_rate: 1%, min_requests: 20}";
+    let repository = digits("good", rollout);
+    let server = builder(&repository).set("server.body_timeout", "200ms").start();
+    for _ in 0..60 {
+        server.post("/predict/digits", "text/plain", "x").expect(200);
+    }
+    let head = "POST /predict/digits HTTP/1.1\r\nhost: x\r\ncontent-length: 500\r\n\r\nx";
+    let mut slow: Vec<_> = (0..60)
+        .map(|_| {
+            let mut stream = open_socket(server.address());
+            stream.write_all(head.as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    for stream in &mut slow {
+        let answer = read_until_closed(stream).unwrap();
+        assert_eq!(status_of(&answer), 408, "{answer}");
+    }
+    // As many again as it takes to judge, and the judge comes by every second.
+    for _ in 0..60 {
+        server.post("/predict/digits", "text/plain", "x").expect(200);
+    }
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    assert_eq!(state(&server), "running", "{}", self::rollout(&server));
 }

@@ -9,7 +9,7 @@ use prost::encoding::decode_varint;
 use super::wire::{self, Fields, Value};
 use crate::error::Error;
 use crate::http::v2::codec::too_large;
-use crate::model::tensor::{DataType, Tensor, element_count, push_bytes_element};
+use crate::model::tensor::{DataType, Tensor, check_span, element_count, push_bytes_element};
 
 /// The lists, by the number of their field.
 const LISTS: [(u32, &str); 8] = [
@@ -61,6 +61,7 @@ pub(super) fn read(
         )));
     };
     let elements = element_count(name, &shape)?;
+    check_span(name, datatype, &shape, most_bytes)?;
     let width = datatype.width().unwrap_or(4);
     let bytes = elements.saturating_mul(width);
     if bytes > most_bytes {

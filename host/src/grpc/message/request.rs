@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorCode};
 use crate::http::v2::codec::{
     InferRequest, Limits, ParameterValue, RequestedOutput, parameter, parameter_count, shorten,
 };
-use crate::model::tensor::{DataType, Tensor};
+use crate::model::tensor::{DataType, Tensor, check_span};
 
 /// Dimensions of a shape, at most, as in JSON.
 const MAX_DIMENSIONS: usize = 64;
@@ -238,7 +238,10 @@ fn attach(
     }
     let pairs = inputs.into_iter().zip(raw);
     pairs
-        .map(|(input, raw)| Tensor::new(input.name, input.datatype, input.shape, whole.slice_ref(raw)))
+        .map(|(input, raw)| {
+            check_span(input.name, input.datatype, &input.shape, limits.decoded_bytes)?;
+            Tensor::new(input.name, input.datatype, input.shape, whole.slice_ref(raw))
+        })
         .collect()
 }
 

@@ -36,7 +36,7 @@ struct Control {
     post,
     path = "/v2/repository/models/{model}/load",
     tag = "admin",
-    params(("model" = String, Path, description = "the model's name, or `name@version`")),
+    params(("model" = String, Path, description = "the model's name")),
     request_body(content = Option<schemas::Control>, content_type = "application/json"),
     responses((status = 200, description = "answered", body = schemas::Loaded))
 )]
@@ -79,7 +79,7 @@ pub(crate) async fn load_model(
     post,
     path = "/v2/repository/models/{model}/unload",
     tag = "admin",
-    params(("model" = String, Path, description = "the model's name, or `name@version`")),
+    params(("model" = String, Path, description = "the model's name")),
     request_body(content = Option<schemas::Control>, content_type = "application/json"),
     responses((status = 200, description = "answered", body = schemas::Named))
 )]

@@ -32,7 +32,7 @@ pub(in crate::http) async fn all(State(state): State<AppState>) -> Response {
     get,
     path = "/admin/models/{model}",
     tag = "admin",
-    params(("model" = String, Path, description = "the model's name, or `name@version`")),
+    params(("model" = String, Path, description = "the model's name")),
     responses((status = 200, description = "answered", body = schemas::AdminModel))
 )]
 pub(in crate::http) async fn one(

@@ -31,7 +31,7 @@ const BODY_NAME: &str = "body";
     get,
     path = "/admin/models/{model}/traffic",
     tag = "admin",
-    params(("model" = String, Path, description = "the model's name, or `name@version`")),
+    params(("model" = String, Path, description = "the model's name")),
     responses((status = 200, description = "answered", body = schemas::TrafficAnswer))
 )]
 pub(in crate::http) async fn show(
@@ -54,7 +54,7 @@ pub(in crate::http) async fn show(
     put,
     path = "/admin/models/{model}/traffic",
     tag = "admin",
-    params(("model" = String, Path, description = "the model's name, or `name@version`")),
+    params(("model" = String, Path, description = "the model's name")),
     request_body(
         content((schemas::Anything = "application/json"), (String = "application/yaml")),
         description = "what `traffic` is in model.yaml"
@@ -86,7 +86,7 @@ pub(in crate::http) async fn set(
     delete,
     path = "/admin/models/{model}/traffic",
     tag = "admin",
-    params(("model" = String, Path, description = "the model's name, or `name@version`")),
+    params(("model" = String, Path, description = "the model's name")),
     responses((status = 200, description = "answered", body = schemas::TrafficAnswer))
 )]
 pub(in crate::http) async fn clear(
@@ -123,7 +123,7 @@ struct Switch {
     post,
     path = "/admin/models/{model}/traffic/switch",
     tag = "admin",
-    params(("model" = String, Path, description = "the model's name, or `name@version`")),
+    params(("model" = String, Path, description = "the model's name")),
     request_body(content = Option<schemas::Switch>, content_type = "application/json"),
     responses((status = 200, description = "answered", body = schemas::TrafficAnswer))
 )]
@@ -145,7 +145,7 @@ pub(in crate::http) async fn switch(
     post,
     path = "/admin/models/{model}/rollout/{action}",
     tag = "admin",
-    params(("model" = String, Path, description = "the model's name, or `name@version`"), ("action" = schemas::RolloutAction, Path, description = "what becomes of the rollout")),
+    params(("model" = String, Path, description = "the model's name"), ("action" = schemas::RolloutAction, Path, description = "what becomes of the rollout")),
     responses((status = 200, description = "answered", body = schemas::TrafficAnswer))
 )]
 pub(in crate::http) async fn rollout(
@@ -191,7 +191,7 @@ struct Feedback {
     post,
     path = "/admin/models/{model}/feedback",
     tag = "admin",
-    params(("model" = String, Path, description = "the model's name, or `name@version`")),
+    params(("model" = String, Path, description = "the model's name")),
     request_body(content = schemas::Feedback, content_type = "application/json"),
     responses((status = 200, description = "answered", body = schemas::FeedbackTaken))
 )]

@@ -3,7 +3,7 @@
 //! Owns the bound on what comes out of one: it is held while inflating, over all members and frames, so that a bomb
 //! costs as much as the largest plain body and no more. What is not small is inflated off the network's threads.
 
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -79,7 +79,10 @@ pub(in crate::http) fn expand(
 ) -> Result<Bytes, Error> {
     let mut reserved = memory.nothing();
     let read = match coding {
-        Coding::Gzip => read_bounded(MultiGzDecoder::new(body), limit, deadline, &mut reserved),
+        Coding::Gzip => {
+            let members = MultiGzDecoder::new(Paced::new(body, deadline));
+            read_bounded(members, limit, deadline, &mut reserved)
+        }
         Coding::Deflate => read_bounded(Deflated::new(body), limit, deadline, &mut reserved),
         Coding::Zstd => {
             zstd_reader(body).and_then(|reader| read_bounded(reader, limit, deadline, &mut reserved))
@@ -139,6 +142,49 @@ impl<R: Read> Read for Counted<'_, R> {
         let grown = self.reserved.grow(read);
         grown.map_err(|error| io::Error::new(io::ErrorKind::OutOfMemory, error.message.into_owned()))?;
         Ok(read)
+    }
+}
+
+/// The bytes of a body, with a look at the clock after each [`SLICE`]: members without content give nothing, and are
+/// all read within one call.
+struct Paced<'a> {
+    body: &'a [u8],
+    at: usize,
+    /// Up to where the clock allowed.
+    until: usize,
+    deadline: Instant,
+}
+
+/// Bytes between two looks at the clock.
+const SLICE: usize = 256 << 10;
+
+impl<'a> Paced<'a> {
+    fn new(body: &'a [u8], deadline: Instant) -> Self {
+        Self { body, at: 0, until: 0, deadline }
+    }
+}
+
+impl Read for Paced<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.fill_buf()?.read(buffer)?;
+        self.consume(read);
+        Ok(read)
+    }
+}
+
+impl BufRead for Paced<'_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.at == self.until && self.at < self.body.len() {
+            if Instant::now() >= self.deadline {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            self.until = self.body.len().min(self.at + SLICE);
+        }
+        Ok(self.body.get(self.at..self.until).unwrap_or_default())
+    }
+
+    fn consume(&mut self, read: usize) {
+        self.at = self.until.min(self.at + read);
     }
 }
 
@@ -254,6 +300,14 @@ mod tests {
         assert_eq!(expanded(Coding::Zstd, &frames, 8 << 20).unwrap_err().code, ErrorCode::PayloadTooLarge);
         // Members without content cost their own length.
         assert_eq!(expanded(Coding::Gzip, &gzip(b"").repeat(1000), 10).unwrap().len(), 0);
+    }
+
+    #[test]
+    fn members_without_content_are_read_within_the_time() {
+        let body = gzip(b"").repeat((48 << 20) / gzip(b"").len());
+        let soon = Instant::now() + Duration::from_millis(100);
+        let late = expand(Coding::Gzip, &body, 10, soon, &plenty()).unwrap_err();
+        assert_eq!(late.code, ErrorCode::DeadlineExceeded);
     }
 
     #[test]

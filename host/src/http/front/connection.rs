@@ -20,14 +20,16 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio_rustls::server::TlsStream;
 
+use super::held::Held;
 use super::in_flight::{GuardedBody, InFlight};
 use super::lasting::Lasting;
 use super::peer::Peer;
-use super::request::{RequestLimits, is_open_to_all};
+use super::request::RequestLimits;
 use super::request_body;
 use super::seats::Seats;
 use super::stream::{Clocks, FLOOD, TimedStream};
 use crate::auth::Origin;
+use crate::http::open::is_health;
 use crate::telemetry::Metrics;
 use crate::tls::{Certificates, PeerCertificate};
 
@@ -217,7 +219,8 @@ fn requests(
         let mut guard = in_flight.begin();
         let is_http1 = request.version() < http::Version::HTTP_2;
         let (mut head, incoming) = request.into_parts();
-        if is_open_to_all(head.uri.path()) {
+        // Nobody keeps a seat for what anybody may ask.
+        if is_health(head.uri.path()) {
             guard.is_open_to_all();
         }
         let (body, rest) = request_body::share(incoming, head.headers.contains_key(http::header::EXPECT));
@@ -225,16 +228,14 @@ fn requests(
         let turns = (!is_http1).then(|| Arc::clone(&turns));
         let (mut service, client, metrics) = (service.clone(), client.clone(), Arc::clone(&metrics));
         async move {
-            let mut response = match admitted {
-                Ok(_) => {
-                    head.extensions.insert(client.origin);
-                    client.certificate.map(|certificate| head.extensions.insert(certificate));
-                    poll_fn(|context| service.poll_ready(context)).await?;
-                    let request = http::Request::from_parts(head, Body::new(body));
-                    in_turn(turns.as_deref(), service.call(request)).await?
-                }
-                Err(refusal) => refusal.answer(&metrics),
-            };
+            if let Err(refusal) = admitted {
+                refusal.settle(&metrics).leave(&mut head.extensions);
+            }
+            head.extensions.insert(client.origin);
+            client.certificate.map(|certificate| head.extensions.insert(certificate));
+            poll_fn(|context| service.poll_ready(context)).await?;
+            let request = http::Request::from_parts(head, Body::new(body));
+            let mut response = in_turn(turns.as_deref(), service.call(request)).await?;
             let is_shed = response.status() == StatusCode::SERVICE_UNAVAILABLE;
             if is_http1 && !rest.discard(is_shed).await {
                 response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
@@ -243,7 +244,8 @@ fn requests(
                 guard.lasts(call);
             }
             let part = if is_http1 { PART_H1 } else { PART_H2 };
-            Ok(response.map(|body| GuardedBody::new(body, part, guard)))
+            let held = Held::take(response.extensions_mut());
+            Ok(response.map(|body| GuardedBody::new(body, part, guard, held)))
         }
     })
 }

@@ -18,6 +18,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::held::Held;
 use super::lasting::Lasting;
 use super::memory::Reservation;
 
@@ -204,13 +205,14 @@ pub(super) struct GuardedBody {
     part: usize,
     number: u64,
     guard: RequestGuard,
+    _held: Held,
 }
 
 impl GuardedBody {
-    /// `part`: how many bytes are handed over at once.
-    pub(super) fn new(inner: Body, part: usize, guard: RequestGuard) -> Self {
+    /// `part`: how many bytes are handed over at once; `held` is kept as long as the body is.
+    pub(super) fn new(inner: Body, part: usize, guard: RequestGuard, held: Held) -> Self {
         let number = guard.in_flight.0.next.fetch_add(1, Relaxed);
-        let this = Self { inner, rest: Bytes::new(), part, number, guard };
+        let this = Self { inner, rest: Bytes::new(), part, number, guard, _held: held };
         if this.is_end_stream() {
             this.finished();
         } else {
@@ -295,7 +297,7 @@ mod tests {
     use super::*;
 
     fn guarded(in_flight: &InFlight, body: Body, part: usize) -> GuardedBody {
-        GuardedBody::new(body, part, in_flight.begin())
+        GuardedBody::new(body, part, in_flight.begin(), Held::default())
     }
 
     #[tokio::test]

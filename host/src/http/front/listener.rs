@@ -158,7 +158,8 @@ fn connection_builder(options: &ListenerOptions) -> auto::Builder<TokioExecutor>
     let mut builder = auto::Builder::new(TokioExecutor::new());
     let limits = &options.requests;
     let list = limits.max_header_size + limits.max_headers * H2_HEADER;
-    if limits.max_headers != H1_HEADERS {
+    // What is over a lower bound is refused by name, once it has been parsed.
+    if limits.max_headers > H1_HEADERS {
         builder.http1().max_headers(limits.max_headers);
     }
     builder

@@ -19,12 +19,19 @@ struct Inner {
     most: usize,
     used: AtomicUsize,
     refused: AtomicU64,
+    /// Reservations of answers that are out.
+    answers: AtomicUsize,
 }
 
 impl MemoryBudget {
     /// A budget of which nothing is used.
     pub fn new(most: usize) -> Self {
-        Self(Arc::new(Inner { most, used: AtomicUsize::new(0), refused: AtomicU64::new(0) }))
+        Self(Arc::new(Inner {
+            most,
+            used: AtomicUsize::new(0),
+            refused: AtomicU64::new(0),
+            answers: AtomicUsize::new(0),
+        }))
     }
 
     /// Bytes in use.
@@ -39,7 +46,7 @@ impl MemoryBudget {
 
     /// A reservation of nothing, to be grown.
     pub fn nothing(&self) -> Reservation {
-        Reservation { budget: self.clone(), bytes: 0 }
+        Reservation { budget: self.clone(), bytes: 0, is_answer: false }
     }
 
     /// Takes so many bytes until the reservation is dropped.
@@ -49,6 +56,23 @@ impl MemoryBudget {
     pub fn reserve(&self, bytes: usize) -> Result<Reservation, Error> {
         let mut reservation = self.nothing();
         reservation.grow(bytes)?;
+        Ok(reservation)
+    }
+
+    /// Takes the bytes of an answer until the reservation is dropped. While no other answer is out, they are always
+    /// there: what has been worked out is not refused for ever.
+    ///
+    /// # Errors
+    /// `Unavailable` if they are not there.
+    pub fn reserve_answer(&self, bytes: usize) -> Result<Reservation, Error> {
+        let is_alone = self.0.answers.fetch_add(1, Relaxed) == 0;
+        let mut reservation = Reservation { budget: self.clone(), bytes: 0, is_answer: true };
+        if is_alone {
+            self.0.used.fetch_add(bytes, Relaxed);
+            reservation.bytes = bytes;
+        } else {
+            reservation.grow(bytes)?;
+        }
         Ok(reservation)
     }
 
@@ -76,6 +100,7 @@ impl MemoryBudget {
 pub struct Reservation {
     budget: MemoryBudget,
     bytes: usize,
+    is_answer: bool,
 }
 
 impl Reservation {
@@ -107,7 +132,7 @@ impl Reservation {
     pub fn split(&mut self, bytes: usize) -> Self {
         let part = bytes.min(self.bytes);
         self.bytes -= part;
-        Self { budget: self.budget.clone(), bytes: part }
+        Self { budget: self.budget.clone(), bytes: part, is_answer: false }
     }
 
     /// The same bytes, which give the reservation back when the last part of them is dropped.
@@ -119,6 +144,9 @@ impl Reservation {
 impl Drop for Reservation {
     fn drop(&mut self) {
         self.budget.0.used.fetch_sub(self.bytes, Relaxed);
+        if self.is_answer {
+            self.budget.0.answers.fetch_sub(1, Relaxed);
+        }
     }
 }
 

@@ -20,6 +20,7 @@
 
 mod connection;
 mod frames;
+mod held;
 mod in_flight;
 mod lasting;
 mod listener;
@@ -29,11 +30,14 @@ mod redirect;
 mod request;
 mod request_body;
 mod seats;
+mod settled;
 mod stream;
 
+pub(crate) use held::{AnswerSize, reserve};
 pub use lasting::{Lasting, Work};
 pub use listener::{Listener, ListenerOptions, TlsOptions};
 pub use memory::{MemoryBudget, Reservation};
 pub use redirect::Redirect;
 pub use request::RequestLimits;
 pub(crate) use seats::network;
+pub(crate) use settled::Settled;

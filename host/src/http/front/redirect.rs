@@ -4,20 +4,16 @@
 //! for: who probes a port looks at that port.
 
 use std::convert::Infallible;
-use std::future::{Ready, ready};
 use std::task::{Context, Poll};
 
 use axum::body::Body;
-use axum::response::IntoResponse as _;
-use futures_util::future::Either;
 use http::uri::Authority;
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderValue, Request, Response, header};
 use tower_service::Service;
 
+use super::settled::Settled;
 use crate::error::Error;
-
-/// How the paths begin that are answered here.
-const HERE: [&str; 2] = ["/v2/health/", "/grpc.health.v1.Health/"];
+use crate::http::open::is_health;
 
 /// A service in front of which clients are sent elsewhere.
 #[derive(Clone, Debug)]
@@ -33,38 +29,29 @@ impl<S> Redirect<S> {
     }
 }
 
-type Answer = Result<Response<Body>, Infallible>;
-
 impl<S> Service<Request<Body>> for Redirect<S>
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
 {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Either<Ready<Answer>, S::Future>;
+    type Future = S::Future;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let stays = HERE.iter().any(|path| request.uri().path().starts_with(path));
-        match self.port.filter(|_| !stays) {
-            Some(port) => Either::Left(ready(Ok(elsewhere(&request, port)))),
-            None => Either::Right(self.inner.call(request)),
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        if let Some(port) = self.port.filter(|_| !is_health(request.uri().path())) {
+            elsewhere(&request, port).leave(request.extensions_mut());
         }
+        self.inner.call(request)
     }
 }
 
-/// 308: the method and the body stay what they are.
-fn elsewhere(request: &Request<Body>, port: u16) -> Response<Body> {
-    let Some(location) = location(request, port) else {
-        return Error::invalid("the request has no usable 'host'; ask for it with https://").into_response();
-    };
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
-    response.headers_mut().insert(header::LOCATION, location);
-    response
+fn elsewhere(request: &Request<Body>, port: u16) -> Settled {
+    let unusable = || Error::invalid("the request has no usable 'host'; ask for it with https://");
+    location(request, port).map_or_else(|| Settled::Refused(unusable()), Settled::Elsewhere)
 }
 
 fn location(request: &Request<Body>, port: u16) -> Option<HeaderValue> {
@@ -93,7 +80,7 @@ mod tests {
     #[test]
     fn the_same_thing_is_found_under_https() {
         let at = |host: Option<&str>, uri: &str, port: u16| {
-            let answer = elsewhere(&asked(host, uri), port);
+            let answer = elsewhere(&asked(host, uri), port).answer();
             let location = answer.headers().get("location").map(|value| value.to_str().unwrap().to_owned());
             (answer.status().as_u16(), location)
         };

@@ -1,32 +1,18 @@
 //! The bounds of one request, before any handler sees it.
 //!
 //! Owns the size of a request's head, and the part of the memory that each request takes whatever its body.
-//! Health and metrics are always let in: a host that is busy is not a host that is dead.
+//! Health and metrics are always let in.
 
-use axum::response::{IntoResponse as _, Response};
 use http::request::Parts;
 
 use super::memory::{MemoryBudget, Reservation};
+use super::settled::Settled;
 use crate::error::{Error, ErrorCode};
+use crate::http::open::needs_no_memory;
 use crate::telemetry::Metrics;
 
 /// What a request costs in memory beside its head and its body: tasks, buffers, an answer's head.
 const COST: usize = 16 << 10;
-/// How the paths begin that are always let in.
-const ALWAYS: [&str; 3] = ["/v2/health/", "/metrics", "/grpc.health.v1.Health/"];
-
-/// How the paths begin that nobody has to say who they are for: no connection keeps its seat for those.
-const OPEN: [&str; 4] = [
-    "/v2/health/",
-    "/grpc.health.v1.Health/",
-    "/inference.GRPCInferenceService/ServerLive",
-    "/inference.GRPCInferenceService/ServerReady",
-];
-
-/// Whether anybody may ask for this.
-pub(super) fn is_open_to_all(path: &str) -> bool {
-    OPEN.iter().any(|open| path.starts_with(open))
-}
 
 /// The bounds of each request. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -51,7 +37,7 @@ impl RequestLimits {
     /// Lets a request in, with the memory that it takes; `None` for one that is always let in.
     pub(super) fn admit(&self, head: &Parts) -> Result<Option<Reservation>, Refusal> {
         let size = self.size(head)?;
-        if ALWAYS.iter().any(|path| head.uri.path().starts_with(path)) {
+        if needs_no_memory(head.uri.path()) {
             return Ok(None);
         }
         let taken = self.memory.reserve(COST + size);
@@ -60,7 +46,7 @@ impl RequestLimits {
 
     fn size(&self, head: &Parts) -> Result<usize, Refusal> {
         let too_much = |message: String| Refusal {
-            error: Error::new(ErrorCode::PayloadTooLarge, message),
+            error: Error::new(ErrorCode::HeadersTooLarge, message),
             reason: Some("headers"),
         };
         if head.headers.len() > self.max_headers {
@@ -83,14 +69,12 @@ impl RequestLimits {
 }
 
 impl Refusal {
-    /// What the client gets; it is counted.
-    pub(super) fn answer(self, metrics: &Metrics) -> Response {
+    /// What the router is to answer; it is counted.
+    pub(super) fn settle(self, metrics: &Metrics) -> Settled {
         if let Some(reason) = self.reason {
             metrics.front().refused(reason);
         }
-        let response = self.error.into_response();
-        metrics.responded(response.status().as_u16());
-        response
+        Settled::Refused(self.error)
     }
 }
 

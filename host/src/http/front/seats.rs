@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
@@ -15,6 +16,8 @@ use super::in_flight::InFlight;
 
 /// Of so many seats one goes at a time when all are taken, so that the search is not made for each.
 const SHARE: usize = 64;
+/// How often whoever waits for a seat looks for a connection that has become idle.
+const TICK: Duration = Duration::from_millis(100);
 
 /// The seats of one listener. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -59,12 +62,14 @@ impl Seats {
         reason: &'static str,
     ) -> Result<Seat, TooManyOfOneAddress> {
         let address = network(address);
+        let mut is_told = true;
         loop {
             let freed = self.0.freed.notified();
-            if let Some(taken) = self.try_take(address, in_flight, reason) {
+            if let Some(taken) = self.try_take(address, in_flight, reason, is_told) {
                 return taken;
             }
-            freed.await;
+            // Nobody tells when the last request on a connection has ended: that is looked for.
+            is_told = tokio::time::timeout(TICK, freed).await.is_ok();
         }
     }
 
@@ -73,6 +78,7 @@ impl Seats {
         address: IpAddr,
         in_flight: &InFlight,
         reason: &'static str,
+        is_told: bool,
     ) -> Option<Result<Seat, TooManyOfOneAddress>> {
         let mut taken = self.taken();
         let here = taken.by_address.get(&address).copied().unwrap_or(0);
@@ -80,6 +86,10 @@ impl Seats {
             return Some(Err(TooManyOfOneAddress));
         }
         if taken.seats.len() >= self.0.most {
+            // Who looks again does not send more away than have to go.
+            if !is_told && taken.seats.values().any(InFlight::has_ended) {
+                return None;
+            }
             let idle = || taken.seats.values().filter(|one| !one.holds_seat() && !one.has_ended());
             let (mute, others) =
                 (idle().filter(|one| one.answered() == 0), idle().filter(|one| one.answered() > 0));
@@ -151,8 +161,6 @@ pub(crate) fn network(address: IpAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::super::lasting::Lasting;
     use super::*;
 
@@ -183,6 +191,32 @@ mod tests {
         assert!(!all[0].has_ended() && !all[2].has_ended() && !late.has_ended());
         drop((request, second, third, taken, fourth));
         tokio::time::timeout(Duration::from_secs(1), seats.empty()).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_gets_the_seat_of_whoever_becomes_idle_later_and_of_nobody_else() {
+        let seats = Seats::new(3, 0);
+        let all: [InFlight; 3] = std::array::from_fn(|_| InFlight::default());
+        let mut taken = Vec::new();
+        for one in &all {
+            taken.push(Some(take(&seats, one).await.unwrap()));
+        }
+        let mut requests: Vec<_> = all.iter().map(InFlight::begin).collect();
+        let late = InFlight::default();
+        let end = async {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            requests.clear();
+            while !all.iter().any(InFlight::has_ended) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            // It takes its time to go; nobody else is sent away for that.
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert_eq!(all.each_ref().map(InFlight::has_ended), [true, false, false]);
+            taken[0] = None;
+        };
+        let (seat, ()) = tokio::join!(seats.take(HOME, &late, "test"), end);
+        assert!(seat.is_ok());
+        assert_eq!(all.each_ref().map(InFlight::has_ended), [true, false, false]);
     }
 
     #[tokio::test(start_paused = true)]

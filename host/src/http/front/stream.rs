@@ -262,6 +262,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for TimedStream<S> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::held::Held;
     use super::super::in_flight::GuardedBody;
     use super::*;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -346,7 +347,7 @@ mod tests {
         let (_client, server) = tokio::io::duplex(1024);
         let in_flight = InFlight::default();
         let mut server = TimedStream::new(server, in_flight.clone(), CLOCKS);
-        let body = GuardedBody::new(axum::body::Body::from("abc"), 1, in_flight.begin());
+        let body = GuardedBody::new(axum::body::Body::from("abc"), 1, in_flight.begin(), Held::default());
         let started = Instant::now();
         let error = server.read(&mut [0; 8]).await.unwrap_err();
         assert_eq!((error.kind(), in_flight.reason()), (io::ErrorKind::TimedOut, Some(UNREAD)));

@@ -31,7 +31,9 @@ pub(super) fn classify(
     let count = usize::try_from(count).unwrap_or(usize::MAX).min(width);
     let mut data = Vec::new();
     let values = Values::new(tensor)?;
-    for row in 0..rows.unwrap_or(1) {
+    // Rows of nothing give nothing, however many there are.
+    let filled = if width == 0 { 0 } else { rows.unwrap_or(1) };
+    for row in 0..filled {
         let mut order: Vec<usize> = (row * width..(row + 1) * width).collect();
         let by_rank = |left: &usize, right: &usize| values.descending(*left, *right).then(left.cmp(right));
         if count < order.len() {
@@ -172,6 +174,8 @@ mod tests {
         assert_eq!(texts(&all)[..2], ["5.000000:3", "5.000000:5"]);
         assert_eq!(classify(&floats(vec![0, 3], &[]), 2, true, None).unwrap().shape, [0, 0]);
         assert_eq!(classify(&floats(vec![], &[1.5]), 2, true, None).unwrap().shape, [1]);
+        let rows = i32::MAX as usize;
+        assert_eq!(classify(&floats(vec![rows, 0], &[]), 2, true, None).unwrap().shape, [rows, 0]);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::fault::Fault;
 use super::reader::Reader;
 use super::runs::{OneByOne, Run, bool_element, bytes_element, floats, integers};
 use crate::error::{Error, ErrorCode};
-use crate::model::tensor::{DataType, Tensor, element_count};
+use crate::model::tensor::{DataType, Tensor, check_span, element_count};
 
 /// Reads the tensor's elements at the cursor. The text must hold exactly the product of `shape`,
 /// as one flat array or nested as the shape says.
@@ -26,6 +26,7 @@ pub(super) fn read(
     most_bytes: usize,
 ) -> Result<Tensor, Fault> {
     let elements = element_count(name, shape)?;
+    check_span(name, datatype, shape, most_bytes)?;
     if let Some(bytes) =
         elements.checked_mul(datatype.width().unwrap_or(4)).filter(|&bytes| bytes > most_bytes)
     {

@@ -9,7 +9,7 @@ use super::envelope::{self, Input};
 use super::fault::shorten;
 use super::request::{Body, InferRequest, Limits};
 use crate::error::Error;
-use crate::model::tensor::{DataType, Tensor, push_bytes_element};
+use crate::model::tensor::{DataType, Tensor, check_span, push_bytes_element};
 
 /// The header that says how many bytes of a body are JSON, in requests and answers.
 pub const HEADER_LENGTH: &str = "Inference-Header-Content-Length";
@@ -50,7 +50,7 @@ pub fn parse(body: &Bytes, length: Option<usize>, limits: &Limits) -> Result<Bod
         Error::invalid(format!("request body: the JSON part is not UTF-8 at byte {}", error.valid_up_to()))
     })?;
     let read = envelope::read(text, limits)?;
-    let inputs = attach(read.inputs, body.slice(json_length..), length.is_some())?;
+    let inputs = attach(read.inputs, body.slice(json_length..), length.is_some(), limits.decoded_bytes)?;
     Ok(Body::Request(InferRequest {
         id: read.id,
         parameters: read.parameters,
@@ -60,8 +60,13 @@ pub fn parse(body: &Bytes, length: Option<usize>, limits: &Limits) -> Result<Bod
     }))
 }
 
-/// Gives each binary input its slice of `blobs`, in order.
-fn attach(inputs: Vec<Input>, mut blobs: Bytes, has_header: bool) -> Result<Vec<Tensor>, Error> {
+/// Gives each binary input its slice of `blobs`, in order. A shape may span `most_bytes`.
+fn attach(
+    inputs: Vec<Input>,
+    mut blobs: Bytes,
+    has_header: bool,
+    most_bytes: usize,
+) -> Result<Vec<Tensor>, Error> {
     let mut tensors = Vec::with_capacity(inputs.len());
     for input in inputs {
         tensors.push(match input {
@@ -78,6 +83,7 @@ fn attach(inputs: Vec<Input>, mut blobs: Bytes, has_header: bool) -> Result<Vec<
                         blobs.len()
                     ))
                 })?;
+                check_span(&name, datatype, &shape, most_bytes)?;
                 Tensor::new(name, datatype, shape, blobs.split_to(taken))?
             }
         });

@@ -9,5 +9,5 @@ mod read;
 mod tests;
 mod write;
 
-pub use read::{Form, RowRequest, read};
+pub use read::{Form, RowRequest, Takes, read};
 pub use write::write;

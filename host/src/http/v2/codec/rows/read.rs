@@ -1,7 +1,9 @@
 //! A request of version 1.
 //!
 //! Owns how rows become tensors. Nothing is read into a tree: a first look counts, and the second one reads the elements
-//! straight into their byte form.
+//! straight into their byte form. Each look goes over the text once, however it nests.
+
+use std::time::Instant;
 
 use crate::error::{Error, ErrorCode};
 use crate::http::v2::codec::elements;
@@ -11,8 +13,9 @@ use crate::model::tensor::{DataType, Tensor, push_bytes_element};
 
 use super::base64;
 
-/// Dimensions that data may nest to.
-const MOST_DIMENSIONS: usize = 32;
+/// An input of the model: its name, what its elements are, and how many dimensions it has, which is as deep as data for
+/// it may nest.
+pub type Takes<'m> = (&'m str, DataType, usize);
 
 /// How a request was written, which is how its answer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,14 +38,19 @@ pub struct RowRequest {
 /// Reads a body for a model that takes `inputs`; what is read may decode to `most_bytes`.
 ///
 /// # Errors
-/// `InvalidArgument` that names the place; `PayloadTooLarge`.
-pub fn read(body: &[u8], inputs: &[(&str, DataType)], most_bytes: usize) -> Result<RowRequest, Error> {
+/// `InvalidArgument` that names the place; `PayloadTooLarge`; `DeadlineExceeded`.
+pub fn read(
+    body: &[u8],
+    inputs: &[Takes<'_>],
+    most_bytes: usize,
+    deadline: Instant,
+) -> Result<RowRequest, Error> {
     let text = str::from_utf8(body).map_err(|error| {
         Error::invalid(format!("request body: it is not UTF-8 at byte {}", error.valid_up_to()))
     })?;
     let mut reader = Reader::new(text);
     let top = Top::find(&mut reader).map_err(|fault| fault.into_error(&reader.path()))?;
-    let mut read = Rows { inputs, bytes_left: most_bytes };
+    let mut read = Rows { inputs, bytes_left: most_bytes, deadline };
     let (at, is_rows) = match top {
         Top { instances: Some(at), inputs: None } => (at, true),
         Top { instances: None, inputs: Some(at) } => (at, false),
@@ -83,7 +91,7 @@ impl Top {
                 return Err(reader
                     .refused(reader.position(), format_args!("'{key}' is given twice, the second time")));
             }
-            reader.skip_value()
+            reader.skip_unread()
         })?;
         reader.finish()?;
         Ok(top)
@@ -91,8 +99,9 @@ impl Top {
 }
 
 struct Rows<'m> {
-    inputs: &'m [(&'m str, DataType)],
+    inputs: &'m [Takes<'m>],
     bytes_left: usize,
+    deadline: Instant,
 }
 
 impl Rows<'_> {
@@ -105,12 +114,12 @@ impl Rows<'_> {
         if is_named(&mut reader.rewound(first), self.inputs)? {
             return self.named_rows(reader);
         }
-        let &[(name, datatype)] = self.inputs else {
+        let &[input] = self.inputs else {
             return Err(
                 reader.refused(first, format_args!("expected a row as an object of {}", self.names()))
             );
         };
-        let tensor = self.tensor(reader, name, datatype)?;
+        let tensor = self.tensor(reader, input)?;
         let count = tensor.shape.first().copied().unwrap_or(1);
         Ok(RowRequest { inputs: vec![tensor], form: Form::Rows(count) })
     }
@@ -123,7 +132,7 @@ impl Rows<'_> {
             self.row(reader, &mut columns, count)
         })?;
         let mut inputs = Vec::with_capacity(columns.len());
-        for (column, &(name, datatype)) in columns.into_iter().zip(self.inputs) {
+        for (column, &(name, datatype, _)) in columns.into_iter().zip(self.inputs) {
             let shape = [count].into_iter().chain(column.shape.unwrap_or_default()).collect();
             inputs.push(Tensor::new(name, datatype, shape, column.data)?);
         }
@@ -132,11 +141,14 @@ impl Rows<'_> {
 
     /// Adds a row to the columns, which have `count` rows then.
     fn row(&mut self, reader: &mut Reader<'_>, columns: &mut [Column], count: usize) -> Result<(), Fault> {
+        self.in_time()?;
         reader.skip_space();
         let start = reader.position();
         reader.object(|reader, key| {
             let at = self.position(reader, &key)?;
-            let (Some(column), Some(&(name, datatype))) = (columns.get_mut(at), self.inputs.get(at)) else {
+            let (Some(column), Some(&(name, datatype, dimensions))) =
+                (columns.get_mut(at), self.inputs.get(at))
+            else {
                 return Err(Fault::Here(format!("'{}' is no input", shorten(&key))));
             };
             if column.rows == count {
@@ -146,7 +158,7 @@ impl Rows<'_> {
             }
             let shape = match &column.shape {
                 Some(shape) => shape.clone(),
-                None => shape_of(&mut reader.clone())?,
+                None => shape_of(reader, name, dimensions)?,
             };
             let data = self.data(reader, name, datatype, &shape)?;
             column.data.extend_from_slice(&data);
@@ -155,7 +167,7 @@ impl Rows<'_> {
             Ok(())
         })?;
         match columns.iter().zip(self.inputs).find(|(column, _)| column.rows != count) {
-            Some((_, (name, _))) => Err(reader.refused(start, format_args!("a row lacks '{name}'"))),
+            Some((_, (name, ..))) => Err(reader.refused(start, format_args!("a row lacks '{name}'"))),
             None => Ok(()),
         }
     }
@@ -163,33 +175,33 @@ impl Rows<'_> {
     /// Whole tensors: one where the model has one input, else an object of its inputs.
     fn columns(&mut self, reader: &mut Reader<'_>) -> Result<RowRequest, Fault> {
         if !is_named(&mut reader.clone(), self.inputs)? {
-            let &[(name, datatype)] = self.inputs else {
+            let &[input] = self.inputs else {
                 return Err(reader.expected(&format!("an object of {}", self.names())));
             };
-            let tensor = self.tensor(reader, name, datatype)?;
+            let tensor = self.tensor(reader, input)?;
             return Ok(RowRequest { inputs: vec![tensor], form: Form::Columns });
         }
         let mut tensors: Vec<Option<Tensor>> = self.inputs.iter().map(|_| None).collect();
         reader.object(|reader, key| {
             let at = self.position(reader, &key)?;
-            let (Some(slot), Some(&(name, datatype))) = (tensors.get_mut(at), self.inputs.get(at)) else {
+            let (Some(slot), Some(&input)) = (tensors.get_mut(at), self.inputs.get(at)) else {
                 return Err(Fault::Here(format!("'{}' is no input", shorten(&key))));
             };
             if slot.is_some() {
-                return Err(reader.refused(reader.position(), format_args!("'{name}' is given twice")));
+                return Err(reader.refused(reader.position(), format_args!("'{}' is given twice", input.0)));
             }
-            *slot = Some(self.tensor(reader, name, datatype)?);
+            *slot = Some(self.tensor(reader, input)?);
             Ok(())
         })?;
         let mut inputs = Vec::with_capacity(tensors.len());
-        for (tensor, (name, _)) in tensors.into_iter().zip(self.inputs) {
+        for (tensor, (name, ..)) in tensors.into_iter().zip(self.inputs) {
             inputs.push(tensor.ok_or_else(|| Fault::Here(format!("'{name}' is missing")))?);
         }
         Ok(RowRequest { inputs, form: Form::Columns })
     }
 
     fn position(&self, reader: &Reader<'_>, key: &str) -> Result<usize, Fault> {
-        self.inputs.iter().position(|(name, _)| *name == key).ok_or_else(|| {
+        self.inputs.iter().position(|(name, ..)| *name == key).ok_or_else(|| {
             let key = shorten(key);
             reader.refused(
                 reader.position(),
@@ -198,13 +210,27 @@ impl Rows<'_> {
         })
     }
 
+    fn in_time(&self) -> Result<(), Fault> {
+        if Instant::now() < self.deadline {
+            return Ok(());
+        }
+        let message = "the request's time ran out while its body was read";
+        Err(Error::new(ErrorCode::DeadlineExceeded, message).into())
+    }
+
     fn names(&self) -> String {
-        let names: Vec<String> = self.inputs.iter().map(|(name, _)| format!("'{name}'")).collect();
+        let names: Vec<String> = self.inputs.iter().map(|(name, ..)| format!("'{name}'")).collect();
         names.join(", ")
     }
 
-    fn tensor(&mut self, reader: &mut Reader<'_>, name: &str, datatype: DataType) -> Result<Tensor, Fault> {
-        let shape = shape_of(&mut reader.clone())?;
+    fn tensor(
+        &mut self,
+        reader: &mut Reader<'_>,
+        (name, datatype, dimensions): Takes<'_>,
+    ) -> Result<Tensor, Fault> {
+        self.in_time()?;
+        let shape = shape_of(reader, name, dimensions)?;
+        self.in_time()?;
         let data = self.data(reader, name, datatype, &shape)?;
         Ok(Tensor::new(name, datatype, shape, data)?)
     }
@@ -247,56 +273,56 @@ fn too_large(name: &str) -> Error {
 
 /// Where the first item of an array begins; `None` for an empty one. Leaves the cursor where it is.
 fn first_of(reader: &Reader<'_>) -> Result<Option<usize>, Fault> {
-    let mut first = None;
-    reader.clone().array(|reader, index| {
-        if index == 0 {
-            reader.skip_space();
-            first = Some(reader.position());
-        }
-        reader.skip_value()
-    })?;
-    Ok(first)
+    let mut ahead = reader.clone();
+    ahead.take(b'[', "an array")?;
+    ahead.skip_space();
+    Ok(Some(ahead.position()).filter(|_| ahead.peek() != Some(b']')))
 }
 
 /// Whether the cursor stands before an object of inputs, and not before the bytes of one.
-fn is_named(reader: &mut Reader<'_>, inputs: &[(&str, DataType)]) -> Result<bool, Fault> {
+fn is_named(reader: &mut Reader<'_>, inputs: &[Takes<'_>]) -> Result<bool, Fault> {
     reader.skip_space();
     if reader.peek() != Some(b'{') {
         return Ok(false);
     }
     let mut is_bytes = false;
     reader.object(|reader, key| {
-        is_bytes = key == "b64" && !inputs.iter().any(|(name, _)| *name == key);
-        reader.skip_value()
+        is_bytes = key == "b64" && !inputs.iter().any(|(name, ..)| *name == key);
+        reader.skip_unread()
     })?;
     Ok(!is_bytes)
 }
 
-/// How deep the value at the cursor nests, and how many items the first array of each level has.
-fn shape_of(reader: &mut Reader<'_>) -> Result<Vec<usize>, Fault> {
+/// How deep the value at the cursor nests, and how many items the first array of each level has. Leaves the cursor where
+/// it is.
+fn shape_of(reader: &Reader<'_>, name: &str, most: usize) -> Result<Vec<usize>, Fault> {
     let mut shape = Vec::new();
-    reader.skip_space();
-    while reader.peek() == Some(b'[') {
-        if shape.len() == MOST_DIMENSIONS {
-            return Err(reader
-                .refused(reader.position(), format_args!("nested deeper than {MOST_DIMENSIONS} levels")));
-        }
-        let (mut count, mut first) = (0, None);
-        reader.clone().array(|reader, index| {
-            if index == 0 {
-                reader.skip_space();
-                first = Some(reader.position());
-            }
-            count = index + 1;
-            reader.skip_value()
-        })?;
-        shape.push(count);
-        match first {
-            Some(at) => *reader = reader.rewound(at),
-            None => break,
-        }
-    }
+    measure(&mut reader.clone(), name, most, &mut shape)?;
     Ok(shape)
+}
+
+/// Goes over a value once: into the first item of each array, and past the others. What it goes past is read later, and
+/// checked then.
+fn measure(reader: &mut Reader<'_>, name: &str, most: usize, shape: &mut Vec<usize>) -> Result<(), Fault> {
+    reader.skip_space();
+    if reader.peek() != Some(b'[') {
+        return reader.skip_value();
+    }
+    let level = shape.len();
+    if level == most {
+        let message = format!("nested deeper than the {most} dimensions of '{name}'");
+        return Err(reader.refused(reader.position(), message));
+    }
+    shape.push(0);
+    let mut count = 0;
+    reader.array(|reader, index| {
+        count = index + 1;
+        if index == 0 { measure(reader, name, most, shape) } else { reader.skip_unread() }
+    })?;
+    if let Some(size) = shape.get_mut(level) {
+        *size = count;
+    }
+    Ok(())
 }
 
 fn scalar(

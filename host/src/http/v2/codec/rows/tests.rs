@@ -1,16 +1,22 @@
 //! Rows and columns, there and back, and what is refused.
 
+use std::time::{Duration, Instant};
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::*;
+use super::{Form, RowRequest, Takes, write};
 use crate::error::ErrorCode;
 use crate::model::tensor::{DataType, Tensor, push_bytes_element};
 
-const ONE: &[(&str, DataType)] = &[("x", DataType::Fp32)];
-const TWO: &[(&str, DataType)] = &[("a", DataType::Int32), ("t", DataType::Bytes)];
+const ONE: &[Takes<'_>] = &[("x", DataType::Fp32, 3)];
+const TWO: &[Takes<'_>] = &[("a", DataType::Int32, 2), ("t", DataType::Bytes, 2)];
 
-fn parsed(body: &Value, inputs: &[(&str, DataType)]) -> Result<RowRequest, crate::error::Error> {
+fn read(body: &[u8], inputs: &[Takes<'_>], most_bytes: usize) -> Result<RowRequest, crate::error::Error> {
+    super::read(body, inputs, most_bytes, Instant::now() + Duration::from_secs(3600))
+}
+
+fn parsed(body: &Value, inputs: &[Takes<'_>]) -> Result<RowRequest, crate::error::Error> {
     read(body.to_string().as_bytes(), inputs, 1 << 20)
 }
 
@@ -88,6 +94,26 @@ fn what_does_not_fit_is_named() {
     assert_eq!(large.code, ErrorCode::PayloadTooLarge);
     let many: Vec<Value> = (0..2000).map(|_| json!({"a": 1, "t": "x".repeat(600)})).collect();
     assert_eq!(parsed(&json!({"instances": many}), TWO).unwrap_err().code, ErrorCode::PayloadTooLarge);
+}
+
+#[test]
+fn data_nests_no_deeper_than_the_model_and_is_read_in_time() {
+    let deep = |depth: usize| {
+        let (open, close) = ("[".repeat(depth), "]".repeat(depth));
+        read(format!("{{\"instances\": {open}1{close}}}").as_bytes(), ONE, 99)
+    };
+    assert_eq!(deep(3).unwrap().inputs[0].shape, [1, 1, 1]);
+    let error = deep(4).unwrap_err();
+    assert_eq!(error.code, ErrorCode::InvalidArgument);
+    assert!(error.message.contains("deeper than the 3 dimensions of 'x'"), "{error}");
+    // What is gone past in the first look is refused in the second.
+    for broken in ["[[1], [2}]", "[[1], [2", "[[1], x]", "[[1], [2] [3]]", "[[1], {\"a\": ]}"] {
+        let body = format!("{{\"instances\": {broken}}}");
+        assert_eq!(read(body.as_bytes(), ONE, 99).unwrap_err().code, ErrorCode::InvalidArgument, "{broken}");
+    }
+    let body = br#"{"instances": [[1], [2]]}"#;
+    let late = super::read(body, ONE, 99, Instant::now()).unwrap_err();
+    assert_eq!(late.code, ErrorCode::DeadlineExceeded);
 }
 
 #[test]
