@@ -130,8 +130,8 @@ impl Gate {
                 Error::new(ErrorCode::Unauthenticated, "the credentials are not valid")
             }
             Some(Unknown::NoKeys(reason)) => {
-                tracing::warn!(target: "auth", %address, reason, "a token cannot be verified: its issuer's keys have not come yet");
-                Error::new(ErrorCode::Unavailable, "tokens cannot be verified yet; try again")
+                tracing::warn!(target: "auth", %address, reason, "credentials cannot be verified: the keys that could tell have not come yet");
+                Error::new(ErrorCode::Unavailable, "the credentials cannot be verified yet; try again")
             }
         };
         error.into()

@@ -2,7 +2,7 @@
 //!
 //! Owns what holds for it until a message is whole, as for a body on HTTP: its bytes count in the memory of all
 //! requests as they come, it has to come at a pace, and to be there in time. On a stream that is so for each message; how
-//! long the next one is waited for is nobody's business. What does not fit into the memory is `ResourceExhausted`, as
+//! long the next one is waited for is the business of `lasting`. What does not fit into the memory is `ResourceExhausted`, as
 //! gRPC's own documents have it for memory.
 
 use std::pin::Pin;

@@ -241,13 +241,13 @@ impl Bandit {
     /// known by another name before stays under that one: others may still have it.
     pub(super) fn published_as(&mut self, source: &str) -> Option<Part> {
         let at = self.at?;
-        if self.source.as_deref() != Some(source) {
-            if let Some(before) = self.source.replace(source.to_owned()) {
-                self.parts.insert(before, Part { at, beliefs: self.own.clone() });
-                for belief in &mut self.own {
-                    (belief.good, belief.bad) = (0.0, 0.0);
-                    (belief.count, belief.mean, belief.squares) = (0.0, 0.0, 0.0);
-                }
+        if self.source.as_deref() != Some(source)
+            && let Some(before) = self.source.replace(source.to_owned())
+        {
+            self.parts.insert(before, Part { at, beliefs: self.own.clone() });
+            for belief in &mut self.own {
+                (belief.good, belief.bad) = (0.0, 0.0);
+                (belief.count, belief.mean, belief.squares) = (0.0, 0.0, 0.0);
             }
         }
         Some(Part { at, beliefs: self.own.clone() })

@@ -69,6 +69,8 @@ pub(in crate::auth) struct Use {
     pub(in crate::auth) told: u64,
     /// How far the cell may be ahead.
     pub(in crate::auth) most: u64,
+    /// When this was so, in nanoseconds since the cell was made.
+    at: u64,
 }
 
 impl<C: Clock + Clone> Cell<C> {
@@ -107,6 +109,7 @@ impl<C: Clock + Clone> Cell<C> {
         let bursts = self.quota.burst_size_replenished_in().saturating_mul(MOST_BURSTS);
         let most = bursts.saturating_add(MOST_BEYOND).min(MOST);
         Use {
+            at: self.now(),
             used: self.used.load(SeqCst) / 1000,
             told: self.told.load(Relaxed),
             most: nanoseconds(most) / 1000,
@@ -118,7 +121,8 @@ impl<C: Clock + Clone> Cell<C> {
         self.told.store(said.used, Relaxed);
         let since = self.used.load(Relaxed).saturating_sub(said.used.saturating_mul(1000));
         let ahead = ahead.min(said.most).saturating_mul(1000).saturating_add(since);
-        self.paid_at.0.fetch_max(self.now().saturating_add(ahead), AcqRel);
+        // From when it was said: what was used on the way was paid for on the way.
+        self.paid_at.0.fetch_max(said.at.saturating_add(ahead), AcqRel);
     }
 
     /// What was used until now is not to be said any more: it is too long ago.

@@ -98,8 +98,9 @@ impl Follower {
                 }
             }
             Err(error) => {
-                let is_first = self.seen.is_none();
-                if !self.is_away && !(is_first && error == StoreError::Open) {
+                // At the start it is being connected to; the store tells if that fails.
+                let is_starting = self.seen.is_none() && error == StoreError::Open;
+                if !self.is_away && !is_starting {
                     self.is_away = true;
                     tracing::warn!(%error, "API keys in redis cannot be read; those of before stay");
                 }

@@ -48,6 +48,9 @@ return #ARGV";
 /// What the keys are called at one time; empty if there are none.
 pub(super) type Revision = Vec<u8>;
 
+/// Fields of a hash with their values.
+type Fields = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// What was read.
 #[derive(Debug, Default)]
 pub(super) struct Reading {
@@ -222,7 +225,7 @@ impl SharedKeys {
         loop {
             let mut command = redis::cmd("HSCAN");
             command.arg(key).arg(cursor).arg("COUNT").arg(AT_ONCE);
-            let (next, fields): (u64, Vec<(Vec<u8>, Vec<u8>)>) = self.store.ask(command).await?;
+            let (next, fields): (u64, Fields) = self.store.ask(command).await?;
             all.extend(fields);
             if all.len() > MOST + 1 {
                 return Err(StoreError::Garbage(format!("{key} has over {MOST} fields")));

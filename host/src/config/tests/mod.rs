@@ -1,6 +1,7 @@
 //! The configuration as a whole: sources, problems, the manual, hostile input.
 
 mod auth;
+mod cache;
 mod files;
 mod hostile;
 mod problems;
