@@ -70,11 +70,14 @@ fn every_form_of_a_request_for_inference_shares_an_answer() {
     assert_eq!(config["response_cache"]["enable"], true);
 }
 
+/// Makes the request of a seed: where its JSON ends, if tensors follow it, and its body.
+type Form = fn(u64) -> (Option<String>, Vec<u8>);
+
 #[test]
 fn answers_are_the_same_with_and_without_a_cache() {
     let plain = host(Repository::new().model("tiny", "1", "tiny"));
     let caching = host(tiny_with("{ttl: 1h}"));
-    let forms: [fn(u64) -> (Option<String>, Vec<u8>); 3] = [
+    let forms: [Form; 3] = [
         |seed| (None, request(seed).to_string().into_bytes()),
         |seed| {
             let (length, body) = binary(seed, false);

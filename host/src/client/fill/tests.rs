@@ -84,7 +84,7 @@ fn a_busy_host_is_asked_again_and_not_for_ever() {
     let server = TestServer::start(move |_| {
         let number = counter.fetch_add(1, Ordering::Relaxed);
         async move {
-            let mut response = answer(if number % 2 == 0 { 429 } else { 503 }, "");
+            let mut response = answer(if number.is_multiple_of(2) { 429 } else { 503 }, "");
             response.headers_mut().insert("retry-after", HeaderValue::from(u64::from(number > 2) * 1000));
             if number == 2 { answer(200, "nuke; fwd=miss; stored") } else { response }
         }
