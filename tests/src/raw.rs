@@ -76,6 +76,8 @@ impl RawConnection {
         let (status, headers) = parse_head(&String::from_utf8_lossy(&head))?;
         let length =
             headers.get(http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        // One that only says to go on has no body.
+        let length = if status < 200 { Some(0) } else { length };
         let length: usize = length.ok_or_else(|| format!("no content-length: {headers:?}"))?;
         while self.buffered.len() < length {
             if !self.fill()? {

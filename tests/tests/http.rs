@@ -272,8 +272,14 @@ fn who_waits_for_a_place_gets_that_of_a_connection_that_becomes_idle() {
         .start();
     let body = slow_request(1500).to_string();
     let mut busy: Vec<RawConnection> = (0..2).map(|_| server.connect()).collect();
+    let length = body.len();
+    let head = format!("POST /v2/models/slow/infer HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n");
     for connection in &mut busy {
-        connection.send_post("/v2/models/slow/infer", body.as_bytes());
+        connection.send(format!("{head}expect: 100-continue\r\n\r\n").as_bytes()).unwrap();
+        assert_eq!(connection.read_answer().unwrap().status, 100, "the host reads it: it is in flight");
+    }
+    for connection in &mut busy {
+        connection.send(body.as_bytes()).unwrap();
     }
     // It comes while both have a request, and both stay open.
     let mut waiting = server.connect();
