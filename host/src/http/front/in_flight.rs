@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::atomic::{
     AtomicBool, AtomicU64, AtomicUsize, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed,
+    Ordering::Release,
 };
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -35,6 +36,8 @@ struct Shared {
     lasting: Mutex<Vec<Lasting>>,
     /// Answers that were handed over whole.
     answered: AtomicU64,
+    /// Something that was handed over waits for the network.
+    writing: AtomicBool,
     /// Whoever reads from the connection, to be woken when its clock has to start.
     reader: AtomicWaker,
     /// Since when answers wait for their client to take a part, by a number of each answer.
@@ -62,7 +65,18 @@ impl InFlight {
 
     /// Whether the connection keeps its seat for anything that is in flight.
     pub(super) fn holds_seat(&self) -> bool {
-        self.0.seated.load(Acquire) > 0 || self.lasting().iter().any(|call| !call.waits())
+        self.0.seated.load(Acquire) > 0
+            || self.0.writing.load(Acquire)
+            || self.lasting().iter().any(|call| !call.waits())
+    }
+
+    /// Whether something that was handed over waits for the network: an answer's end, say, after its request has
+    /// ended here.
+    pub(super) fn writes(&self, writing: bool) {
+        self.0.writing.store(writing, Release);
+        if !writing {
+            self.0.reader.wake();
+        }
     }
 
     /// How many answers were handed over whole.

@@ -9,26 +9,59 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use futures_util::FutureExt as _;
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Peer(TcpStream);
+pub(super) struct Peer {
+    tcp: TcpStream,
+    /// Bytes may lie unread of which the runtime was told that there are none.
+    unread: bool,
+}
 
 impl Peer {
-    pub(super) const fn new(stream: TcpStream) -> Self {
-        Self(stream)
+    pub(super) const fn new(tcp: TcpStream) -> Self {
+        Self { tcp, unread: false }
     }
 
-    /// Whether the client has closed; if not, the task is woken when it does. While bytes wait to be read,
-    /// which only a client does that sends ahead without end, it is not woken.
-    fn has_gone(&self, context: &mut Context<'_>) -> bool {
-        if self.0.poll_read_ready(context).is_pending() {
-            return false;
+    /// Whether the client has closed; if not, the task is woken when it does, also while bytes wait to be read.
+    fn has_gone(&mut self, context: &mut Context<'_>) -> bool {
+        while self.tcp.poll_read_ready(context).is_ready() {
+            let ready = self.tcp.ready(Interest::READABLE).now_or_never();
+            if ready.is_some_and(|ready| ready.is_ok_and(|ready| ready.is_read_closed())) {
+                return true;
+            }
+            // The system tells of what is new: of the close, once what was told before is taken as seen.
+            self.unread = true;
+            let _seen =
+                self.tcp.try_io(Interest::READABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
         }
-        let ready = self.0.ready(Interest::READABLE).now_or_never();
-        ready.is_some_and(|ready| ready.is_ok_and(|ready| ready.is_read_closed()))
+        false
+    }
+
+    /// What lies unread, if the runtime does not know of it.
+    fn read_unread(&mut self, buffer: &mut ReadBuf<'_>) -> Option<io::Result<()>> {
+        if !self.unread || buffer.remaining() == 0 {
+            return None;
+        }
+        let room = buffer.initialize_unfilled();
+        match rustix::net::recv(&self.tcp, &mut *room, RecvFlags::empty()) {
+            Ok((_, count)) => {
+                // Less than there was room for: that was all, and of more the system tells.
+                self.unread = count == room.len();
+                buffer.advance(count);
+                Some(Ok(()))
+            }
+            Err(Errno::WOULDBLOCK) => {
+                self.unread = false;
+                None
+            }
+            Err(Errno::INTR) => self.read_unread(buffer),
+            Err(error) => Some(Err(error.into())),
+        }
     }
 }
 
@@ -38,7 +71,10 @@ impl AsyncRead for Peer {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(context, buffer)
+        match self.read_unread(buffer) {
+            Some(read) => Poll::Ready(read),
+            None => Pin::new(&mut self.tcp).poll_read(context, buffer),
+        }
     }
 }
 
@@ -48,7 +84,7 @@ impl AsyncWrite for Peer {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(context, bytes)
+        Pin::new(&mut self.tcp).poll_write(context, bytes)
     }
 
     fn poll_write_vectored(
@@ -56,11 +92,11 @@ impl AsyncWrite for Peer {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write_vectored(context, slices)
+        Pin::new(&mut self.tcp).poll_write_vectored(context, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
+        self.tcp.is_write_vectored()
     }
 
     /// hyper flushes each time it looks at a connection, whatever it waits for.
@@ -71,11 +107,11 @@ impl AsyncWrite for Peer {
                 "the client has closed",
             )));
         }
-        Pin::new(&mut self.0).poll_flush(context)
+        Pin::new(&mut self.tcp).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(context)
+        Pin::new(&mut self.tcp).poll_shutdown(context)
     }
 }
 
@@ -127,5 +163,48 @@ mod tests {
             drop(client);
         });
         assert_eq!(kind, io::ErrorKind::ConnectionAborted);
+    }
+
+    #[tokio::test]
+    async fn whoever_flushed_is_woken_by_the_close_although_bytes_lie_unread() {
+        let (mut peer, mut client) = pair().await;
+        client.write_all(b"one request, and one that was sent ahead").await.unwrap();
+        peer.tcp.readable().await.unwrap();
+        let closed = std::future::poll_fn(|context| match Pin::new(&mut peer).poll_flush(context) {
+            Poll::Ready(Err(error)) => Poll::Ready(error.kind()),
+            _ => Poll::Pending,
+        });
+        let (kind, ()) = tokio::join!(closed, async {
+            tokio::task::yield_now().await;
+            client.write_all(b", and another").await.unwrap();
+            tokio::task::yield_now().await;
+            drop(client);
+        });
+        assert_eq!(kind, io::ErrorKind::ConnectionAborted);
+    }
+
+    #[tokio::test]
+    async fn what_lies_unread_is_read_whole_whatever_was_flushed_between() {
+        let (mut peer, client) = pair().await;
+        let (sent, mut client) = ((0..200_000_u32).map(|number| number as u8).collect::<Vec<u8>>(), client);
+        let send = async {
+            for part in sent.chunks(1777) {
+                client.write_all(part).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+        };
+        let read = async {
+            let mut read = Vec::new();
+            let mut room = [0; 1000];
+            while read.len() < 200_000 {
+                peer.flush().await.unwrap();
+                let count = peer.read(&mut room[..1 + read.len() % 1000]).await.unwrap();
+                read.extend_from_slice(&room[..count]);
+            }
+            read
+        };
+        let both = async { tokio::join!(send, read) };
+        let ((), read) = tokio::time::timeout(std::time::Duration::from_secs(60), both).await.unwrap();
+        assert!(read == sent);
     }
 }

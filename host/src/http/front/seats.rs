@@ -2,8 +2,9 @@
 //!
 //! Owns the count, over all and for each address. Where all seats are taken, those on which nothing is in
 //! flight lose them: first those that never had an answer, the oldest of them first. So a client that opens
-//! connections and sends nothing, or very slowly, cannot keep others out. A request in flight never loses its
-//! seat, unless anybody may ask for it or it merely waits: health, and streams without messages.
+//! connections and sends nothing, or very slowly, cannot keep others out. Who has only just come, whose first
+//! request may be on its way, goes last. A request in flight never loses its seat, unless anybody may ask for it
+//! or it merely waits: health, and streams without messages.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -11,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::in_flight::InFlight;
 
@@ -18,6 +20,8 @@ use super::in_flight::InFlight;
 const SHARE: usize = 64;
 /// How often whoever waits for a seat looks for a connection that has become idle.
 const TICK: Duration = Duration::from_millis(100);
+/// How long a connection counts as one that has only just come.
+const NEW: Duration = Duration::from_millis(250);
 
 /// The seats of one listener. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -36,8 +40,45 @@ struct Inner {
 struct Taken {
     next: u64,
     /// In the order in which they were taken.
-    seats: BTreeMap<u64, InFlight>,
+    seats: BTreeMap<u64, Occupant>,
     by_address: HashMap<IpAddr, usize>,
+}
+
+/// Who has a seat.
+#[derive(Debug)]
+struct Occupant {
+    since: Instant,
+    in_flight: InFlight,
+}
+
+/// In which order those on whose connection nothing is in flight lose their seats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Claim {
+    /// It never asked for anything.
+    Mute,
+    /// It had an answer, and may ask again.
+    Served,
+    /// It has only just come.
+    New,
+}
+
+impl Occupant {
+    /// Whether it was told to go and nothing keeps it. One whose request came at that moment stays for it.
+    fn goes(&self) -> bool {
+        self.in_flight.has_ended() && !self.in_flight.holds_seat()
+    }
+
+    /// None if it cannot lose its seat, or has been told already.
+    fn claim(&self, now: Instant) -> Option<Claim> {
+        if self.in_flight.holds_seat() || self.in_flight.has_ended() {
+            return None;
+        }
+        Some(match self.in_flight.answered() {
+            0 if now - self.since < NEW => Claim::New,
+            0 => Claim::Mute,
+            _ => Claim::Served,
+        })
+    }
 }
 
 /// Why there is no seat.
@@ -87,20 +128,14 @@ impl Seats {
         }
         if taken.seats.len() >= self.0.most {
             // Who looks again does not send more away than have to go.
-            if !is_told && taken.seats.values().any(InFlight::has_ended) {
-                return None;
-            }
-            let idle = || taken.seats.values().filter(|one| !one.holds_seat() && !one.has_ended());
-            let (mute, others) =
-                (idle().filter(|one| one.answered() == 0), idle().filter(|one| one.answered() > 0));
-            for one in mute.chain(others).take(1 + self.0.most / SHARE) {
-                one.end(reason);
+            if is_told || !taken.seats.values().any(Occupant::goes) {
+                taken.make_room(1 + self.0.most / SHARE, reason);
             }
             return None;
         }
         let number = taken.next;
         taken.next += 1;
-        taken.seats.insert(number, in_flight.clone());
+        taken.seats.insert(number, Occupant { since: Instant::now(), in_flight: in_flight.clone() });
         *taken.by_address.entry(address).or_default() += 1;
         Some(Ok(Seat { seats: self.clone(), number, address }))
     }
@@ -108,7 +143,7 @@ impl Seats {
     /// Tells all connections to end in order.
     pub(super) fn retire(&self) {
         for one in self.taken().seats.values() {
-            one.retire();
+            one.in_flight.retire();
         }
     }
 
@@ -125,6 +160,20 @@ impl Seats {
 
     fn taken(&self) -> MutexGuard<'_, Taken> {
         self.0.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Taken {
+    /// Tells so many to go, if there are as many that can.
+    fn make_room(&self, count: usize, reason: &'static str) {
+        let now = Instant::now();
+        let mut idle: Vec<_> =
+            self.seats.values().filter_map(|one| Some((one.claim(now)?, &one.in_flight))).collect();
+        // The sort is stable: of one claim, the oldest first.
+        idle.sort_by_key(|(claim, _)| *claim);
+        for (_, one) in idle.into_iter().take(count) {
+            one.end(reason);
+        }
     }
 }
 
@@ -161,6 +210,10 @@ pub(crate) fn network(address: IpAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
+    use axum::body::Body;
+
+    use super::super::held::Held;
+    use super::super::in_flight::GuardedBody;
     use super::super::lasting::Lasting;
     use super::*;
 
@@ -179,6 +232,7 @@ mod tests {
         for one in &all {
             taken.push(take(&seats, one).await.unwrap());
         }
+        tokio::time::advance(NEW).await;
         let request = all[0].begin();
         let late = InFlight::default();
         assert!(take(&seats, &late).await.is_none(), "it waits until the seat is given up");
@@ -217,6 +271,41 @@ mod tests {
         let (seat, ()) = tokio::join!(seats.take(HOME, &late, "test"), end);
         assert!(seat.is_ok());
         assert_eq!(all.each_ref().map(InFlight::has_ended), [true, false, false]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_was_told_to_go_and_has_a_request_after_all_keeps_nobody_else_on_their_seats() {
+        let seats = Seats::new(2, 0);
+        let (quick, idle, late) = (InFlight::default(), InFlight::default(), InFlight::default());
+        let _quick_seat = take(&seats, &quick).await.unwrap();
+        let mut idle_seat = Some(take(&seats, &idle).await.unwrap());
+        quick.end("test");
+        let _request = quick.begin();
+        let leave = async {
+            while !idle.has_ended() {
+                tokio::time::sleep(TICK).await;
+            }
+            idle_seat = None;
+        };
+        let (seat, ()) = tokio::join!(take(&seats, &late), leave);
+        assert!(seat.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_only_just_come_goes_after_one_that_was_served() {
+        let seats = Seats::new(3, 0);
+        let (mute, served, new) = (InFlight::default(), InFlight::default(), InFlight::default());
+        let mut taken = vec![take(&seats, &mute).await.unwrap()];
+        taken.push(take(&seats, &served).await.unwrap());
+        drop(GuardedBody::new(Body::empty(), 1, served.begin(), Held::default()));
+        assert_eq!(served.answered(), 1);
+        tokio::time::advance(NEW).await;
+        taken.push(take(&seats, &new).await.unwrap());
+        let ended = || [&mute, &served, &new].map(InFlight::has_ended);
+        for expected in [[true, false, false], [true, true, false], [true, true, true]] {
+            seats.taken().make_room(1, "test");
+            assert_eq!(ended(), expected);
+        }
     }
 
     #[tokio::test(start_paused = true)]

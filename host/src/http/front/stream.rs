@@ -169,7 +169,10 @@ impl<S> TimedStream<S> {
 
     fn poll_write_deadline(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
         let idle = self.clocks.idle;
-        let deadline = self.write_deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(idle)));
+        let deadline = self.write_deadline.get_or_insert_with(|| {
+            self.in_flight.writes(true);
+            Box::pin(tokio::time::sleep(idle))
+        });
         ready!(deadline.as_mut().poll(context));
         self.in_flight.note(UNREAD);
         Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, "the client does not read its answer"))
@@ -182,7 +185,9 @@ impl<S> TimedStream<S> {
         outcome: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         if outcome.is_ready() {
-            self.write_deadline = None;
+            if self.write_deadline.take().is_some() {
+                self.in_flight.writes(false);
+            }
             return outcome;
         }
         self.poll_write_deadline(context).map(Err)
@@ -366,5 +371,27 @@ mod tests {
         assert!(waits.is_err());
         drop(request);
         assert!(server.read(&mut [0; 8]).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_told_to_end_writes_what_it_has_begun() {
+        let (mut client, server) = tokio::io::duplex(4);
+        let in_flight = InFlight::default();
+        let mut server = TimedStream::new(server, in_flight.clone(), CLOCKS);
+        let slow = tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).await.unwrap();
+            answer
+        });
+        let mut writing = Box::pin(server.write_all(b"an answer"));
+        assert!(tokio::time::timeout(Duration::from_millis(500), &mut writing).await.is_err());
+        in_flight.end("test");
+        assert!(in_flight.holds_seat());
+        writing.await.unwrap();
+        assert!(!in_flight.holds_seat());
+        assert!(server.read(&mut [0; 8]).await.is_err());
+        drop(server);
+        assert_eq!(slow.await.unwrap(), "an answer");
     }
 }
