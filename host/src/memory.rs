@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 /// From a generation's end to the trim: what ends in a row is one trim. It costs milliseconds, in which
 /// single allocations of others may wait.
-const PAUSE: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// When to trim next.
 #[derive(Debug, Default)]

@@ -60,10 +60,9 @@ fn twenty_models_in_the_room_of_five_are_all_answered() {
     assert!(metrics.sum("nuke_model_rests_total", &[("reason", "memory")]) >= 10.0, "{}", metrics.text());
     assert!(metrics.sum("nuke_models_memory_bytes", &[]) <= (ROOM * FOOTPRINT) as f64);
     assert!(in_memory(&server) <= ROOM as usize);
-    // All of them at once would take four times the budget. What the allocator keeps of those that went, it gives
-    // back a second later, and until then it comes on top: more, the quicker they come and go.
+    // The estimate is above what such models use, by more than what the allocator keeps for a while.
     let (grown, room) = (most.into_inner().saturating_sub(quiet), ROOM * FOOTPRINT);
-    assert!(grown < room * 3 / 2, "{} MiB for a budget of {} MiB", grown >> 20, room >> 20);
+    assert!(grown < room, "{} MiB for a budget of {} MiB", grown >> 20, room >> 20);
 }
 
 fn random_after(seed: u64) -> u64 {
