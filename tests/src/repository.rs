@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tempfile::TempDir;
 
 use crate::paths::root;
 
-/// Models and plugins in a folder that is removed when this is dropped.
+/// Models and plugins in a folder that is removed when this and the servers of it are dropped.
 ///
 /// Calls chain, and `plugin`, `file`, `bundle_yaml` and `model_yaml` are about the model that was
 /// added last:
@@ -23,7 +24,7 @@ use crate::paths::root;
 /// ```
 #[derive(Debug)]
 pub struct Repository {
-    folder: TempDir,
+    folder: Arc<TempDir>,
     current: Option<(String, String)>,
 }
 
@@ -37,10 +38,16 @@ impl Repository {
     /// Two empty folders.
     pub fn new() -> Self {
         let folder = tempfile::Builder::new().prefix("nuke-test-").tempdir();
-        let repository = Self { folder: folder.expect("a folder for temporary files"), current: None };
+        let folder = Arc::new(folder.expect("a folder for temporary files"));
+        let repository = Self { folder, current: None };
         make(&repository.models());
         make(&repository.plugins());
         repository
+    }
+
+    /// The folder of both, which stays as long as what this returns.
+    pub(crate) fn folder(&self) -> Arc<TempDir> {
+        Arc::clone(&self.folder)
     }
 
     /// The folder of models.

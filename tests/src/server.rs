@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -43,6 +44,7 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 pub struct ServerBuilder {
     models: Option<PathBuf>,
     plugins: Option<PathBuf>,
+    repository: Option<Arc<TempDir>>,
     settings: Vec<(String, String)>,
     arguments: Vec<OsString>,
     variables: Vec<(String, OsString)>,
@@ -64,9 +66,10 @@ impl ServerBuilder {
         self
     }
 
-    /// Serves the models of a repository, with its plugins.
+    /// Serves the models of a repository, with its plugins. Its folder stays as long as the server.
     #[must_use]
-    pub fn repository(self, repository: &Repository) -> Self {
+    pub fn repository(mut self, repository: &Repository) -> Self {
+        self.repository = Some(repository.folder());
         self.models(repository.models()).plugins(repository.plugins())
     }
 
@@ -149,7 +152,8 @@ impl ServerBuilder {
         let log = Log::create();
         let readers = vec![log.follow(child.stdout.take()), log.follow(child.stderr.take())];
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        Server { child, readers, log, address, client: Client::new(""), _folder: folder }
+        let (client, _repository) = (Client::new(""), self.repository);
+        Server { child, readers, log, address, client, _folder: folder, _repository }
     }
 }
 
@@ -183,6 +187,7 @@ pub struct Server {
     address: SocketAddr,
     client: Client,
     _folder: TempDir,
+    _repository: Option<Arc<TempDir>>,
 }
 
 impl Server {

@@ -21,7 +21,7 @@ fn start() -> Server {
         .model(wasm, "1", &bundle)
         .bundle_yaml("plugin: image-classify-wasm@^1\nsettings: {top_k: 5}\nwarmup: [samples/coffee.png]\n");
     // The time of the slowest photo on the busiest machine.
-    Server::builder().models(repository.models()).plugins(plugins()).set("plugins.time", "30s").start()
+    Server::builder().repository(&repository).plugins(plugins()).set("plugins.time", "30s").start()
 }
 
 fn reference() -> Value {
@@ -117,7 +117,7 @@ fn the_tolerance_tells_wrong_preprocessing_apart() {
         repository.model(name, "1", &bundle).bundle_yaml(&text)
     });
     let server =
-        Server::builder().models(repository.models()).plugins(plugins()).set("plugins.time", "30s").start();
+        Server::builder().repository(&repository).plugins(plugins()).set("plugins.time", "30s").start();
     let reference = reference();
     for (model, setting) in wrong {
         let found = reference["photos"].as_array().unwrap().iter().any(|expected| {
