@@ -103,14 +103,13 @@ impl Seats {
         reason: &'static str,
     ) -> Result<Seat, TooManyOfOneAddress> {
         let address = network(address);
-        let mut is_told = true;
         loop {
             let freed = self.0.freed.notified();
-            if let Some(taken) = self.try_take(address, in_flight, reason, is_told) {
+            if let Some(taken) = self.try_take(address, in_flight, reason) {
                 return taken;
             }
             // Nobody tells when the last request on a connection has ended: that is looked for.
-            is_told = tokio::time::timeout(TICK, freed).await.is_ok();
+            let _told = tokio::time::timeout(TICK, freed).await;
         }
     }
 
@@ -119,7 +118,6 @@ impl Seats {
         address: IpAddr,
         in_flight: &InFlight,
         reason: &'static str,
-        is_told: bool,
     ) -> Option<Result<Seat, TooManyOfOneAddress>> {
         let mut taken = self.taken();
         let here = taken.by_address.get(&address).copied().unwrap_or(0);
@@ -127,8 +125,9 @@ impl Seats {
             return Some(Err(TooManyOfOneAddress));
         }
         if taken.seats.len() >= self.0.most {
-            // Who looks again does not send more away than have to go.
-            if is_told || !taken.seats.values().any(Occupant::goes) {
+            // No more are sent away than have to go, however long they take: on a busy machine those that come
+            // would else send each other away.
+            if !taken.seats.values().any(Occupant::goes) {
                 taken.make_room(1 + self.0.most / SHARE, reason);
             }
             return None;
@@ -292,6 +291,25 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_crowd_sends_no_more_away_than_it_needs() {
+        let seats = Seats::new(200, 0);
+        let all: Vec<InFlight> = (0..200).map(|_| InFlight::default()).collect();
+        let mut taken = Vec::new();
+        for one in &all {
+            taken.push(Some(take(&seats, one).await.unwrap()));
+        }
+        let gone = || all.iter().filter(|one| one.has_ended()).count();
+        for _ in 0..100 {
+            assert!(take(&seats, &InFlight::default()).await.is_none(), "nobody has gone yet");
+        }
+        assert_eq!(gone(), 1 + 200 / SHARE);
+        taken[0] = None;
+        let _seat = take(&seats, &InFlight::default()).await.unwrap();
+        assert!(take(&seats, &InFlight::default()).await.is_none());
+        assert_eq!(gone(), 1 + 200 / SHARE, "the others of them are still to go");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn who_has_only_just_come_goes_after_one_that_was_served() {
         let seats = Seats::new(3, 0);
         let (mute, served, new) = (InFlight::default(), InFlight::default(), InFlight::default());
@@ -323,6 +341,10 @@ mod tests {
         let work = call.work();
         assert!(take(&seats, &InFlight::default()).await.is_none());
         assert_eq!(all.each_ref().map(InFlight::has_ended), [true, false, false], "a stream at work stays");
+        // Its seat goes to one that has a request.
+        drop(taken.remove(0));
+        let busy = InFlight::default();
+        let _busy = (busy.begin(), take(&seats, &busy).await.unwrap());
         drop(work);
         tokio::time::advance(Duration::from_secs(60)).await;
         assert!(take(&seats, &InFlight::default()).await.is_none());
