@@ -9,8 +9,9 @@ use super::{TINY, ask, builder, is_hit, is_miss, request, runs, tiny_with, told}
 
 const SLOW: &str = "/v2/models/slow/infer";
 
+/// One that waits for Redis however busy the machine is: these tests are about what Redis holds.
 fn node(repository: &Repository, redis: &Redis) -> ServerBuilder {
-    builder(repository).set("cache.redis.url", &redis.url())
+    builder(repository).set("cache.redis.url", &redis.url()).set("cache.redis.timeout", "2s")
 }
 
 fn slow() -> Repository {
