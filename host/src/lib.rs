@@ -18,10 +18,14 @@
 //! - [`telemetry`]: metrics and logs
 //! - [`install`]: `nuke runtime install`, which gets the ONNX Runtime library
 //! - [`tls`]: certificates and keys, and their change while the server runs
-//! - [`client`]: `nuke predict` and `nuke bench`, which talk to a running host
+//! - [`client`]: the commands that talk to a running host
+//! - `child`: how the host starts itself as a child, and which rights that takes from itself
 //! - [`error`]: the one enum of error codes
 //! - [`haste`]: what is made at a lower priority than requests are answered
+//! - `memory`: when the allocator is asked to give memory back
 //! - [`paths`]: where this machine keeps what can be made again
+//! - `timestamp`: how points in time are written
+//! - `fuzzing`: where fuzzers reach what reads bytes of strangers
 
 pub mod auth;
 pub mod cache;

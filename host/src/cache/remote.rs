@@ -5,7 +5,7 @@
 //! costs the request nothing but `cache.redis.timeout`.
 //!
 //! An entry is `<namespace>:a:{<key>}`, a lease `<namespace>:l:{<key>}` (one slot of a Cluster), epochs are the
-//! fields of `<namespace>:epochs`.
+//! fields of `<namespace>:epochs:models`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

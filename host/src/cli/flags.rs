@@ -22,13 +22,13 @@ pub(super) struct HostFlags {
     /// The folder of plugins that bundles name by `name@versions` [default: ./plugins]
     #[arg(long, value_name = "DIR")]
     plugins: Option<String>,
-    /// Where to listen for HTTP [default: 127.0.0.1:8080]
+    /// Where to listen for HTTP, and for gRPC unless --grpc is given [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDR")]
     http: Option<String>,
-    /// Where to listen for gRPC [default: the same address as HTTP]
+    /// Where to listen for gRPC alone [default: the same address as HTTP]
     #[arg(long, value_name = "ADDR")]
     grpc: Option<String>,
-    /// The ONNX Runtime library [default: the one that the set-up fetched]
+    /// The ONNX Runtime library [default: that of `nuke runtime install`, else the system's]
     #[arg(long, value_name = "FILE")]
     ort_lib: Option<String>,
     /// Which lines to log: `info`, `debug`, `info,access=off`
@@ -40,7 +40,7 @@ pub(super) struct HostFlags {
     /// Any other key of the configuration, as in `--set plugins.time=2s`
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
-    /// Listen on an address that others can reach, without authentication
+    /// Listen on an address that others can reach, although nobody has to say who they are
     #[arg(long)]
     insecure: bool,
     /// Print the configuration with where each value comes from, and stop

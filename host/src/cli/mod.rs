@@ -2,7 +2,7 @@
 //!
 //! Owns the exit codes: 0 for done, 1 for a command that failed at its work, 2 for a client that got no
 //! answer, 64 for bad usage or configuration, 69 for something the machine lacks, 130 for a server that
-//! was told twice to stop, or for a publish that was told to. It never does the work itself.
+//! was told twice to stop, or for a publish or an install that was told to. It never does the work itself.
 
 mod check;
 mod flags;
@@ -55,7 +55,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve the models of a folder over HTTP.
+    /// Serve the models of a folder over HTTP and gRPC.
     Serve(HostFlags),
     /// Load and run everything once, and list all problems; exits 1 if there are any.
     Check(HostFlags),

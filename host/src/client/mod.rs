@@ -1,7 +1,7 @@
 //! The commands that talk to a running host: `nuke predict`, `nuke precompute`, `nuke bench`, `nuke traffic`,
 //! `nuke rollout`, `nuke cache`, `nuke nodes`.
 //!
-//! Owns their arguments, an HTTP client for one host, the load generator and both reports. It never
+//! Owns their arguments, an HTTP client for one host, the load generator and all reports. It never
 //! loads a model, never reads the host's configuration and shares no state with a server in this
 //! process: all it knows of a host is what comes over the wire, and it trusts none of that.
 //!
@@ -15,8 +15,8 @@
 //! - `bench`: the load generator.
 //! - `interrupt`: how a long run is ended.
 //!
-//! Exit codes: 0 all is well; 1 the host answered with an error; 2 no answer to be had (wrong
-//! arguments, an unreadable file, nobody listening, time ran out).
+//! Exit codes: 0 all is well; 1 the host answered with an error; 2 no answer to be had (arguments that do not
+//! go together, an unreadable file, nobody listening, time ran out). What clap refuses by itself is 64, as everywhere.
 
 mod answer;
 mod bench;

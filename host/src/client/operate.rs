@@ -23,19 +23,20 @@ pub(super) struct HostArgs {
     /// The host's admin interface: server.admin, or where it listens if that is not set
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080", env = "NUKE_ADMIN_URL")]
     url: Host,
-    #[command(flatten)]
-    tls: TlsArgs,
     /// A request header (may be given again)
     #[arg(long = "header", value_name = "NAME: VALUE", value_parser = parse_header)]
     headers: Vec<Header>,
-    #[command(flatten)]
-    credentials: CredentialArgs,
     /// How long to wait for the answer
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = parse_positive_duration)]
     timeout: Duration,
     /// Print the host's answer as it came
     #[arg(long)]
     pub(super) json: bool,
+    // Last, as the headings of their help hold for what follows.
+    #[command(flatten)]
+    tls: TlsArgs,
+    #[command(flatten)]
+    credentials: CredentialArgs,
 }
 
 /// What is asked of the admin interface.

@@ -28,8 +28,6 @@ pub struct PredictArgs {
     /// The running host
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080", env = "NUKE_URL")]
     url: Host,
-    #[command(flatten)]
-    tls: TlsArgs,
     /// The model's name
     #[arg(value_name = "MODEL")]
     model: String,
@@ -48,14 +46,17 @@ pub struct PredictArgs {
     /// A request header (may be given again)
     #[arg(long = "header", value_name = "NAME: VALUE", value_parser = parse_header)]
     headers: Vec<Header>,
-    #[command(flatten)]
-    credentials: CredentialArgs,
     /// Write the answer's body as it came
     #[arg(long)]
     json: bool,
     /// How long to wait for the whole answer
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = parse_positive_duration)]
     timeout: Duration,
+    // Last, as the headings of their help hold for what follows.
+    #[command(flatten)]
+    tls: TlsArgs,
+    #[command(flatten)]
+    credentials: CredentialArgs,
 }
 
 /// Sends the file and shows the answer. Makes its own runtime; must not be called within one.

@@ -27,13 +27,18 @@ pub struct TrafficArgs {
 enum TrafficCommand {
     /// Show who answers a model's requests, and how they do
     Show {
+        /// The model's name
         #[arg(value_name = "MODEL")]
         model: String,
         #[command(flatten)]
         host: HostArgs,
     },
     /// Set a model's traffic over that of its model.yaml
+    #[command(
+        override_usage = "nuke traffic set [OPTIONS] <MODEL> <FILE|--latest|--pin <V>|--weights <V=WEIGHT,…>>"
+    )]
     Set {
+        /// The model's name
         #[arg(value_name = "MODEL")]
         model: String,
         #[command(flatten)]
@@ -43,6 +48,7 @@ enum TrafficCommand {
     },
     /// Give a model's traffic back to its model.yaml
     Reset {
+        /// The model's name
         #[arg(value_name = "MODEL")]
         model: String,
         #[command(flatten)]
@@ -50,8 +56,10 @@ enum TrafficCommand {
     },
     /// Switch a blue-green model to the other colour, or to the one that is named
     Switch {
+        /// The model's name
         #[arg(value_name = "MODEL")]
         model: String,
+        /// Which one is to answer [default: the other one]
         #[arg(value_name = "COLOUR", value_parser = ["blue", "green"])]
         colour: Option<String>,
         #[command(flatten)]

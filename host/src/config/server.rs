@@ -195,7 +195,7 @@ pub struct PluginSettings {
     /// at a time; more wait. Each keeps its memory. Raise it if plugins wait on the host.
     pub instances: usize,
     /// `calls_per_instance`, default 10000: calls after which an instance is replaced, so that
-    /// what a guest leaks is bounded. 1 gives each call a fresh one, at some 35 µs.
+    /// what a guest leaks is bounded. 1 gives each call a fresh one.
     pub calls_per_instance: u64,
     /// `idle`, default 60 s: an instance unused for this long is dropped; 0 keeps none. Lower it
     /// where memory counts, raise it where the first call after a pause must be fast.

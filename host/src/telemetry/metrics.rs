@@ -209,7 +209,7 @@ impl Metrics {
         registry.register("grpc_responses", "gRPC calls by status code", self.grpc_responses.clone());
         registry.register("http_connections", "Open connections", self.connections.clone());
         registry.register("model_state", "1 for the state a version is in", self.states.clone());
-        registry.register("swaps", "Loads of versions while serving, by outcome", self.swaps.clone());
+        registry.register("swaps", "Loads of versions, by outcome", self.swaps.clone());
         registry.register("model_transitions", "Changes of versions into a state", self.transitions.clone());
         registry.register("rescans", "Scans of the models and plugins folders", self.rescans.clone());
         registry.register("repository_readable", "1 if the models folder can be read", self.readable.clone());

@@ -18,8 +18,6 @@ pub struct FillArgs {
     /// The running host
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080", env = "NUKE_URL")]
     pub(super) url: Host,
-    #[command(flatten)]
-    pub(super) tls: TlsArgs,
     /// The model's name
     #[arg(long, value_name = "MODEL")]
     pub(super) model: String,
@@ -41,8 +39,6 @@ pub struct FillArgs {
     /// A request header (may be given again)
     #[arg(long = "header", value_name = "NAME: VALUE", value_parser = parse_header)]
     pub(super) headers: Vec<Header>,
-    #[command(flatten)]
-    pub(super) credentials: CredentialArgs,
     /// Compute what is remembered already anew
     #[arg(long)]
     pub(super) force: bool,
@@ -58,6 +54,11 @@ pub struct FillArgs {
     /// Print the results as JSON
     #[arg(long)]
     pub(super) json: bool,
+    // Last, as the headings of their help hold for what follows.
+    #[command(flatten)]
+    pub(super) tls: TlsArgs,
+    #[command(flatten)]
+    pub(super) credentials: CredentialArgs,
 }
 
 impl FillArgs {

@@ -51,7 +51,7 @@ struct Report {
 ///
 /// The first interrupt ends the run after what is in flight and reports, the second ends the process. Exit code 0 if
 /// every file's answer is remembered, 1 if one is not or the run ended early, 2 if the host cannot be reached or the
-/// arguments make no sense.
+/// arguments do not go together.
 pub fn run_fill(args: &FillArgs) -> ExitCode {
     let stop = Arc::new(AtomicBool::new(false));
     stop_on_interrupt(Arc::clone(&stop));
