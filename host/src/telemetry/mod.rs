@@ -11,6 +11,7 @@ mod front;
 mod generation;
 mod in_flight;
 mod json_line;
+mod labels;
 mod logging;
 mod memory;
 mod metrics;
