@@ -22,6 +22,7 @@
 //! - [`error`]: the one enum of error codes
 //! - [`haste`]: what is made at a lower priority than requests are answered
 //! - [`paths`]: where this machine keeps what can be made again
+//! - [`secret`]: text that nothing shows by accident
 
 pub mod auth;
 pub mod cache;
@@ -45,6 +46,7 @@ pub mod pipeline;
 pub mod plugin;
 pub mod repository;
 pub mod scheduler;
+pub mod secret;
 pub mod store;
 pub mod telemetry;
 mod timestamp;

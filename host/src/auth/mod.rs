@@ -31,7 +31,7 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
-pub use api_key::{NewKey, Secret, is_api_key};
+pub use api_key::{NewKey, is_api_key};
 pub use authority::{AuthError, Authority};
 pub use gate::{Caller, Gate, Origin, Refusal};
 pub use identity::{Identity, Kind};
