@@ -52,3 +52,4 @@ pub mod telemetry;
 mod timestamp;
 pub mod tls;
 pub mod traffic;
+mod whole_file;
