@@ -148,3 +148,9 @@ impl fmt::Display for Error {
         f.write_str(&self.message)
     }
 }
+
+/// What a message shows of a text that somebody else wrote: at most so many characters of it, escaped, so that it stays
+/// one line.
+pub fn shown(text: &str, most: usize) -> String {
+    text.chars().take(most).flat_map(char::escape_default).collect()
+}
