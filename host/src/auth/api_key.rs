@@ -22,7 +22,7 @@ const PREFIX: &str = "nuke_";
 const SECRET_DIGITS: usize = 64;
 
 /// Whether a text has the form of an API key.
-pub fn is_api_key(text: &str) -> bool {
+pub(super) fn is_api_key(text: &str) -> bool {
     id_of(text).is_some()
 }
 
