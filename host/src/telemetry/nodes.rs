@@ -1,4 +1,4 @@
-//! The metrics of what nodes share.
+//! The metrics of nodes, and of what they share of the traffic between versions.
 //!
 //! Owns their names and labels.
 
@@ -33,7 +33,7 @@ pub struct NodeMetrics {
 
 impl Metrics {
     /// The series of nodes, which are shown from now on; to be called once, and only where a store is shared.
-    pub fn shared_state(&self) -> Arc<NodeMetrics> {
+    pub fn nodes(&self) -> Arc<NodeMetrics> {
         let metrics = Arc::new(NodeMetrics::default());
         metrics.register(&mut self.registry());
         metrics

@@ -12,9 +12,9 @@ use prometheus_client::registry::Registry;
 use super::labels::{OutcomeLabels, gauge};
 use super::metrics::Metrics;
 
-/// The series of what nodes share.
+/// The series of API keys and limits that nodes share.
 #[derive(Clone, Debug, Default)]
-pub struct SharingMetrics {
+pub struct SharedAuthMetrics {
     confirmed: Gauge,
     keys: Gauge,
     exchanges: Family<OutcomeLabels, Counter>,
@@ -22,15 +22,15 @@ pub struct SharingMetrics {
 }
 
 impl Metrics {
-    /// The series of what nodes share, which are shown from now on; to be called once.
-    pub fn sharing(&self) -> SharingMetrics {
-        let metrics = SharingMetrics::default();
+    /// The series of API keys and limits that nodes share, which are shown from now on; to be called once.
+    pub fn shared_auth(&self) -> SharedAuthMetrics {
+        let metrics = SharedAuthMetrics::default();
         metrics.register(&mut self.registry());
         metrics
     }
 }
 
-impl SharingMetrics {
+impl SharedAuthMetrics {
     fn register(&self, registry: &mut Registry) {
         registry.register(
             "auth_keys_confirmed_timestamp_seconds",
