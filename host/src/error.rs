@@ -1,7 +1,7 @@
 //! What can go wrong on behalf of a request, in one vocabulary.
 //!
-//! Owns [`ErrorCode`] and [`Error`]. It never knows a protocol: the one place where a code
-//! becomes a status, of HTTP or of gRPC, is `http::reply`.
+//! Owns [`ErrorCode`] and [`Error`], and in which form a stranger's text is part of one. It never knows a protocol: the
+//! one place where a code becomes a status, of HTTP or of gRPC, is `http::reply`.
 
 use std::borrow::Cow;
 use std::fmt;
