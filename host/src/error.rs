@@ -1,7 +1,7 @@
 //! What can go wrong on behalf of a request, in one vocabulary.
 //!
-//! Owns [`ErrorCode`] and [`Error`]. It never knows a protocol: the one place where a code
-//! becomes a status, of HTTP or of gRPC, is `http::reply`.
+//! Owns [`ErrorCode`] and [`Error`], and in which form a stranger's text is part of one. It never knows a protocol: the
+//! one place where a code becomes a status, of HTTP or of gRPC, is `http::reply`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -147,4 +147,10 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
     }
+}
+
+/// What a message shows of a text that somebody else wrote: at most so many characters of it, escaped, so that it stays
+/// one line.
+pub fn shown(text: &str, most: usize) -> String {
+    text.chars().take(most).flat_map(char::escape_default).collect()
 }

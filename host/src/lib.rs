@@ -26,6 +26,7 @@
 //! - [`paths`]: where this machine keeps what can be made again
 //! - `timestamp`: how points in time are written
 //! - `fuzzing`: where fuzzers reach what reads bytes of strangers
+//! - [`secret`]: text that nothing shows by accident
 
 pub mod auth;
 pub mod cache;
@@ -49,8 +50,10 @@ pub mod pipeline;
 pub mod plugin;
 pub mod repository;
 pub mod scheduler;
+pub mod secret;
 pub mod store;
 pub mod telemetry;
 mod timestamp;
 pub mod tls;
 pub mod traffic;
+mod whole_file;

@@ -40,6 +40,12 @@ pub fn slow_request(milliseconds: u32) -> Value {
     json!({"inputs": [{"name": "n", "datatype": "INT64", "shape": [1], "data": [milliseconds]}]})
 }
 
+/// A request to the model `tiny`; each seed makes another one.
+pub fn tiny_request(seed: u64) -> Value {
+    let values: Vec<f64> = (0..16).map(|index| (seed * 16 + index) as f64 / 1000.0).collect();
+    json!({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 16], "data": values}]})
+}
+
 /// Waits until one worker of the host runs a model.
 pub fn worker_is_busy(server: &Server) {
     eventually("the worker is busy", || server.metrics().sum("nuke_workers_busy", &[]) == 1.0);

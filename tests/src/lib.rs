@@ -10,6 +10,7 @@
 mod checks;
 mod client;
 pub mod components;
+mod host;
 mod log;
 pub mod marks;
 mod metrics;
@@ -19,8 +20,11 @@ mod redis;
 mod repository;
 mod server;
 
-pub use checks::{open_socket, read_until_closed, refused, settles, slow_request, status_of, worker_is_busy};
+pub use checks::{
+    open_socket, read_until_closed, refused, settles, slow_request, status_of, tiny_request, worker_is_busy,
+};
 pub use client::{Answer, Client, Request};
+pub use host::Host;
 pub use metrics::Metrics;
 pub use paths::{binary, guest, nuke, photo, plugins, program, python, redis_server, root};
 pub use raw::RawConnection;

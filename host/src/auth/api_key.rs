@@ -5,7 +5,6 @@
 //! on every request would be a way to keep the server busy.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::io::Read as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -17,12 +16,13 @@ use subtle::ConstantTimeEq as _;
 use super::identity::{Identity, Kind};
 use super::scopes::Scopes;
 use crate::config::{ApiKeyEntry, KEY_ID_DIGITS, ScopeWord, hex};
+use crate::secret::Secret;
 
 const PREFIX: &str = "nuke_";
 const SECRET_DIGITS: usize = 64;
 
 /// Whether a text has the form of an API key.
-pub fn is_api_key(text: &str) -> bool {
+pub(super) fn is_api_key(text: &str) -> bool {
     id_of(text).is_some()
 }
 
@@ -32,27 +32,10 @@ fn id_of(text: &str) -> Option<&str> {
     (id.len() == KEY_ID_DIGITS && secret.len() == SECRET_DIGITS && is_hex(id) && is_hex(secret)).then_some(id)
 }
 
-/// A key itself. It is shown once, to whoever made it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// The key, to be shown.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(***)")
-    }
-}
-
 /// A key that was just made.
 #[derive(Clone, Debug)]
 pub struct NewKey {
-    /// The key.
+    /// The key itself. It is shown once, to whoever made it.
     pub secret: Secret,
     /// What is kept of it.
     pub entry: ApiKeyEntry,
@@ -83,7 +66,7 @@ impl NewKey {
             expires,
             revoked: None,
         };
-        Ok(Self { secret: Secret(secret), entry })
+        Ok(Self { secret: secret.into(), entry })
     }
 }
 

@@ -13,7 +13,7 @@ use super::identity::{Identity, Kind};
 use super::limits::{Admitted, Limits, Owner, Standing};
 use super::scopes::Need;
 use crate::config::Network;
-use crate::error::{Error, ErrorCode};
+use crate::error::{Error, ErrorCode, shown};
 
 /// Where proxies say who asked them.
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -209,7 +209,7 @@ impl Caller {
                 "credentials are missing; send 'authorization: Bearer' with a token or an API key, or 'x-api-key'",
             ));
         }
-        let scope: String = need.scope().chars().take(200).flat_map(char::escape_default).collect();
+        let scope = shown(&need.scope(), 200);
         let message = format!("the credentials do not have the scope {scope}");
         Err(Error::new(ErrorCode::PermissionDenied, message).with_detail("scope", scope))
     }

@@ -31,11 +31,11 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
-pub use api_key::{NewKey, Secret, is_api_key};
+pub use api_key::NewKey;
 pub use authority::{AuthError, Authority};
 pub use gate::{Caller, Gate, Origin, Refusal};
 pub use identity::{Identity, Kind};
 pub use key_store::{KeyStore, KeyStoreError, Used, last_used};
 pub use limits::{Admitted, Limits, Standing};
-pub use scopes::{Need, Scopes, matches_glob};
+pub use scopes::{Need, Scopes};
 pub use shared::{SharedKeys, follow_api_keys, note_shared_use, share_limits};

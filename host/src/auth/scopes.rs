@@ -10,8 +10,6 @@ const MOST_GLOBS: usize = 64;
 /// What a request needs of its caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need<'a> {
-    /// That it is known at all who asks.
-    Known,
     /// Reading metrics.
     Metrics,
     /// What operators do.
@@ -21,10 +19,9 @@ pub enum Need<'a> {
 }
 
 impl Need<'_> {
-    /// The scope that gives it; empty where any does.
+    /// The scope that gives it.
     pub fn scope(&self) -> String {
         match self {
-            Self::Known => String::new(),
             Self::Metrics => "metrics".to_owned(),
             Self::Admin => "admin".to_owned(),
             Self::Predict(model) => format!("predict:{model}"),
@@ -81,7 +78,6 @@ impl Scopes {
     /// Whether they give what is needed.
     pub fn allow(&self, need: Need<'_>) -> bool {
         match need {
-            Need::Known => true,
             Need::Metrics => self.metrics,
             Need::Admin => self.admin,
             Need::Predict(model) => self.models.iter().any(|glob| matches_glob(glob, model)),
@@ -96,7 +92,7 @@ impl Scopes {
 
 /// Whether a text is as the pattern has it, in which each `*` stands for any text. It takes at most the product of both
 /// lengths.
-pub fn matches_glob(pattern: &str, text: &str) -> bool {
+pub(super) fn matches_glob(pattern: &str, text: &str) -> bool {
     let mut parts = pattern.split('*');
     let Some(mut rest) = parts.next().and_then(|first| text.strip_prefix(first)) else {
         return false;
@@ -151,7 +147,7 @@ mod tests {
         for model in ["", "image", "Digits", "digits2", "my-image-x"] {
             assert!(!scopes.allow(Need::Predict(model)), "{model}");
         }
-        assert!(scopes.allow(Need::Metrics) && !scopes.allow(Need::Admin) && scopes.allow(Need::Known));
+        assert!(scopes.allow(Need::Metrics) && !scopes.allow(Need::Admin));
         let admin = Scopes::read(["admin"]);
         assert!(admin.show("x") && !admin.allow(Need::Predict("x")) && !admin.allow(Need::Metrics));
         assert!(Scopes::read(["Admin", "predict", "ADMIN", ""]).is_empty());

@@ -8,6 +8,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::whole_file::{Unread, read_regular_at_most};
+
 /// From one look to the next: a key that is revoked is refused within a second.
 const LOOK: Duration = Duration::from_millis(250);
 /// The most looks that are passed over before a file that could not be read is tried again.
@@ -122,18 +124,10 @@ pub(super) fn follow(
 /// # Errors
 /// Why it cannot be used, with its path.
 pub(super) fn read(path: &Path, most: u64) -> Result<Vec<u8>, String> {
-    use std::io::Read as _;
-    let cannot = |error: std::io::Error| format!("{}: cannot be read: {error}", path.display());
-    // Looked at before it is opened: opening a pipe would wait for a writer.
-    if !std::fs::metadata(path).map_err(cannot)?.is_file() {
-        return Err(format!("{}: cannot be read: not a regular file", path.display()));
-    }
-    let mut bytes = Vec::new();
-    std::fs::File::open(path).map_err(cannot)?.take(most + 1).read_to_end(&mut bytes).map_err(cannot)?;
-    match bytes.len() as u64 > most {
-        true => Err(format!("{}: larger than {most} bytes", path.display())),
-        false => Ok(bytes),
-    }
+    read_regular_at_most(path, most).map_err(|unread| match unread {
+        Unread::TooLarge => format!("{}: larger than {most} bytes", path.display()),
+        other => format!("{}: cannot be read: {other}", path.display()),
+    })
 }
 
 #[cfg(test)]

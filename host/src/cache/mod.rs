@@ -34,7 +34,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use arc_swap::ArcSwap;
 
-pub use entry::{Entry, Value, now_ms};
+pub use entry::{Entry, Value};
 pub use epochs::Epochs;
 pub use key::{Key, Owner, Scope, Seed, SeedParts, Subject};
 pub use memory::Shelf;
@@ -149,12 +149,6 @@ impl Cache {
         });
         // Another one may have been quicker.
         self.0.shelves.load().get(model).map_or(shelf, Arc::clone)
-    }
-
-    /// Since when what is remembered of each model counts. Whoever raises a number there by another node's word calls
-    /// [`Cache::sweep`] afterwards.
-    pub fn epochs(&self) -> &Epochs {
-        &self.0.epochs
     }
 
     /// Forgets all answers of a model, or of all models, those that are being computed included. Says how many lay in

@@ -38,7 +38,7 @@ impl Fleet {
             grpc: text(listeners.grpc_address),
             admin: text(listeners.admin_address),
         };
-        let seen = store.as_ref().map(|_| metrics.shared_state());
+        let seen = store.as_ref().map(|_| metrics.nodes());
         let sharing = store.clone().zip(seen.clone()).map(|(store, seen)| {
             let (index, decisions) = (Arc::clone(index), Arc::clone(decisions));
             Arc::new(Sharing::new(Shelf::new(store), &identity.id, index, decisions, seen))

@@ -136,7 +136,7 @@ fn share(
     metrics: &Metrics,
 ) -> Option<SharedKeys> {
     let store = store?;
-    let metrics = metrics.sharing();
+    let metrics = metrics.shared_auth();
     tokio::spawn(share_limits(Arc::clone(gate.limits()), store.clone(), metrics.clone()));
     if !config.auth.api_keys.redis {
         return None;

@@ -2,12 +2,12 @@
 //!
 //! Owns the arguments for it. Values are never shown: neither in help, nor in errors, nor by `Debug`.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::error::ClientError;
+use crate::secret::Secret;
 
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
@@ -17,28 +17,13 @@ const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 pub(super) struct CredentialArgs {
     /// A token or an API key, sent as 'authorization: Bearer'; others of this machine can see what is typed
     #[arg(long, value_name = "TOKEN", env = "NUKE_TOKEN", hide_env_values = true)]
-    token: Option<Hidden>,
+    token: Option<Secret>,
     /// A file with the token; - reads the standard input
     #[arg(long, value_name = "FILE", conflicts_with = "api_key")]
     token_file: Option<PathBuf>,
     /// An API key, sent as 'x-api-key'
     #[arg(long, value_name = "KEY", env = "NUKE_API_KEY", hide_env_values = true)]
-    api_key: Option<Hidden>,
-}
-
-#[derive(Clone)]
-struct Hidden(String);
-
-impl fmt::Debug for Hidden {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
-
-impl From<String> for Hidden {
-    fn from(text: String) -> Self {
-        Self(text)
-    }
+    api_key: Option<Secret>,
 }
 
 impl CredentialArgs {
@@ -52,10 +37,10 @@ impl CredentialArgs {
         }
         let (name, text) = match (&self.token_file, &self.token, &self.api_key) {
             (Some(file), ..) => (header::AUTHORIZATION, format!("Bearer {}", read(file)?)),
-            (None, Some(token), _) if !token.0.is_empty() => {
-                (header::AUTHORIZATION, format!("Bearer {}", token.0))
+            (None, Some(token), _) if !token.reveal().is_empty() => {
+                (header::AUTHORIZATION, format!("Bearer {}", token.reveal()))
             }
-            (None, _, Some(key)) if !key.0.is_empty() => (API_KEY, key.0.clone()),
+            (None, _, Some(key)) if !key.reveal().is_empty() => (API_KEY, key.reveal().to_owned()),
             _ => return Ok(()),
         };
         let unusable =
@@ -95,7 +80,7 @@ mod tests {
 
     #[test]
     fn one_header_is_sent_and_never_shown() {
-        let hidden = |text: &str| Some(Hidden(text.to_owned()));
+        let hidden = |text: &str| Some(Secret::from(text.to_owned()));
         let token = CredentialArgs { token: hidden("s3cret"), ..CredentialArgs::default() };
         assert_eq!(sent(&token)["authorization"], "Bearer s3cret");
         assert!(!format!("{token:?}{:?}", sent(&token)).contains("s3cret"));

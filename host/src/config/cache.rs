@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use super::address::ListenAddress;
 use super::quantity::ByteSize;
-use super::redis_url::{RedisUrl, Secret};
+use super::redis_url::RedisUrl;
 use super::section::Section;
 use super::setting::{Text, Wrong};
 use super::yaml_text;
+use crate::secret::Secret;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 /// Nodes of a Cluster, or Sentinels, in a list.

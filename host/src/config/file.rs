@@ -1,11 +1,10 @@
 //! Reading a YAML file into a tree, within a size.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use super::problem::Problem;
 use super::tree::{self, Node};
+use crate::whole_file::{Unread, read_regular_at_most};
 
 /// The largest file that is read, in bytes.
 pub const MAX_FILE: u64 = 1 << 20;
@@ -65,14 +64,10 @@ fn decode_within(
 }
 
 fn read_bytes(path: &Path) -> Result<Vec<u8>, String> {
-    let cannot = |error: std::io::Error| format!("cannot be read: {error}");
-    // Looked at before it is opened: opening a pipe would wait for a writer.
-    if !std::fs::metadata(path).map_err(cannot)?.is_file() {
-        return Err("cannot be read: not a regular file".to_owned());
-    }
-    let mut bytes = Vec::new();
-    File::open(path).map_err(cannot)?.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(cannot)?;
-    Ok(bytes)
+    read_regular_at_most(path, MAX_FILE).map_err(|unread| match unread {
+        Unread::TooLarge => too_large(),
+        other => format!("cannot be read: {other}"),
+    })
 }
 
 fn too_large() -> String {

@@ -142,16 +142,6 @@ impl TrafficPolicy {
 }
 
 impl BundleConfig {
-    /// Reads a `bundle.yaml`.
-    ///
-    /// # Errors
-    /// Everything that is wrong in it.
-    pub fn load(path: &Path) -> Result<Loaded<Self>, Problems> {
-        let mut problems = Vec::new();
-        let root = file::read(path, &mut problems);
-        Self::decode(root, &path.display().to_string(), problems)
-    }
-
     /// Reads a text, as if it were in a file of this name.
     ///
     /// # Errors

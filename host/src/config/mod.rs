@@ -72,7 +72,6 @@ pub use overlay::Override;
 pub use path::{KeyPath, PathPart};
 pub use problem::{Problem, Problems};
 pub use quantity::{ByteSize, duration_of, duration_text};
-pub use redis_url::Secret;
 pub use report::{Report, ReportLine, Source};
 pub use server::{
     ListenSettings, LogSettings, ModelEntry, PluginSettings, PredictSettings, RepositorySettings,

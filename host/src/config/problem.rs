@@ -46,22 +46,6 @@ impl Problems {
     pub(super) fn check(problems: Vec<Problem>) -> Result<(), Self> {
         if problems.is_empty() { Ok(()) } else { Err(Self(problems)) }
     }
-
-    /// Each problem: those of the file in the order of its lines, then variables, then flags.
-    pub fn iter(&self) -> std::slice::Iter<'_, Problem> {
-        self.0.iter()
-    }
-
-    /// How many there are.
-    #[expect(clippy::len_without_is_empty, reason = "never empty")]
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// The problems as a list, to be joined with those of other files.
-    pub fn into_vec(self) -> Vec<Problem> {
-        self.0
-    }
 }
 
 impl fmt::Display for Problems {

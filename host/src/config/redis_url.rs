@@ -2,31 +2,13 @@
 //!
 //! Neither `Debug`, nor a problem, nor `--print-config` shows a password.
 
-use std::fmt;
-
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use super::cache::RedisAddress;
 use super::setting::{At, Setting, Text, Wrong};
 use super::tree::{Node, Value};
 use super::yaml_text;
-
-/// A password.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// The password itself, to be sent and never to be shown.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
+use crate::secret::Secret;
 
 impl Text for Secret {
     const SECRET: bool = true;
@@ -36,7 +18,7 @@ impl Text for Secret {
     }
 
     fn parse(text: &str) -> Result<Self, Wrong> {
-        (1..=1024).contains(&text.len()).then(|| Self(text.to_owned())).ok_or(Wrong::Form)
+        (1..=1024).contains(&text.len()).then(|| Self::from(text.to_owned())).ok_or(Wrong::Form)
     }
 
     fn show(&self) -> String {
@@ -85,7 +67,7 @@ impl RedisUrl {
         let has_port = address.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
         let address = if has_port { address.to_owned() } else { format!("{address}:6379") };
         let address = RedisAddress::parse(&address).ok()?;
-        Some(Self { tls, user, password: password.map(Secret), address, db })
+        Some(Self { tls, user, password: password.map(Secret::from), address, db })
     }
 }
 

@@ -14,7 +14,7 @@ use super::arriving::{Arriving, BoundedBody, Bounds};
 use super::compressed::Aside;
 use super::failure;
 use super::lasting::LastingBody;
-use crate::error::{Error, ErrorCode};
+use crate::error::{Error, ErrorCode, shown};
 use crate::http::Lasting;
 use crate::http::state::AppState;
 
@@ -115,9 +115,9 @@ fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
     };
     let text = value.to_str().unwrap_or_default();
     let refused = || {
-        let shown: String = text.chars().take(40).flat_map(char::escape_default).collect();
+        let text = shown(text, 40);
         Error::invalid(format!(
-            "grpc-timeout: expected up to 8 digits and one of H, M, S, m, u, n, got '{shown}'"
+            "grpc-timeout: expected up to 8 digits and one of H, M, S, m, u, n, got '{text}'"
         ))
     };
     let (digits, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(refused)?;

@@ -8,7 +8,7 @@ use super::protocol::model_instance_group::Kind;
 use super::protocol::model_metadata_response::TensorMetadata;
 use super::protocol::repository_index_response::ModelIndex;
 use crate::auth::Caller;
-use crate::error::{Error, ErrorCode};
+use crate::error::{Error, ErrorCode, shown};
 use crate::http::state::AppState;
 use crate::http::target::Target;
 use crate::http::v2::describe::{PLATFORM, each_version, loaded, ready_versions};
@@ -177,8 +177,7 @@ pub(super) fn refuse_other_repository(name: &str) -> Result<(), Error> {
     if name.is_empty() {
         return Ok(());
     }
-    let shown: String = name.chars().take(100).flat_map(char::escape_default).collect();
-    let message =
-        format!("repository '{shown}': this server has one repository; leave repository_name empty");
+    let name = shown(name, 100);
+    let message = format!("repository '{name}': this server has one repository; leave repository_name empty");
     Err(Error::new(ErrorCode::Unimplemented, message))
 }

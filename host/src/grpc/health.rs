@@ -12,7 +12,7 @@ use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse, health_server};
 
 use super::failure;
 use super::watches::{Watch, Watches};
-use crate::error::{Error, ErrorCode};
+use crate::error::{Error, ErrorCode, shown};
 use crate::http::authorise::origin;
 use crate::http::state::AppState;
 
@@ -47,7 +47,7 @@ impl health_server::Health for Health {
         if SERVICES.contains(&service.as_str()) {
             return Ok(Response::new(answer(self.state.lifecycle().is_ready())));
         }
-        let name: String = service.chars().take(100).flat_map(char::escape_default).collect();
+        let name = shown(&service, 100);
         let message = format!("there is no service '{name}'; ask for '' or '{}'", SERVICES[1]);
         Err(failure::status(&Error::new(ErrorCode::NotFound, message), None))
     }

@@ -7,6 +7,7 @@
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
+use axum::extract::Request;
 use bytes::Bytes;
 use http::{HeaderMap, header};
 use http_body_util::BodyExt as _;
@@ -14,6 +15,7 @@ use http_body_util::BodyExt as _;
 use super::compression::{coding_of, inflate};
 use super::front::MemoryBudget;
 use super::pace::{Pace, not_in_time};
+use super::state::AppState;
 use crate::error::{Error, ErrorCode};
 
 /// Memory is set aside for so many times what has arrived, if the body may have as much: little enough that
@@ -55,6 +57,17 @@ pub(crate) async fn read(
         None => read,
         Some(coding) => inflate(coding, read?, limit, deadline, &bounds.memory).await,
     }
+}
+
+/// The body of a request that is about the server or a model, and is small: there is as much time for it as for any
+/// request.
+///
+/// # Errors
+/// As [`read`].
+pub(super) async fn of(request: Request, limit: usize, state: &AppState) -> Result<Bytes, Error> {
+    let (head, body) = request.into_parts();
+    let deadline = Instant::now() + state.request_timeout();
+    read(&head.headers, body, limit, deadline, state.bodies()).await
 }
 
 /// `most`: bytes that there can be, as the client says or as the limit is.

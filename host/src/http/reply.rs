@@ -139,8 +139,12 @@ impl Error {
     }
 }
 
-/// An answer of JSON.
-pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response {
+/// What was asked for, as JSON.
+pub(super) fn ok(value: &impl Serialize) -> Response {
+    json(StatusCode::OK, value)
+}
+
+fn json(status: StatusCode, value: &impl Serialize) -> Response {
     let Ok(body) = serde_json::to_vec(value) else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };

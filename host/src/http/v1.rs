@@ -8,7 +8,7 @@ use axum::extract::{FromRequestParts, Request, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, header};
 use serde_json::json;
 
 use super::authorise::Asker;
@@ -20,7 +20,7 @@ use super::target::{self, Target};
 use super::v2::codec::rows;
 use super::v2::{infer, wire};
 use crate::auth::Need;
-use crate::error::{Error, ErrorCode};
+use crate::error::{Error, ErrorCode, shown};
 use crate::scheduler::Terms;
 use crate::telemetry::Endpoint;
 
@@ -43,7 +43,7 @@ pub(super) fn routes() -> Router<AppState> {
 pub(super) async fn models(State(state): State<AppState>, Asker(caller): Asker) -> Response {
     let all = state.index().all();
     let names: Vec<_> = all.keys().filter(|name| caller.sees(name)).collect();
-    reply::json(StatusCode::OK, &json!({"models": names}))
+    reply::ok(&json!({"models": names}))
 }
 
 /// Whether a model serves: 200, or 503.
@@ -63,7 +63,7 @@ pub(super) async fn ready(State(state): State<AppState>, target: Target) -> Resu
         return Ok(response);
     }
     match state.index().find(&target.model, target.version.as_deref()) {
-        Ok(_) => Ok(reply::json(StatusCode::OK, &json!({"name": target.model, "ready": true}))),
+        Ok(_) => Ok(reply::ok(&json!({"name": target.model, "ready": true}))),
         Err(error) if error.code == ErrorCode::Unavailable => {
             let body = json!({"name": target.model, "ready": false, "error": error.message});
             Ok(reply::not_ready(&body))
@@ -138,7 +138,7 @@ fn without_verb(target: Target) -> Result<Target, Error> {
     let missing = || Error::new(ErrorCode::MethodNotAllowed, "a POST to a model of /v1 ends in ':predict'");
     let (name, verb) = named.rsplit_once(':').ok_or_else(missing)?;
     if verb != "predict" {
-        let verb: String = verb.chars().take(40).flat_map(char::escape_default).collect();
+        let verb = shown(verb, 40);
         let message = format!("':{verb}' is not served; ':predict' is");
         return Err(Error::new(ErrorCode::Unimplemented, message));
     }

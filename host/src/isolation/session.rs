@@ -149,11 +149,6 @@ impl ChildSession {
         &self.signature
     }
 
-    /// Threads that share one run.
-    pub fn threads(&self) -> usize {
-        self.threads
-    }
-
     /// Whether the model was opened on a GPU.
     pub fn is_on_gpu(&self) -> bool {
         self.is_on_gpu

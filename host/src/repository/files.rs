@@ -3,10 +3,11 @@
 //! Owns the way from a path to bytes: what lies outside of the folder, or is no plain file, is refused.
 
 use std::collections::BTreeMap;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+
+use crate::whole_file::{Unread, read_regular_at_most};
 
 /// Folders within folders that a bundle may have.
 pub(super) const DEPTH: usize = 16;
@@ -34,17 +35,11 @@ pub(super) fn read(path: &Path) -> Result<Bytes, String> {
 
 /// Reads one file whole, unless it has more bytes than that.
 pub(super) fn read_at_most(path: &Path, limit: u64) -> Result<Vec<u8>, String> {
-    let unreadable = |error: std::io::Error| format!("{} cannot be read: {error}", path.display());
-    if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
-        return Err(format!("{} is no plain file", path.display()));
-    }
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).map_err(unreadable)?;
-    file.take(limit + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() as u64 > limit {
-        return Err(format!("{} has more than {limit} bytes", path.display()));
-    }
-    Ok(bytes)
+    read_regular_at_most(path, limit).map_err(|unread| match unread {
+        Unread::Failed(error) => format!("{} cannot be read: {error}", path.display()),
+        Unread::NotRegular => format!("{} is no plain file", path.display()),
+        Unread::TooLarge => format!("{} has more than {limit} bytes", path.display()),
+    })
 }
 
 /// Reads one file of a folder, by its relative path, unless it leads out of the folder.

@@ -18,7 +18,7 @@ use super::files;
 /// The manifest's name in a version's folder.
 pub const MANIFEST_FILE: &str = "manifest.json";
 /// The name of the signature of the manifest, beside it.
-pub const SIGNATURE_FILE: &str = "manifest.json.minisig";
+pub(super) const SIGNATURE_FILE: &str = "manifest.json.minisig";
 /// The largest manifest, in bytes: [`files::COUNT`] files with usual paths.
 const LARGEST: usize = 4 << 20;
 /// The longest path of a file, in bytes.

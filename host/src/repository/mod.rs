@@ -49,7 +49,7 @@ pub use index::{Model, ModelIndex, Route};
 pub use keeper::{Keeper, KeeperError, KeeperOptions};
 pub use layout::{VersionSource, find_sources};
 pub use load::{Loader, LoaderOptions};
-pub use manifest::{FileSum, MANIFEST_FILE, Manifest, Mismatch, SIGNATURE_FILE};
+pub use manifest::{FileSum, MANIFEST_FILE, Manifest, Mismatch};
 pub use publish::{Kind, Progress, PublishError, PublishRequest, Published, Signer, publish, unpublish};
 pub use sharing::{SharedState, Sharing};
 pub use signature::TrustedKeys;

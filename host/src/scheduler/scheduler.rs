@@ -136,11 +136,6 @@ impl Scheduler {
         self.0.batch_limit()
     }
 
-    /// Whether requests may share runs, in words.
-    pub fn verdict(&self) -> String {
-        self.0.examined.verdict.to_string()
-    }
-
     /// Puts other limits into effect, for what comes and for what waits.
     pub fn apply(&self, limits: SchedulerLimits) {
         self.0.apply(limits);
@@ -155,7 +150,8 @@ impl Scheduler {
     }
 
     /// Ends one worker, once it has answered what it has begun. False for the last one, which stays.
-    pub fn remove_worker(&self) -> bool {
+    #[cfg(test)]
+    pub(super) fn remove_worker(&self) -> bool {
         self.0.retire_worker(1)
     }
 

@@ -11,6 +11,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::labels::{ModelReasonLabels, gauge};
+
 /// Upper bounds in seconds: from a look into memory to a store that is given up.
 const BUCKETS: [f64; 12] = [
     0.000_001,
@@ -91,12 +93,6 @@ struct LevelLabels {
     level: &'static str,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ReasonLabels {
-    model: String,
-    reason: &'static str,
-}
-
 /// The families of all models.
 #[derive(Clone, Debug)]
 pub struct CacheMetrics {
@@ -105,7 +101,7 @@ pub struct CacheMetrics {
     lookups: Family<LevelLabels, Histogram, fn() -> Histogram>,
     entries: Family<LevelLabels, Gauge>,
     bytes: Family<LevelLabels, Gauge>,
-    evictions: Family<ReasonLabels, Counter>,
+    evictions: Family<ModelReasonLabels, Counter>,
     limit: Gauge,
     flights: Gauge,
 }
@@ -182,8 +178,8 @@ impl CacheMetrics {
 
     /// Notes what all answers in memory may take, and how many computations are under way.
     pub fn observe(&self, limit: u64, flights: usize) {
-        self.limit.set(i64::try_from(limit).unwrap_or(i64::MAX));
-        self.flights.set(i64::try_from(flights).unwrap_or(i64::MAX));
+        self.limit.set(gauge(limit));
+        self.flights.set(gauge(flights));
     }
 }
 
@@ -244,20 +240,20 @@ impl CacheSeries {
     /// Notes that an answer of so many bytes came into memory.
     pub fn entered(&self, bytes: u64) {
         self.entries.inc();
-        self.bytes.inc_by(i64::try_from(bytes).unwrap_or(i64::MAX));
+        self.bytes.inc_by(gauge(bytes));
     }
 
     /// Notes that it left, and why: `size`, `expired`, `purged` or `replaced`.
     pub fn left(&self, bytes: u64, reason: &'static str) {
         self.entries.dec();
-        self.bytes.dec_by(i64::try_from(bytes).unwrap_or(i64::MAX));
-        let labels = ReasonLabels { model: self.model.clone(), reason };
+        self.bytes.dec_by(gauge(bytes));
+        let labels = ModelReasonLabels { model: self.model.clone(), reason };
         self.all.evictions.get_or_create(&labels).inc();
     }
 
     /// Answers in memory, and the bytes that they take.
     pub fn held(&self) -> (u64, u64) {
-        let count = |gauge: &Gauge| u64::try_from(gauge.get()).unwrap_or_default();
+        let count = |held: &Gauge| u64::try_from(held.get()).unwrap_or_default();
         (count(&self.entries), count(&self.bytes))
     }
 }

@@ -12,17 +12,12 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use super::labels::VersionLabels;
 use super::statistics::{Statistics, StatisticsCounter};
 use crate::isolation::LossKind;
 
 /// Upper bounds of the items of a run.
 const ITEMS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Labels {
-    model: String,
-    version: String,
-}
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct DirectionLabels {
@@ -48,18 +43,18 @@ struct ReasonLabels {
 /// The families of all generations.
 #[derive(Debug)]
 pub struct ComputeMetrics {
-    runs: Family<Labels, Histogram, fn() -> Histogram>,
-    limits: Family<Labels, Gauge>,
-    expired: Family<Labels, Counter>,
-    stopped: Family<Labels, Counter>,
-    retried: Family<Labels, Counter>,
+    runs: Family<VersionLabels, Histogram, fn() -> Histogram>,
+    limits: Family<VersionLabels, Gauge>,
+    expired: Family<VersionLabels, Counter>,
+    stopped: Family<VersionLabels, Counter>,
+    retried: Family<VersionLabels, Counter>,
     steps: Family<DirectionLabels, Counter>,
     devices: Family<DeviceLabels, Gauge>,
     /// The series of `devices` that each version has.
     placed: Mutex<BTreeMap<(String, String), DeviceLabels>>,
     /// By model and version.
     statistics: Mutex<BTreeMap<(String, String), Arc<Statistics>>>,
-    processes: Family<Labels, Gauge>,
+    processes: Family<VersionLabels, Gauge>,
     losses: Family<ReasonLabels, Counter>,
 }
 
@@ -116,7 +111,7 @@ impl ComputeMetrics {
 
     /// The series of one generation.
     pub fn generation(&self, model: &str, version: &str) -> Arc<ComputeSeries> {
-        let labels = Labels { model: model.to_owned(), version: version.to_owned() };
+        let labels = VersionLabels::of(model, version);
         let step = |direction: &'static str| {
             let (model, version) = (model.to_owned(), version.to_owned());
             self.steps.get_or_create_owned(&DirectionLabels { model, version, direction })
@@ -160,7 +155,7 @@ impl ComputeMetrics {
     }
 
     pub(super) fn forget(&self, model: &str, version: &str) {
-        let labels = Labels { model: model.to_owned(), version: version.to_owned() };
+        let labels = VersionLabels::of(model, version);
         self.runs_nowhere(model, version);
         self.runs.remove(&labels);
         self.limits.remove(&labels);
@@ -182,7 +177,7 @@ impl ComputeMetrics {
 
     pub(super) fn unloaded(&self, model: &str, version: &str) {
         self.runs_nowhere(model, version);
-        let labels = Labels { model: model.to_owned(), version: version.to_owned() };
+        let labels = VersionLabels::of(model, version);
         self.limits.remove(&labels);
         self.processes.remove(&labels);
     }
@@ -210,7 +205,7 @@ pub struct ComputeSeries {
     /// Processes of workers that live.
     pub processes: Gauge,
     losses: Family<ReasonLabels, Counter>,
-    labels: Labels,
+    labels: VersionLabels,
 }
 
 impl ComputeSeries {
@@ -220,7 +215,7 @@ impl ComputeSeries {
     }
 }
 
-fn loss_labels(labels: &Labels, kind: LossKind) -> ReasonLabels {
-    let Labels { model, version } = labels.clone();
+fn loss_labels(labels: &VersionLabels, kind: LossKind) -> ReasonLabels {
+    let VersionLabels { model, version } = labels.clone();
     ReasonLabels { model, version, reason: kind.as_str() }
 }

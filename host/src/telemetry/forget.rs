@@ -5,7 +5,8 @@
 use std::sync::PoisonError;
 
 use super::endpoint::Endpoint;
-use super::metrics::{Metrics, ModelLabels, OK, PluginLabels, RequestLabels, StageLabels};
+use super::labels::VersionLabels;
+use super::metrics::{Metrics, OK, PluginLabels, RequestLabels, StageLabels};
 use crate::error::ErrorCode;
 use crate::pipeline::Stage;
 
@@ -15,10 +16,10 @@ const TOTAL: &str = "total";
 impl Metrics {
     /// Takes a version out of the metrics; should it come back, it counts from zero.
     pub fn forget(&self, model: &str, version: &str) {
-        let (model, version) = (model.to_owned(), version.to_owned());
-        let labels = ModelLabels { model: model.clone(), version: version.clone() };
-        self.unloaded(&model, &version);
-        self.compute.forget(&model, &version);
+        self.unloaded(model, version);
+        self.compute.forget(model, version);
+        let labels = VersionLabels::of(model, version);
+        let VersionLabels { model, version } = labels.clone();
         for counters in [&self.instances_created, &self.instances_broken] {
             counters.remove(&labels);
         }

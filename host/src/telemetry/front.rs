@@ -8,16 +8,12 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use super::labels::{OutcomeLabels, gauge};
 use crate::tls::TlsEvents;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabels {
     reason: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OutcomeLabels {
-    outcome: &'static str,
 }
 
 /// The series of the door.
@@ -67,7 +63,7 @@ impl FrontMetrics {
 
     /// Notes how many bytes requests hold, and how often since the start some were refused.
     pub fn memory(&self, bytes: usize, refused: u64) {
-        self.memory.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        self.memory.set(gauge(bytes));
         let counter = self.refused.get_or_create_owned(&ReasonLabels { reason: "memory" });
         counter.inc_by(refused.saturating_sub(counter.get()));
     }

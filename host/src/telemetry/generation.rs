@@ -11,7 +11,8 @@ use prometheus_client::metrics::histogram::Histogram;
 
 use super::endpoint::Endpoint;
 use super::in_flight::InFlight;
-use super::metrics::{Metrics, ModelLabels, RequestLabels, Seconds};
+use super::labels::{VersionLabels, gauge};
+use super::metrics::{Metrics, RequestLabels, Seconds};
 use crate::error::ErrorCode;
 use crate::pipeline::{Stage, StageTimes};
 use crate::plugin::PoolStatus;
@@ -20,7 +21,7 @@ use crate::plugin::PoolStatus;
 #[derive(Debug)]
 pub struct GenerationMetrics {
     pub(super) all: Arc<Metrics>,
-    pub(super) labels: ModelLabels,
+    pub(super) labels: VersionLabels,
     pub(super) answered: [Counter; 3],
     pub(super) total: Histogram,
     pub(super) stages: [Histogram; Stage::ALL.len()],
@@ -82,15 +83,14 @@ impl GenerationMetrics {
         pool: Option<PoolStatus>,
     ) {
         self.all.memory.uses(&self.labels.model, &self.labels.version, memory);
-        let count = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
         let all = &self.all;
-        all.waiting.get_or_create(&self.labels).set(count(waiting));
-        all.workers.get_or_create(&self.labels).set(count(workers));
-        all.workers_busy.get_or_create(&self.labels).set(count(busy));
+        all.waiting.get_or_create(&self.labels).set(gauge(waiting));
+        all.workers.get_or_create(&self.labels).set(gauge(workers));
+        all.workers_busy.get_or_create(&self.labels).set(gauge(busy));
         let Some(pool) = pool else {
             return;
         };
-        all.instances.get_or_create(&self.labels).set(count(pool.instances));
+        all.instances.get_or_create(&self.labels).set(gauge(pool.instances));
         let mut observed = self.observed.lock().unwrap_or_else(PoisonError::into_inner);
         let (created, broken) = *observed;
         let (created, broken) = (pool.created.max(created), pool.broken.max(broken));

@@ -51,11 +51,6 @@ impl fmt::Debug for LogControl {
 }
 
 impl LogControl {
-    /// For tests and for processes without a log: remembers the filter, and that is all.
-    pub fn detached(filter: &str) -> Self {
-        Self(Arc::new((Box::new(|_| Ok(())), Mutex::new(filter.to_owned()))))
-    }
-
     /// The lines that are logged, as [`LogOptions::filter`].
     pub fn filter(&self) -> String {
         self.0.1.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -127,7 +122,7 @@ mod tests {
 
     #[test]
     fn a_filter_that_cannot_be_read_changes_nothing() {
-        let log = LogControl::detached("info");
+        let log = LogControl(Arc::new((Box::new(|_| Ok(())), Mutex::new("info".to_owned()))));
         log.set("warn,access=off").unwrap();
         assert_eq!(log.filter(), "warn,access=off");
         let error = log.set("a=b=c").unwrap_err();

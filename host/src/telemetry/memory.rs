@@ -2,38 +2,21 @@
 //!
 //! Owns their names and labels. How much memory a version uses is an estimate; see `pipeline/footprint.rs`.
 
-use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Labels {
-    model: String,
-    version: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OutcomeLabels {
-    model: String,
-    outcome: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ReasonLabels {
-    model: String,
-    reason: &'static str,
-}
+use super::labels::{ModelOutcomeLabels, ModelReasonLabels, VersionLabels, gauge};
 
 /// The families of all versions.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryMetrics {
-    used: Family<Labels, Gauge>,
+    used: Family<VersionLabels, Gauge>,
     total: Gauge,
     limit: Gauge,
-    wakes: Family<OutcomeLabels, Counter>,
-    rests: Family<ReasonLabels, Counter>,
+    wakes: Family<ModelOutcomeLabels, Counter>,
+    rests: Family<ModelReasonLabels, Counter>,
 }
 
 impl MemoryMetrics {
@@ -71,7 +54,7 @@ impl MemoryMetrics {
 
     /// Notes what a version uses.
     pub fn uses(&self, model: &str, version: &str, bytes: u64) {
-        self.used.get_or_create(&labels(model, version)).set(gauge(bytes));
+        self.used.get_or_create(&VersionLabels::of(model, version)).set(gauge(bytes));
     }
 
     /// Notes what all versions use.
@@ -86,23 +69,15 @@ impl MemoryMetrics {
 
     /// Counts a load on demand: `ok`, `failed` or `refused`.
     pub fn woke(&self, model: &str, outcome: &'static str) {
-        self.wakes.get_or_create(&OutcomeLabels { model: model.to_owned(), outcome }).inc();
+        self.wakes.get_or_create(&ModelOutcomeLabels { model: model.to_owned(), outcome }).inc();
     }
 
     /// Counts a version that was put to rest, for `memory` or because it was `idle`.
     pub fn rested(&self, model: &str, reason: &'static str) {
-        self.rests.get_or_create(&ReasonLabels { model: model.to_owned(), reason }).inc();
+        self.rests.get_or_create(&ModelReasonLabels { model: model.to_owned(), reason }).inc();
     }
 
     pub(super) fn unloaded(&self, model: &str, version: &str) {
-        self.used.remove(&labels(model, version));
+        self.used.remove(&VersionLabels::of(model, version));
     }
-}
-
-fn labels(model: &str, version: &str) -> Labels {
-    Labels { model: model.to_owned(), version: version.to_owned() }
-}
-
-fn gauge(bytes: u64) -> i64 {
-    i64::try_from(bytes).unwrap_or(i64::MAX)
 }

@@ -5,7 +5,7 @@
 //! request touches no map.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
@@ -20,6 +20,7 @@ use super::compute::ComputeMetrics;
 use super::endpoint::Endpoint;
 use super::front::FrontMetrics;
 use super::generation::GenerationMetrics;
+use super::labels::{ModelOutcomeLabels, VersionLabels};
 use super::memory::MemoryMetrics;
 use super::traffic::TrafficMetrics;
 use crate::pipeline::Stage;
@@ -46,12 +47,6 @@ const STATES: [&str; 10] = [
 
 /// The outcome of a request that was answered.
 pub(super) const OK: &str = "ok";
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct ModelLabels {
-    pub(super) model: String,
-    pub(super) version: String,
-}
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct RequestLabels {
@@ -87,12 +82,6 @@ struct CodeLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct SwapLabels {
-    model: String,
-    outcome: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StateLabels {
     model: String,
     version: String,
@@ -110,25 +99,25 @@ pub(super) type Seconds = Counter<f64, std::sync::atomic::AtomicU64>;
 /// All series of the process.
 #[derive(Debug)]
 pub struct Metrics {
-    pub(super) registry: Mutex<Registry>,
+    registry: Mutex<Registry>,
     pub(super) requests: Family<RequestLabels, Counter>,
     pub(super) durations: Family<StageLabels, Histogram, fn() -> Histogram>,
     pub(super) plugin_cpu: Family<PluginLabels, Seconds>,
-    in_flight: Family<ModelLabels, Gauge>,
+    in_flight: Family<VersionLabels, Gauge>,
     responses: Family<StatusLabels, Counter>,
     grpc_responses: Family<CodeLabels, Counter>,
     connections: Gauge,
     states: Family<StateLabels, Gauge>,
-    swaps: Family<SwapLabels, Counter>,
+    swaps: Family<ModelOutcomeLabels, Counter>,
     transitions: Family<TransitionLabels, Counter>,
     rescans: Counter,
     readable: Gauge,
-    pub(super) waiting: Family<ModelLabels, Gauge>,
-    pub(super) workers: Family<ModelLabels, Gauge>,
-    pub(super) workers_busy: Family<ModelLabels, Gauge>,
-    pub(super) instances: Family<ModelLabels, Gauge>,
-    pub(super) instances_created: Family<ModelLabels, Counter>,
-    pub(super) instances_broken: Family<ModelLabels, Counter>,
+    pub(super) waiting: Family<VersionLabels, Gauge>,
+    pub(super) workers: Family<VersionLabels, Gauge>,
+    pub(super) workers_busy: Family<VersionLabels, Gauge>,
+    pub(super) instances: Family<VersionLabels, Gauge>,
+    pub(super) instances_created: Family<VersionLabels, Counter>,
+    pub(super) instances_broken: Family<VersionLabels, Counter>,
     front: Arc<FrontMetrics>,
     traffic: TrafficMetrics,
     pub(super) memory: MemoryMetrics,
@@ -179,8 +168,13 @@ impl Metrics {
         Arc::new(metrics)
     }
 
+    /// What is shown, for series to be added to it.
+    pub(super) fn registry(&self) -> MutexGuard<'_, Registry> {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn register(&self) {
-        let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut registry = self.registry();
         let seconds = Unit::Seconds;
         self.front.register(&mut registry);
         self.traffic.register(&mut registry);
@@ -244,7 +238,7 @@ impl Metrics {
             let mut plugins = self.plugins.lock().unwrap_or_else(PoisonError::into_inner);
             plugins.entry((model.to_owned(), version.to_owned())).or_default().insert(plugin.to_owned());
         }
-        let labels = ModelLabels { model: model.to_owned(), version: version.to_owned() };
+        let labels = VersionLabels::of(model, version);
         let stage = |stage: &'static str| {
             let labels = StageLabels { model: model.to_owned(), version: version.to_owned(), stage };
             self.durations.get_or_create_owned(&labels)
@@ -333,7 +327,7 @@ impl Metrics {
 
     /// Notes that a version is gone: what it uses is no longer told. What it has counted stays until it is forgotten.
     pub fn unloaded(&self, model: &str, version: &str) {
-        let labels = ModelLabels { model: model.to_owned(), version: version.to_owned() };
+        let labels = VersionLabels::of(model, version);
         self.compute.unloaded(model, version);
         self.memory.unloaded(model, version);
         for gauges in [&self.waiting, &self.workers, &self.workers_busy, &self.instances, &self.in_flight] {
@@ -343,7 +337,7 @@ impl Metrics {
 
     /// Counts a load: `ok` if its generation is served, `failed` if there is none.
     pub fn swapped(&self, model: &str, outcome: &'static str) {
-        self.swaps.get_or_create(&SwapLabels { model: model.to_owned(), outcome }).inc();
+        self.swaps.get_or_create(&ModelOutcomeLabels { model: model.to_owned(), outcome }).inc();
     }
 
     /// Counts a version's change into a state.
@@ -364,7 +358,7 @@ impl Metrics {
     /// When the text cannot be written, which memory alone could prevent.
     pub fn encode(&self, observe: impl FnOnce()) -> Result<String, std::fmt::Error> {
         let mut out = String::new();
-        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        let registry = self.registry();
         observe();
         text::encode(&mut out, &registry)?;
         Ok(out)

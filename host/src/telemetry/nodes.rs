@@ -1,4 +1,4 @@
-//! The metrics of what nodes share.
+//! The metrics of nodes, and of what they share of the traffic between versions.
 //!
 //! Owns their names and labels.
 
@@ -11,6 +11,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::labels::gauge;
 use super::metrics::Metrics;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -32,9 +33,9 @@ pub struct NodeMetrics {
 
 impl Metrics {
     /// The series of nodes, which are shown from now on; to be called once, and only where a store is shared.
-    pub fn shared_state(&self) -> Arc<NodeMetrics> {
+    pub fn nodes(&self) -> Arc<NodeMetrics> {
         let metrics = Arc::new(NodeMetrics::default());
-        metrics.register(&mut self.registry.lock().unwrap_or_else(PoisonError::into_inner));
+        metrics.register(&mut self.registry());
         metrics
     }
 }
@@ -72,13 +73,13 @@ impl NodeMetrics {
 
     /// Notes how many nodes there are.
     pub fn nodes(&self, count: usize) {
-        self.nodes.set(i64::try_from(count).unwrap_or(i64::MAX));
+        self.nodes.set(gauge(count));
     }
 
     /// Notes how a model's record stands.
     pub fn stands(&self, model: &str, revision: u64, is_shared: bool) {
         let labels = ModelLabels { model: model.to_owned() };
-        self.revisions.get_or_create(&labels).set(i64::try_from(revision).unwrap_or(i64::MAX));
+        self.revisions.get_or_create(&labels).set(gauge(revision));
         self.unshared.get_or_create(&labels).set(i64::from(!is_shared));
     }
 

@@ -2,26 +2,20 @@
 //!
 //! Owns their names and labels. They exist only where Redis is configured.
 
-use std::sync::PoisonError;
 use std::time::Duration;
 
-use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::labels::OutcomeLabels;
 use super::metrics::Metrics;
 
 /// Upper bounds in seconds: from a server on this machine to one that hangs.
 const BUCKETS: [f64; 13] =
     [0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0];
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OutcomeLabels {
-    outcome: &'static str,
-}
 
 /// The series of one connection to Redis.
 #[derive(Clone, Debug)]
@@ -53,7 +47,7 @@ impl Metrics {
     /// The series of Redis, which are shown from now on; to be called once.
     pub fn redis(&self) -> StoreMetrics {
         let metrics = StoreMetrics::default();
-        metrics.register(&mut self.registry.lock().unwrap_or_else(PoisonError::into_inner));
+        metrics.register(&mut self.registry());
         metrics
     }
 }

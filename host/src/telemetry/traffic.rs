@@ -15,6 +15,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::labels::VersionLabels;
+
 /// Upper bounds of the distance of two answers.
 const DISTANCES: [f64; 9] = [0.0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0];
 /// Upper bounds in seconds of how long a mirrored request takes.
@@ -39,12 +41,6 @@ struct ArmOutcomeLabels {
     arm: String,
     version: String,
     outcome: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ShadowLabels {
-    model: String,
-    version: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -113,8 +109,8 @@ pub struct TrafficMetrics {
     reward: Family<ArmLabels, Amount>,
     rollouts: Family<OutcomeLabels, Counter>,
     mirrored: Family<OutcomeLabels, Counter>,
-    distances: Family<ShadowLabels, Histogram, fn() -> Histogram>,
-    durations: Family<ShadowLabels, Histogram, fn() -> Histogram>,
+    distances: Family<VersionLabels, Histogram, fn() -> Histogram>,
+    durations: Family<VersionLabels, Histogram, fn() -> Histogram>,
     /// What the counters have in them already.
     seen: Mutex<HashMap<ArmLabels, ArmCount>>,
     /// The same of requests that mirrors were not given, by model and version.
@@ -240,7 +236,7 @@ impl TrafficMetrics {
 
     /// The series of a model's mirror.
     pub fn shadow(&self, model: &str, version: &str) -> ShadowMetrics {
-        let labels = ShadowLabels { model: model.to_owned(), version: version.to_owned() };
+        let labels = VersionLabels::of(model, version);
         ShadowMetrics {
             requests: self.mirrored.clone(),
             distance: self.distances.get_or_create_owned(&labels),
@@ -253,7 +249,7 @@ impl TrafficMetrics {
 /// The series of one mirror.
 #[derive(Clone, Debug)]
 pub struct ShadowMetrics {
-    labels: ShadowLabels,
+    labels: VersionLabels,
     requests: Family<OutcomeLabels, Counter>,
     distance: Histogram,
     duration: Histogram,
@@ -262,7 +258,7 @@ pub struct ShadowMetrics {
 impl ShadowMetrics {
     /// Counts what became of a request.
     pub fn count(&self, outcome: MirrorOutcome) {
-        let ShadowLabels { model, version } = self.labels.clone();
+        let VersionLabels { model, version } = self.labels.clone();
         self.requests.get_or_create(&OutcomeLabels { model, version, outcome: outcome.as_str() }).inc();
     }
 

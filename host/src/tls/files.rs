@@ -3,12 +3,11 @@
 //! Owns the reading, its bound, and the warning of a key that others can read. What is in the files is never
 //! shown: an error names the path.
 
-use std::fs::File;
-use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use super::server::{ServerOptions, TlsError};
+use crate::whole_file::{Unread, read_at_most};
 
 /// The most that one file may have: lists of authorities have some 250 KiB, revocation lists some MiB.
 const MOST: u64 = 16 << 20;
@@ -40,13 +39,10 @@ impl Material {
 
 /// A file's bytes, if they are not too many.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
-    let unreadable = |error: std::io::Error| TlsError::of(path, format!("cannot be read: {error}"));
-    let mut bytes = Vec::new();
-    File::open(path).map_err(unreadable)?.take(MOST + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() as u64 > MOST {
-        return Err(TlsError::of(path, format!("has more than {} MiB", MOST >> 20)));
-    }
-    Ok(bytes)
+    read_at_most(path, MOST).map_err(|unread| match unread {
+        Unread::TooLarge => TlsError::of(path, format!("has more than {} MiB", MOST >> 20)),
+        other => TlsError::of(path, format!("cannot be read: {other}")),
+    })
 }
 
 /// What to say of a key's file that users beyond its owner and group can read, or that the group can write.

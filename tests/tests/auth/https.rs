@@ -2,7 +2,6 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use jsonwebtoken::Algorithm;
 use nuke_tests::{Server, eventually, python, root};
@@ -10,7 +9,8 @@ use serde_json::json;
 
 use super::issuer::Issuer;
 use super::issuer_server::{Behaviour, KeyServer};
-use super::{Setup, bearer, infer};
+use super::jwks::rotates;
+use super::{Setup, ask};
 
 /// TLS in front of a server of keys.
 struct TlsFront {
@@ -54,10 +54,6 @@ fn start(setup: &Setup, front: &TlsFront, authority: &str) -> Server {
     setup.builder(&auth).env("SSL_CERT_FILE", trusted).env("SSL_CERT_DIR", "").start()
 }
 
-fn ask(server: &Server, token: &str) -> u16 {
-    infer(&server.client(), ("authorization", &bearer(token))).status
-}
-
 #[test]
 fn keys_are_fetched_over_tls_and_rotate_while_the_host_runs() {
     let setup = Setup::new();
@@ -65,17 +61,7 @@ fn keys_are_fetched_over_tls_and_rotate_while_the_host_runs() {
     let keys = KeyServer::start(Behaviour::Keys(vec![old.jwk("old")]));
     let front = TlsFront::start(&keys, "127.0.0.1");
     let server = start(&setup, &front, "ca.pem");
-    eventually("the key is there", || ask(&server, &old.token_of(Some("old"), json!({}))) == 200);
-    std::thread::sleep(Duration::from_millis(150));
-    keys.set(Behaviour::Keys(vec![old.jwk("old"), new.jwk("new")]));
-    // The first token of the new key waits for it, and both are valid.
-    assert_eq!(ask(&server, &new.token_of(Some("new"), json!({}))), 200);
-    assert_eq!(ask(&server, &old.token_of(Some("old"), json!({}))), 200);
-    keys.set(Behaviour::Keys(vec![new.jwk("new")]));
-    std::thread::sleep(Duration::from_millis(150));
-    assert_eq!(ask(&server, &old.token_of(Some("unknown"), json!({}))), 401);
-    assert_eq!(ask(&server, &old.token_of(Some("old"), json!({}))), 401);
-    assert_eq!(ask(&server, &new.token_of(Some("new"), json!({}))), 200);
+    rotates(&server, &keys, &old, &new);
     // Each set that came to be in force is told of.
     eventually("the audit log has all three", || {
         let text = std::fs::read_to_string(setup.path("audit.jsonl")).unwrap_or_default();

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::issuer::Issuer;
 use super::issuer_server::{Behaviour, KeyServer};
-use super::{Setup, bearer, infer, unauthenticated};
+use super::{Setup, ask, infer_as, unauthenticated};
 
 fn start(setup: &Setup, keys: &KeyServer, more: &str) -> Server {
     setup
@@ -16,8 +16,22 @@ fn start(setup: &Setup, keys: &KeyServer, more: &str) -> Server {
         .start()
 }
 
-fn ask(server: &Server, token: &str) -> u16 {
-    infer(&server.client(), ("authorization", &bearer(token))).status
+/// A host that asks this server for keys, of which there is `old`, comes to know `new` and then forgets `old`.
+pub(crate) fn rotates(server: &Server, keys: &KeyServer, old: &Issuer, new: &Issuer) {
+    eventually("the key is there", || ask(server, &old.token_of(Some("old"), json!({}))) == 200);
+    assert_eq!(keys.asked(), 1);
+    std::thread::sleep(Duration::from_millis(150));
+    keys.set(Behaviour::Keys(vec![old.jwk("old"), new.jwk("new")]));
+    // The very first token with the new key waits for the answer, and is believed.
+    assert_eq!(ask(server, &new.token_of(Some("new"), json!({}))), 200);
+    assert_eq!(keys.asked(), 2);
+    assert_eq!(ask(server, &old.token_of(Some("old"), json!({}))), 200);
+    // The old key goes: its tokens end with the next answer.
+    keys.set(Behaviour::Keys(vec![new.jwk("new")]));
+    std::thread::sleep(Duration::from_millis(150));
+    assert_eq!(ask(server, &old.token_of(Some("unknown"), json!({}))), 401);
+    assert_eq!(ask(server, &old.token_of(Some("old"), json!({}))), 401);
+    assert_eq!(ask(server, &new.token_of(Some("new"), json!({}))), 200);
 }
 
 #[test]
@@ -26,20 +40,7 @@ fn a_new_key_is_fetched_when_a_token_names_it() {
     let (old, new) = (Issuer::new(Algorithm::ES256), Issuer::new(Algorithm::ES256));
     let keys = KeyServer::start(Behaviour::Keys(vec![old.jwk("old")]));
     let server = start(&setup, &keys, ", refresh: 1h, cooldown: 100ms");
-    eventually("the key is there", || ask(&server, &old.token_of(Some("old"), json!({}))) == 200);
-    assert_eq!(keys.asked(), 1);
-    std::thread::sleep(Duration::from_millis(150));
-    keys.set(Behaviour::Keys(vec![old.jwk("old"), new.jwk("new")]));
-    // The very first token with the new key waits for the answer, and is believed.
-    assert_eq!(ask(&server, &new.token_of(Some("new"), json!({}))), 200);
-    assert_eq!(keys.asked(), 2);
-    assert_eq!(ask(&server, &old.token_of(Some("old"), json!({}))), 200);
-    // The old key goes: its tokens end with the next answer.
-    keys.set(Behaviour::Keys(vec![new.jwk("new")]));
-    std::thread::sleep(Duration::from_millis(150));
-    assert_eq!(ask(&server, &old.token_of(Some("unknown"), json!({}))), 401);
-    assert_eq!(ask(&server, &old.token_of(Some("old"), json!({}))), 401);
-    assert_eq!(ask(&server, &new.token_of(Some("new"), json!({}))), 200);
+    rotates(&server, &keys, &old, &new);
 }
 
 #[test]
@@ -50,10 +51,7 @@ fn made_up_keys_do_not_hammer_the_url() {
     let server = start(&setup, &keys, ", refresh: 1h, cooldown: 1h");
     eventually("the key is there", || ask(&server, &issuer.token_of(Some("k"), json!({}))) == 200);
     for number in 0..200 {
-        let answer = infer(
-            &server.client(),
-            ("authorization", &bearer(&issuer.token_of(Some(&number.to_string()), json!({})))),
-        );
+        let answer = infer_as(&server.client(), &issuer.token_of(Some(&number.to_string()), json!({})));
         unauthenticated(&answer);
     }
     assert_eq!(keys.asked(), 1);
@@ -74,8 +72,7 @@ fn while_the_keys_have_never_come_the_answer_is_503_and_the_host_serves_on() {
         let keys = KeyServer::start(wrong);
         let server = start(&setup, &keys, ", cooldown: 100ms, refresh: 1s");
         eventually("it was asked", || keys.asked() > 0);
-        let answer =
-            infer(&server.client(), ("authorization", &bearer(&issuer.token_of(Some("k"), json!({})))));
+        let answer = infer_as(&server.client(), &issuer.token_of(Some("k"), json!({})));
         assert_eq!(answer.status, 503, "{}", answer.text());
         server.get("/v2/health/ready").expect(200);
         keys.set(Behaviour::Keys(vec![issuer.jwk("k")]));

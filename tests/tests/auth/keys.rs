@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use nuke_tests::eventually;
 use serde_json::json;
 
-use super::{Setup, bearer, infer, keys, unauthenticated};
+use super::{Setup, infer, infer_as, keys, unauthenticated};
 
 #[test]
 fn a_key_is_made_rotated_and_revoked_while_a_host_runs() {
@@ -15,7 +15,7 @@ fn a_key_is_made_rotated_and_revoked_while_a_host_runs() {
     let made = keys(&file, &["create", "ci", "--scope", "predict:slow", "--expires", "90d"]);
     let (id, key) = (made["id"].as_str().unwrap(), made["key"].as_str().unwrap());
     eventually("the key is known", || infer(&server.client(), ("x-api-key", key)).status == 200);
-    infer(&server.client(), ("authorization", &bearer(key))).expect(200);
+    infer_as(&server.client(), key).expect(200);
     let refused =
         server.client().request("GET", "/v2/models/other").header("x-api-key", key).send().expect(403);
     let challenge = refused.header("www-authenticate").unwrap();

@@ -68,6 +68,16 @@ fn infer_for(client: &Client, model: &str, milliseconds: u32, (name, value): (&s
     request.header("content-type", "application/json").header(name, value).send()
 }
 
+/// The same with a token, or a key in its place.
+fn infer_as(client: &Client, token: &str) -> Answer {
+    infer(client, ("authorization", &bearer(token)))
+}
+
+/// The status of the answer to that.
+fn ask(server: &Server, token: &str) -> u16 {
+    infer_as(&server.client(), token).status
+}
+
 fn bearer(token: &str) -> String {
     format!("Bearer {token}")
 }

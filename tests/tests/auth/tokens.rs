@@ -7,7 +7,7 @@ use nuke_tests::eventually;
 use serde_json::json;
 
 use super::issuer::{Issuer, claims, seconds};
-use super::{Setup, bearer, infer, unauthenticated};
+use super::{Setup, ask, infer, infer_as, unauthenticated};
 
 #[test]
 fn every_algorithm_is_served_from_a_file() {
@@ -26,10 +26,10 @@ fn every_algorithm_is_served_from_a_file() {
     let config = format!("auth: {{jwt: {{keys: [{}], issuer: me, audience: nuke}}}}\n", entries.join(", "));
     let server = setup.builder(&config).start();
     for issuer in &issuers {
-        infer(&server.client(), ("authorization", &bearer(&issuer.token(json!({}))))).expect(200);
+        infer_as(&server.client(), &issuer.token(json!({}))).expect(200);
         let stranger = Issuer::new(issuer.algorithm);
         if !format!("{:?}", issuer.algorithm).starts_with("HS") {
-            unauthenticated(&infer(&server.client(), ("authorization", &bearer(&stranger.token(json!({}))))));
+            unauthenticated(&infer_as(&server.client(), &stranger.token(json!({}))));
         }
     }
 }
@@ -75,14 +75,14 @@ fn every_attack_gets_the_same_answer() {
         ("an API key that is none", format!("nuke_{}_{}", "0".repeat(12), "0".repeat(64))),
     ];
     for (name, token) in &attacks {
-        let answer = infer(&server.client(), ("authorization", &bearer(token)));
+        let answer = infer_as(&server.client(), token);
         assert_eq!(answer.status, 401, "{name}");
         unauthenticated(&answer);
     }
     unauthenticated(&infer(&server.client(), ("authorization", "Basic YTpi")));
     let missing = server.get("/v2/models/slow").expect(401);
     assert!(missing.error().contains("credentials are missing"));
-    infer(&server.client(), ("authorization", &bearer(&good))).expect(200);
+    infer_as(&server.client(), &good).expect(200);
     let told = server.log_lines("auth");
     assert!(told.len() > attacks.len(), "{} lines", told.len());
 }
@@ -96,7 +96,7 @@ fn a_key_of_its_own_in_the_header_changes_nothing() {
     header.jwk = Some(serde_json::from_value(attacker.jwk("k")).unwrap());
     header.jku = Some("http://127.0.0.1:9/keys".to_owned());
     let token = encode(&header, &claims(json!({})), &attacker.key).unwrap();
-    unauthenticated(&infer(&server.client(), ("authorization", &bearer(&token))));
+    unauthenticated(&infer_as(&server.client(), &token));
 }
 
 /// The new key is added, tokens move to it, the old key goes: nobody is refused on the way.
@@ -120,7 +120,7 @@ fn keys_rotate_under_load_without_a_refusal() {
                 let client = client;
                 while !stop.load(Ordering::SeqCst) {
                     let token = if use_new.load(Ordering::SeqCst) { &new_token } else { &old_token };
-                    infer(&client, ("authorization", &bearer(token))).expect(200);
+                    infer_as(&client, token).expect(200);
                     asked.fetch_add(1, Ordering::SeqCst);
                 }
             });
@@ -131,23 +131,19 @@ fn keys_rotate_under_load_without_a_refusal() {
         };
         more(20);
         write(&[new.jwk("new"), old.jwk("old")]);
-        eventually("the new key is known", || {
-            infer(&server.client(), ("authorization", &bearer(&new_token))).status == 200
-        });
+        eventually("the new key is known", || ask(&server, &new_token) == 200);
         more(20);
         use_new.store(true, Ordering::SeqCst);
         more(20);
         write(&[new.jwk("new")]);
-        eventually("the old key is gone", || {
-            infer(&server.client(), ("authorization", &bearer(&old_token))).status == 401
-        });
+        eventually("the old key is gone", || ask(&server, &old_token) == 401);
         more(20);
         stop.store(true, Ordering::SeqCst);
     });
     // A file that is broken changes nothing.
     std::fs::write(setup.path("jwks.json"), "{").unwrap();
     eventually("it is told", || server.logs().iter().any(|line| line.contains("those of before stay")));
-    infer(&server.client(), ("authorization", &bearer(&new_token))).expect(200);
+    infer_as(&server.client(), &new_token).expect(200);
 }
 
 #[test]

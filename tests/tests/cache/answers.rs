@@ -4,7 +4,8 @@ use nuke_tests::{Answer, Repository, components, marks};
 use serde_json::json;
 
 use super::{
-    TINY, ask, builder, count, host, is_hit, is_miss, replace, request, runs, statistics, tiny_with, told,
+    TINY, ask, builder, count, host, is_hit, is_miss, replace, runs, statistics, tiny_request, tiny_with,
+    told,
 };
 
 /// The tensor of a request as bytes behind its JSON.
@@ -24,9 +25,9 @@ fn binary(seed: u64, outputs_binary: bool) -> (String, Vec<u8>) {
 fn every_form_of_a_request_for_inference_shares_an_answer() {
     let host = host(tiny_with("{ttl: 1h}"));
     let client = host.client();
-    let first = ask(&client, TINY, &request(1), "").expect(200);
+    let first = ask(&client, TINY, &tiny_request(1), "").expect(200);
     assert!(is_miss(&first), "{}", told(&first));
-    let second = ask(&client, TINY, &request(1), "").expect(200);
+    let second = ask(&client, TINY, &tiny_request(1), "").expect(200);
     assert!(is_hit(&second), "{}", told(&second));
     assert_eq!(first.body, second.body);
 
@@ -44,15 +45,15 @@ fn every_form_of_a_request_for_inference_shares_an_answer() {
     assert!(is_hit(&raw), "{}", told(&raw));
 
     // What an answer does not depend on.
-    let mut named = request(1);
+    let mut named = tiny_request(1);
     named["id"] = json!("mine");
     named["parameters"] = json!({"timeout": 5_000_000, "priority": 1});
     let named = ask(&client, TINY, &named, "").expect(200);
     assert!(is_hit(&named));
     assert_eq!(named.json()["id"], "mine");
-    let v1 = json!({"instances": [request(1)["inputs"][0]["data"]]});
+    let v1 = json!({"instances": [tiny_request(1)["inputs"][0]["data"]]});
     assert!(is_hit(&ask(&client, "/v1/models/tiny:predict", &v1, "").expect(200)));
-    assert!(is_hit(&ask(&client, "/predict/tiny", &request(1), "").expect(200)));
+    assert!(is_hit(&ask(&client, "/predict/tiny", &tiny_request(1), "").expect(200)));
 
     let now = statistics(&host, "tiny");
     assert_eq!((runs(&host, "tiny"), now["inference_count"].as_u64()), (1, Some(1)));
@@ -78,7 +79,7 @@ fn answers_are_the_same_with_and_without_a_cache() {
     let plain = host(Repository::new().model("tiny", "1", "tiny"));
     let caching = host(tiny_with("{ttl: 1h}"));
     let forms: [Form; 3] = [
-        |seed| (None, request(seed).to_string().into_bytes()),
+        |seed| (None, tiny_request(seed).to_string().into_bytes()),
         |seed| {
             let (length, body) = binary(seed, false);
             (Some(length), body)
@@ -198,7 +199,7 @@ fn settings_are_hot() {
 fn what_is_too_large_or_off_is_not_remembered() {
     let small = host(tiny_with("{ttl: 1h, max_entry: 10B}"));
     for _ in 0..2 {
-        assert_eq!(told(&ask(&small.client(), TINY, &request(1), "").expect(200)), "nuke; fwd=miss");
+        assert_eq!(told(&ask(&small.client(), TINY, &tiny_request(1), "").expect(200)), "nuke; fwd=miss");
     }
     let stores =
         small.metrics().sum("nuke_cache_stores_total", &[("model", "tiny"), ("outcome", "too_large")]);
@@ -206,11 +207,11 @@ fn what_is_too_large_or_off_is_not_remembered() {
     let repository = tiny_with("{ttl: 1h}");
     let none = builder(&repository).set("cache.memory", "0").start();
     for _ in 0..2 {
-        assert!(!is_hit(&ask(&none.client(), TINY, &request(1), "").expect(200)));
+        assert!(!is_hit(&ask(&none.client(), TINY, &tiny_request(1), "").expect(200)));
     }
     let tight = builder(&repository).set("cache.memory", "20KiB").start();
     for seed in 0..200 {
-        ask(&tight.client(), TINY, &request(seed), "").expect(200);
+        ask(&tight.client(), TINY, &tiny_request(seed), "").expect(200);
     }
     let metrics = tight.metrics();
     let bytes = metrics.sum("nuke_cache_memory_bytes", &[("model", "tiny")]);

@@ -3,7 +3,7 @@
 use nuke_tests::{Answer, Server, nuke};
 use serde_json::Value;
 
-use super::{TINY, builder, is_hit, request, tiny_with};
+use super::{TINY, builder, is_hit, tiny_request, tiny_with};
 
 fn new_key(file: &std::path::Path, name: &str) -> String {
     let mut command = nuke();
@@ -20,7 +20,7 @@ fn ask_as(server: &Server, key: &str) -> Answer {
     let client = server.client();
     let asking =
         client.request("POST", TINY).header("content-type", "application/json").header("x-api-key", key);
-    asking.body(request(1).to_string()).send().expect(200)
+    asking.body(tiny_request(1).to_string()).send().expect(200)
 }
 
 #[test]

@@ -3,13 +3,13 @@
 use std::thread;
 use std::time::Duration;
 
-use super::{TINY, ask, host, is_hit, is_miss, request, runs, tiny_with, told};
+use super::{TINY, ask, host, is_hit, is_miss, runs, tiny_request, tiny_with, told};
 
 #[test]
 fn directives_are_followed_and_nonsense_is_passed_over() {
     let host = host(tiny_with("{ttl: 1h}"));
     let client = host.client();
-    let asked = |control: &str| ask(&client, TINY, &request(1), control);
+    let asked = |control: &str| ask(&client, TINY, &tiny_request(1), control);
     let absent = asked("only-if-cached").expect(504);
     assert_eq!(
         (absent.json()["code"].as_str(), told(&absent)),
@@ -53,10 +53,10 @@ fn directives_are_followed_and_nonsense_is_passed_over() {
 fn an_answer_past_its_time_is_computed_anew_in_the_background() {
     let host = host(tiny_with("{ttl: 1s, stale: 1h}"));
     let client = host.client();
-    ask(&client, TINY, &request(1), "").expect(200);
+    ask(&client, TINY, &tiny_request(1), "").expect(200);
     assert_eq!(runs(&host, "tiny"), 1);
     thread::sleep(Duration::from_millis(1100));
-    let stale = ask(&client, TINY, &request(1), "").expect(200);
+    let stale = ask(&client, TINY, &tiny_request(1), "").expect(200);
     assert!(
         told(&stale).starts_with("nuke; hit; ttl=0") || told(&stale).starts_with("nuke; hit; ttl=-"),
         "{}",
@@ -66,7 +66,7 @@ fn an_answer_past_its_time_is_computed_anew_in_the_background() {
     let metrics = host.metrics();
     assert_eq!(metrics.sum("nuke_cache_requests_total", &[("outcome", "stale")]), 1.0);
     thread::sleep(Duration::from_millis(1100));
-    let strict = ask(&client, TINY, &request(1), "max-age=3600").expect(200);
+    let strict = ask(&client, TINY, &tiny_request(1), "max-age=3600").expect(200);
     assert!(!is_hit(&strict), "{}", told(&strict));
 }
 
@@ -74,9 +74,9 @@ fn an_answer_past_its_time_is_computed_anew_in_the_background() {
 fn an_answer_ends_with_its_time() {
     let host = host(tiny_with("{ttl: 200ms}"));
     let client = host.client();
-    ask(&client, TINY, &request(1), "").expect(200);
+    ask(&client, TINY, &tiny_request(1), "").expect(200);
     thread::sleep(Duration::from_millis(250));
-    let late = ask(&client, TINY, &request(1), "").expect(200);
+    let late = ask(&client, TINY, &tiny_request(1), "").expect(200);
     assert!(!is_hit(&late));
     assert_eq!(runs(&host, "tiny"), 2);
 }

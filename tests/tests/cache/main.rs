@@ -18,8 +18,8 @@ mod swaps;
 use std::fs;
 use std::path::Path;
 
-use nuke_tests::{Answer, Client, Repository, Server, ServerBuilder};
-use serde_json::{Value, json};
+use nuke_tests::{Answer, Client, Host, Repository, Server, ServerBuilder, tiny_request};
+use serde_json::Value;
 
 const TINY: &str = "/v2/models/tiny/infer";
 
@@ -35,27 +35,8 @@ fn tiny_with(cache: &str) -> Repository {
     Repository::new().model("tiny", "1", "tiny").model_yaml(&format!("cache: {cache}\n"))
 }
 
-/// A host with the folder that it serves, which must outlive it.
-struct Host {
-    server: Server,
-    repository: Repository,
-}
-
-impl std::ops::Deref for Host {
-    type Target = Server;
-
-    fn deref(&self) -> &Server {
-        &self.server
-    }
-}
-
 fn host(repository: Repository) -> Host {
-    Host { server: builder(&repository).start(), repository }
-}
-
-fn request(seed: u64) -> Value {
-    let values: Vec<f64> = (0..16).map(|index| (seed * 16 + index) as f64 / 1000.0).collect();
-    json!({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 16], "data": values}]})
+    Host::start(repository, builder)
 }
 
 /// Posts JSON with `cache-control`, unless that is empty.

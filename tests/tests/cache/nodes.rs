@@ -5,7 +5,7 @@ use std::thread;
 
 use nuke_tests::{Redis, Repository, Server, ServerBuilder, eventually, slow_request};
 
-use super::{TINY, ask, builder, is_hit, is_miss, request, runs, tiny_with, told};
+use super::{TINY, ask, builder, is_hit, is_miss, runs, tiny_request, tiny_with, told};
 
 const SLOW: &str = "/v2/models/slow/infer";
 
@@ -37,7 +37,7 @@ fn an_answer_outlives_its_host_and_is_there_for_all_nodes() {
         redis.ask(&["FLUSHALL"]);
         let first = node(&repository, &redis).start();
         connected(&first);
-        let computed = ask(&first.client(), TINY, &request(1), "").expect(200);
+        let computed = ask(&first.client(), TINY, &tiny_request(1), "").expect(200);
         assert!(is_miss(&computed), "{}", told(&computed));
         stored(&first, 1.0);
         first.terminate();
@@ -45,10 +45,10 @@ fn an_answer_outlives_its_host_and_is_there_for_all_nodes() {
         let (one, other) = (node(&repository, &redis).start(), node(&repository, &redis).start());
         for server in [&one, &other] {
             connected(server);
-            let answer = ask(&server.client(), TINY, &request(1), "only-if-cached").expect(200);
+            let answer = ask(&server.client(), TINY, &tiny_request(1), "only-if-cached").expect(200);
             assert!(is_hit(&answer) && told(&answer).ends_with("detail=redis"), "{}", told(&answer));
             assert_eq!(answer.body, computed.body);
-            let again = ask(&server.client(), TINY, &request(1), "").expect(200);
+            let again = ask(&server.client(), TINY, &tiny_request(1), "").expect(200);
             assert!(told(&again).ends_with("detail=memory"), "{}", told(&again));
             assert_eq!(runs(server, "tiny"), 0);
         }
@@ -84,13 +84,13 @@ fn what_is_no_answer_is_a_miss() {
     let repository = tiny_with("{ttl: 1h}");
     let server = node(&repository, &redis).set("cache.memory", "0").start();
     connected(&server);
-    let computed = ask(&server.client(), TINY, &request(1), "").expect(200);
+    let computed = ask(&server.client(), TINY, &tiny_request(1), "").expect(200);
     stored(&server, 1.0);
     let keys = redis.ask(&["KEYS", "nuke:a:*"]);
     let key =
         keys.split_whitespace().find(|word| word.starts_with("nuke:a:")).expect("one answer").to_owned();
-    assert!(is_hit(&ask(&server.client(), TINY, &request(1), "").expect(200)));
-    ask(&server.client(), TINY, &request(2), "").expect(200);
+    assert!(is_hit(&ask(&server.client(), TINY, &tiny_request(1), "").expect(200)));
+    ask(&server.client(), TINY, &tiny_request(2), "").expect(200);
     stored(&server, 2.0);
     let keys = redis.ask(&["KEYS", "nuke:a:*"]);
     let other =
@@ -104,16 +104,18 @@ fn what_is_no_answer_is_a_miss() {
         vec!["DEL", &key],
     ] {
         redis.ask(&damage);
-        let answer = ask(&server.client(), TINY, &request(1), "").expect(200);
+        let answer = ask(&server.client(), TINY, &tiny_request(1), "").expect(200);
         assert!(!is_hit(&answer), "{damage:?}: {}", told(&answer));
         assert_eq!(answer.body, computed.body);
-        eventually("it is there again", || is_hit(&ask(&server.client(), TINY, &request(1), "").expect(200)));
+        eventually("it is there again", || {
+            is_hit(&ask(&server.client(), TINY, &tiny_request(1), "").expect(200))
+        });
     }
     // Of another type: Redis itself refuses.
     redis.ask(&["DEL", &key]);
     redis.ask(&["LPUSH", &key, "1"]);
     for _ in 0..3 {
-        assert_eq!(ask(&server.client(), TINY, &request(1), "").expect(200).body, computed.body);
+        assert_eq!(ask(&server.client(), TINY, &tiny_request(1), "").expect(200).body, computed.body);
     }
 }
 
@@ -124,18 +126,18 @@ fn a_redis_that_is_away_fails_no_request() {
     let server = node(&repository, &redis).start();
     connected(&server);
     let client = server.client();
-    ask(&client, TINY, &request(0), "").expect(200);
+    ask(&client, TINY, &tiny_request(0), "").expect(200);
     redis.kill();
     for seed in 1..50 {
-        assert!(!is_hit(&ask(&client, TINY, &request(seed), "").expect(200)));
-        assert!(is_hit(&ask(&client, TINY, &request(seed), "").expect(200)), "memory goes on");
+        assert!(!is_hit(&ask(&client, TINY, &tiny_request(seed), "").expect(200)));
+        assert!(is_hit(&ask(&client, TINY, &tiny_request(seed), "").expect(200)), "memory goes on");
     }
     redis.start_again();
     connected(&server);
     let mut seed = 100;
     eventually("answers go there again", || {
         seed += 1;
-        ask(&client, TINY, &request(seed), "").expect(200);
+        ask(&client, TINY, &tiny_request(seed), "").expect(200);
         redis.ask(&["KEYS", "nuke:a:*"]).contains("nuke:a:")
     });
 }

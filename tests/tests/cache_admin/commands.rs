@@ -3,13 +3,13 @@
 use nuke_tests::{Redis, nuke};
 use serde_json::json;
 
-use super::{TINY, done, host, remembered, request, run, sharing, shown, tiny};
+use super::{TINY, done, host, remembered, run, sharing, shown, tiny, tiny_request};
 
 #[test]
 fn the_cache_is_shown_and_purged_by_commands() {
     let host = host(tiny());
     for seed in [1, 2, 1] {
-        host.post_json(TINY, &request(seed)).expect(200);
+        host.post_json(TINY, &tiny_request(seed)).expect(200);
     }
     let text = shown(&run(&host, &["cache", "stats"]));
     assert!(
@@ -22,7 +22,7 @@ fn the_cache_is_shown_and_purged_by_commands() {
     let purged = run(&host, &["cache", "purge", "--model", "tiny"]);
     assert_eq!(purged.status.code(), Some(0));
     assert!(shown(&purged).contains("model 'tiny' are forgotten, 2 of them in memory"), "{}", shown(&purged));
-    remembered(&host.client(), TINY, &request(1)).expect(504);
+    remembered(&host.client(), TINY, &tiny_request(1)).expect(504);
     assert_eq!(done(&run(&host, &["cache", "purge", "--all", "--json"]))["purged"], 0);
 }
 
@@ -47,18 +47,18 @@ fn redis_is_shown_and_a_purge_says_who_knows_of_it() {
     let mut redis = Redis::with(&["--maxmemory", "64mb"]);
     let repository = tiny();
     let host = sharing(&repository, &redis).start();
-    host.post_json(TINY, &request(1)).expect(200);
+    host.post_json(TINY, &tiny_request(1)).expect(200);
     let text = shown(&run(&host, &["cache", "stats"]));
     assert!(text.contains("of 67.1 MB") && text.contains("tiny   redis"), "{text}");
     let purged = run(&host, &["cache", "purge", "--all"]);
     assert!(purged.status.success() && shown(&purged).contains("were told"), "{}", shown(&purged));
 
     redis.kill();
-    host.post_json(TINY, &request(1)).expect(200);
+    host.post_json(TINY, &tiny_request(1)).expect(200);
     let purged = run(&host, &["cache", "purge", "--model", "tiny"]);
     assert_eq!(purged.status.code(), Some(1), "{}", shown(&purged));
     assert!(shown(&purged).contains("do not know of it yet"), "{}", shown(&purged));
-    remembered(&host.client(), TINY, &request(1)).expect(504);
+    remembered(&host.client(), TINY, &tiny_request(1)).expect(504);
     let text = shown(&run(&host, &["cache", "stats"]));
     assert!(text.contains("Redis: cannot be reached"), "{text}");
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use nuke_tests::{Redis, Server, eventually, nuke};
 use serde_json::Value;
 
-use super::{TINY, done, host, remembered, request, run, sharing, shown, tiny};
+use super::{TINY, done, host, remembered, run, sharing, shown, tiny, tiny_request};
 
 /// Requests in a tree of folders, with what is to be left out.
 fn inputs(count: u64) -> tempfile::TempDir {
@@ -15,7 +15,7 @@ fn inputs(count: u64) -> tempfile::TempDir {
         let name = format!("{}/{seed}.json", if seed % 2 == 0 { "even" } else { "odd/deep" });
         let path = folder.path().join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, request(seed).to_string()).unwrap();
+        fs::write(path, tiny_request(seed).to_string()).unwrap();
     }
     fs::write(folder.path().join(".hidden"), "no request").unwrap();
     folder
@@ -28,7 +28,7 @@ fn counts(report: &Value) -> [u64; 3] {
 /// All of them but from the cache.
 fn all_remembered(server: &Server, count: u64) -> bool {
     let client = server.client();
-    (0..count).all(|seed| remembered(&client, TINY, &request(seed)).status == 200)
+    (0..count).all(|seed| remembered(&client, TINY, &tiny_request(seed)).status == 200)
 }
 
 fn text(path: &Path) -> &str {

@@ -6,16 +6,16 @@ use std::thread;
 use nuke_tests::{Repository, components, slow_request, worker_is_busy};
 use serde_json::{Value, json};
 
-use super::{TINY, builder, host, remembered, request, tiny};
+use super::{TINY, builder, host, remembered, tiny, tiny_request};
 
 #[test]
 fn what_is_remembered_is_counted_by_model_and_level() {
     let host = host(tiny().model("plain", "1", "tiny"));
     let client = host.client();
     for seed in [1, 2, 1, 1] {
-        client.post_json(TINY, &request(seed)).expect(200);
+        client.post_json(TINY, &tiny_request(seed)).expect(200);
     }
-    client.post_json("/v2/models/plain/infer", &request(1)).expect(200);
+    client.post_json("/v2/models/plain/infer", &tiny_request(1)).expect(200);
     let all = host.get("/admin/cache").expect(200).json();
     assert_eq!(all["redis"], Value::Null);
     let models = all["models"].as_array().unwrap();
@@ -39,8 +39,8 @@ fn a_purge_is_of_one_model_or_of_all() {
     let host = host(tiny().model("other", "1", "tiny").model_yaml("cache: {ttl: 1h}\n"));
     let client = host.client();
     let both = ["/v2/models/other/infer", TINY];
-    let fill = || both.map(|path| client.post_json(path, &request(1)).expect(200));
-    let status = || both.map(|path| remembered(&client, path, &request(1)).status);
+    let fill = || both.map(|path| client.post_json(path, &tiny_request(1)).expect(200));
+    let status = || both.map(|path| remembered(&client, path, &tiny_request(1)).status);
     let purge = |path: &str| client.request("DELETE", path).send().expect(200).json();
     fill();
     assert_eq!(status(), [200, 200]);

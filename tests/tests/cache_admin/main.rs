@@ -10,8 +10,8 @@ mod nodes;
 
 use std::process::Output;
 
-use nuke_tests::{Answer, Client, Redis, Repository, Server, ServerBuilder, nuke};
-use serde_json::{Value, json};
+use nuke_tests::{Answer, Client, Host, Redis, Repository, Server, ServerBuilder, nuke, tiny_request};
+use serde_json::Value;
 
 const TINY: &str = "/v2/models/tiny/infer";
 
@@ -29,27 +29,8 @@ fn sharing(repository: &Repository, redis: &Redis) -> ServerBuilder {
     builder(repository).set("cache.redis.url", &redis.url()).set("cache.redis.timeout", "2s")
 }
 
-/// A host with the folder that it serves, which must outlive it.
-struct Host {
-    server: Server,
-    _repository: Repository,
-}
-
-impl std::ops::Deref for Host {
-    type Target = Server;
-
-    fn deref(&self) -> &Server {
-        &self.server
-    }
-}
-
 fn host(repository: Repository) -> Host {
-    Host { server: builder(&repository).start(), _repository: repository }
-}
-
-fn request(seed: u64) -> Value {
-    let values: Vec<f64> = (0..16).map(|index| (seed * 16 + index) as f64 / 1000.0).collect();
-    json!({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 16], "data": values}]})
+    Host::start(repository, builder)
 }
 
 /// Posts JSON; takes nothing but a remembered answer.

@@ -2,15 +2,15 @@
 
 use nuke_tests::{Redis, Server, eventually};
 
-use super::{TINY, remembered, request, run, sharing, shown, tiny};
+use super::{TINY, remembered, run, sharing, shown, tiny, tiny_request};
 
 fn status(server: &Server, seed: u64) -> u16 {
-    remembered(&server.client(), TINY, &request(seed)).status
+    remembered(&server.client(), TINY, &tiny_request(seed)).status
 }
 
 /// An answer that one node has computed, and both have in memory.
 fn both_remember(one: &Server, other: &Server, seed: u64) {
-    one.post_json(TINY, &request(seed)).expect(200);
+    one.post_json(TINY, &tiny_request(seed)).expect(200);
     eventually("it has come to the other node", || status(other, seed) == 200);
     assert_eq!(status(other, seed), 200);
 }

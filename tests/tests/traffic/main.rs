@@ -12,8 +12,8 @@ mod split;
 
 use std::collections::BTreeMap;
 
-use nuke_tests::{Answer, Client, Repository, Server, ServerBuilder};
-use serde_json::{Value, json};
+use nuke_tests::{Answer, Client, Host, Repository, Server, ServerBuilder, tiny_request};
+use serde_json::Value;
 
 /// What a version answers with is told by this header.
 const VERSION: &str = "x-nuke-model-version";
@@ -36,27 +36,8 @@ fn serve(repository: &Repository) -> Server {
     builder(repository).start()
 }
 
-/// A host with the folder that it serves, which must outlive it.
-struct Host {
-    server: Server,
-    _repository: Repository,
-}
-
-impl std::ops::Deref for Host {
-    type Target = Server;
-
-    fn deref(&self) -> &Server {
-        &self.server
-    }
-}
-
 fn host(repository: Repository) -> Host {
-    Host { server: serve(&repository), _repository: repository }
-}
-
-fn request(seed: u64) -> Value {
-    let values: Vec<f64> = (0..16).map(|index| (seed * 16 + index) as f64 / 1000.0).collect();
-    json!({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 16], "data": values}]})
+    Host::start(repository, builder)
 }
 
 /// Asks, with headers; the body is a different one for each seed.
@@ -66,7 +47,7 @@ fn ask(client: &Client, path: &str, seed: u64, headers: &[(&str, &str)]) -> Answ
     for (name, value) in headers {
         asking = asking.header(name, value);
     }
-    asking.body(request(seed).to_string()).send()
+    asking.body(tiny_request(seed).to_string()).send()
 }
 
 /// The version that answered.

@@ -13,7 +13,7 @@ use super::super::key_store::Used;
 use super::super::register::Register;
 use super::keys::{Reading, Revision, SharedKeys};
 use crate::store::StoreError;
-use crate::telemetry::{Audit, SharingMetrics};
+use crate::telemetry::{Audit, SharedAuthMetrics};
 
 /// From one look at the revision to the next.
 const LOOK: Duration = Duration::from_millis(500);
@@ -33,7 +33,7 @@ pub async fn follow_api_keys(
     authority: Weak<Authority>,
     keys: SharedKeys,
     audit: Audit,
-    metrics: SharingMetrics,
+    metrics: SharedAuthMetrics,
 ) {
     let mut changes = keys.changes();
     let mut follower = Follower::new(keys, audit, metrics);
@@ -62,7 +62,7 @@ pub async fn note_shared_use(authority: &Authority, keys: &SharedKeys) -> Result
 struct Follower {
     keys: SharedKeys,
     audit: Audit,
-    metrics: SharingMetrics,
+    metrics: SharedAuthMetrics,
     /// All that this node has ever seen, and that is not over.
     known: Register,
     /// The revision of what was read last, and when that was.
@@ -74,7 +74,7 @@ struct Follower {
 }
 
 impl Follower {
-    fn new(keys: SharedKeys, audit: Audit, metrics: SharingMetrics) -> Self {
+    fn new(keys: SharedKeys, audit: Audit, metrics: SharedAuthMetrics) -> Self {
         Self {
             keys,
             audit,

@@ -14,7 +14,7 @@ use redis::Script;
 use super::super::limits::{Board, Limits, Report};
 use super::random_word;
 use crate::store::{Store, StoreError};
-use crate::telemetry::SharingMetrics;
+use crate::telemetry::SharedAuthMetrics;
 
 /// From one exchange to the next.
 const INTERVAL: Duration = Duration::from_millis(200);
@@ -28,7 +28,7 @@ const FORGET: Duration = Duration::from_secs(1);
 const SCRIPT: &str = include_str!("usage.lua");
 
 /// Shares the rates of these limits with other nodes, for as long as it is polled. Returns at once if they are not to be.
-pub async fn share_limits(limits: Arc<Limits>, store: Store, metrics: SharingMetrics) {
+pub async fn share_limits(limits: Arc<Limits>, store: Store, metrics: SharedAuthMetrics) {
     let Some(board) = limits.board().cloned() else {
         return;
     };
@@ -53,7 +53,7 @@ pub async fn share_limits(limits: Arc<Limits>, store: Store, metrics: SharingMet
 struct Sharer {
     board: Arc<Board>,
     store: Store,
-    metrics: SharingMetrics,
+    metrics: SharedAuthMetrics,
     /// This node's name among the others, of this process only.
     node: String,
     script: Script,

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::{key, pairs, tensors};
-use crate::cache::{Entry, Value, now_ms};
+use crate::cache::entry::now_ms;
+use crate::cache::{Entry, Value};
 use crate::config::CacheCompression;
 use crate::error::{Error, ErrorCode};
 use crate::model::tensor::{DataType, Tensor};

@@ -310,7 +310,7 @@ fn memory_is_bounded_and_so_is_each_answer() {
 #[test]
 fn an_answer_is_as_old_as_its_oldest_part() {
     let cache = cache();
-    let long_ago = crate::cache::now_ms() - 50_000;
+    let long_ago = crate::cache::entry::now_ms() - 50_000;
     let model = Model { oldest_ms: Some(long_ago), ..Model::default() };
     runtime().block_on(async {
         let asking = Asking::new(&cache);

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::super::{CacheSettings, RedisAddress, RedisPlace, RedisTls, Secret, ServerConfig};
+use super::super::{CacheSettings, RedisAddress, RedisPlace, RedisTls, ServerConfig};
 use super::{lines, variables};
+use crate::secret::Secret;
 
 fn cache(text: &str) -> CacheSettings {
     ServerConfig::from_text("config.yaml", &format!("cache: {text}\n")).expect("a configuration").value.cache

@@ -77,8 +77,6 @@ fn files_are_read_from_disk() {
     assert_eq!(loaded.file.as_deref(), Some(path.as_path()));
     std::fs::write(&path, "workers: {max: 2}\n").unwrap();
     assert_eq!(ModelConfig::load(&path).unwrap().value.workers.max, Some(2));
-    std::fs::write(&path, "model: m.onnx\n").unwrap();
-    assert_eq!(BundleConfig::load(&path).unwrap().value.model.as_str(), "m.onnx");
     std::fs::remove_dir_all(&folder).unwrap();
     let missing = lines(ServerConfig::load(Some(&path), [], &[]));
     assert!(missing[0].contains("config.yaml: cannot be read: "), "{missing:?}");

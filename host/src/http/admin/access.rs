@@ -14,7 +14,7 @@ use futures_util::FutureExt as _;
 use http::{HeaderMap, Uri, header};
 
 use crate::auth::{Caller, Need, Origin};
-use crate::error::{Error, ErrorCode};
+use crate::error::{Error, ErrorCode, shown};
 use crate::http::reply::Failed;
 use crate::http::state::AppState;
 use crate::telemetry::AuditEntry;
@@ -163,7 +163,7 @@ impl AskedOf {
         }
         if let Some(Acted(model)) = acted {
             self.action.push(' ');
-            self.action.extend(model.chars().take(500).flat_map(char::escape_default));
+            self.action.push_str(&shown(&model, 500));
         }
         let identity = self.caller.as_ref().map(Caller::identity);
         let entry = AuditEntry {

@@ -4,10 +4,10 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::models::unknown;
+use super::to_its_end;
 use crate::cache::{LevelCounts, ModelAnswers, Remote};
 use crate::error::Error;
 use crate::http::openapi::cache_schemas as schemas;
@@ -74,12 +74,10 @@ fn known(state: &AppState, model: &str) -> Result<(), Error> {
     if state.index().all().contains_key(model) { Ok(()) } else { Err(unknown(model)) }
 }
 
-/// A client that goes away takes nothing back, and leaves nothing half done.
 async fn purge(state: &AppState, model: Option<String>) -> Result<Response, Error> {
     let (cache, purged) = (state.cache().clone(), model.clone());
-    let purging = tokio::spawn(async move { cache.purge_everywhere(purged.as_deref()).await });
-    let purged =
-        purging.await.map_err(|error| Error::internal(format!("the purge itself failed: {error}")))?;
+    let purging = async move { cache.purge_everywhere(purged.as_deref()).await };
+    let purged = to_its_end("purge", purging).await?;
     let nodes = purged.told.map(|told| match told {
         Ok(()) => json!({"told": true, "reason": null}),
         Err(error) => json!({"told": false, "reason": error.to_string()}),
@@ -87,7 +85,7 @@ async fn purge(state: &AppState, model: Option<String>) -> Result<Response, Erro
     let is_told = nodes.as_ref().map(|nodes| nodes["told"] == true);
     tracing::info!(model, answers = purged.answers, is_told, "an operator has purged remembered answers");
     let body = json!({"model": model, "purged": purged.answers, "nodes": nodes});
-    Ok(reply::json(StatusCode::OK, &body))
+    Ok(reply::ok(&body))
 }
 
 async fn show(state: &AppState, model: Option<&str>) -> Response {
@@ -115,7 +113,7 @@ async fn show(state: &AppState, model: Option<&str>) -> Response {
         Some(remote) => redis(remote).await,
         None => Value::Null,
     };
-    reply::json(StatusCode::OK, &json!({"memory": memory, "redis": redis, "models": models}))
+    reply::ok(&json!({"memory": memory, "redis": redis, "models": models}))
 }
 
 fn remembers(model: &Model) -> bool {

@@ -3,17 +3,14 @@
 //! Owns the bodies of these requests. What loading means is the repository's: a load answers when the model's
 //! versions serve or have failed.
 
-use std::time::Instant;
-
 use axum::extract::{Request, State};
 use axum::response::Response;
-use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::models::unknown;
-use super::object;
-use crate::error::{Error, ErrorCode};
+use super::{object, to_its_end};
+use crate::error::{Error, ErrorCode, shown};
 use crate::http::openapi::schemas;
 use crate::http::state::AppState;
 use crate::http::target::WholeModel;
@@ -47,7 +44,7 @@ pub(in crate::http) async fn load(
 ) -> Result<Response, Error> {
     let parameters = read(&state, request).await?;
     let versions = load_model(&state, &target.model, parameters.keys()).await?;
-    Ok(reply::json(StatusCode::OK, &json!({"name": target.model, "versions": versions})))
+    Ok(reply::ok(&json!({"name": target.model, "versions": versions})))
 }
 
 /// Loads a model; these are the names of the request's parameters. Returns the versions that serve.
@@ -59,18 +56,15 @@ pub(crate) async fn load_model(
     if let Some(name) = parameters.next() {
         let message = format!(
             "parameter '{}': a model is loaded as it lies in the models folder; put files and settings there",
-            name.chars().take(100).flat_map(char::escape_default).collect::<String>()
+            shown(name, 100)
         );
         return Err(Error::new(ErrorCode::Unimplemented, message));
     }
-    // A client that goes away takes nothing back.
     let (keeper, name) = (state.keeper().clone(), model.to_owned());
-    let loading = tokio::spawn(async move { keeper.load(&name).await });
-    let loaded =
-        loading.await.map_err(|error| Error::internal(format!("the load itself failed: {error}")))?;
+    let loaded = to_its_end("load", async move { keeper.load(&name).await }).await?;
     loaded.map_err(|reason| {
         let known = state.index().all().contains_key(model);
-        let message = format!("failed to load '{}': {reason}", shortened(model));
+        let message = format!("failed to load '{}': {reason}", shown(model, 100));
         Error::new(if known { ErrorCode::InvalidArgument } else { ErrorCode::NotFound }, message)
     })
 }
@@ -90,7 +84,7 @@ pub(in crate::http) async fn unload(
 ) -> Result<Response, Error> {
     let parameters = read(&state, request).await?;
     unload_model(&state, &target.model, parameters.keys()).await?;
-    Ok(reply::json(StatusCode::OK, &json!({"name": target.model})))
+    Ok(reply::ok(&json!({"name": target.model})))
 }
 
 /// Takes a model out; these are the names of the request's parameters.
@@ -102,24 +96,16 @@ pub(crate) async fn unload_model(
     if let Some(name) = parameters.find(|name| name.as_str() != UNLOAD_DEPENDENTS) {
         return Err(Error::invalid(format!(
             "parameter '{}' is none of an unload; {UNLOAD_DEPENDENTS} is",
-            shortened(name)
+            shown(name, 100)
         )));
     }
     let (keeper, name) = (state.keeper().clone(), model.to_owned());
-    let unloading = tokio::spawn(async move { keeper.unload(&name).await });
-    let unloaded =
-        unloading.await.map_err(|error| Error::internal(format!("the unload itself failed: {error}")))?;
+    let unloaded = to_its_end("unload", async move { keeper.unload(&name).await }).await?;
     unloaded.map_err(|_| unknown(model))
 }
 
-fn shortened(name: &str) -> String {
-    name.chars().take(100).flat_map(char::escape_default).collect()
-}
-
 async fn read(state: &AppState, request: Request) -> Result<Map<String, Value>, Error> {
-    let (head, body) = request.into_parts();
-    let deadline = Instant::now() + state.request_timeout();
-    let body = body::read(&head.headers, body, BODY, deadline, state.bodies()).await?;
+    let body = body::of(request, BODY, state).await?;
     if body.is_empty() {
         return Ok(Map::new());
     }

@@ -3,16 +3,13 @@
 //! Owns the mapping between Triton's switches and the log's filter. Where and in which form the log is written is set at
 //! start alone.
 
-use std::time::Instant;
-
 use axum::extract::{Request, State};
 use axum::response::Response;
-use http::StatusCode;
 use serde_json::{Map, Value, json};
 
 use super::object;
 use crate::config::log_filter;
-use crate::error::{Error, ErrorCode};
+use crate::error::{Error, ErrorCode, shown};
 use crate::http::openapi::schemas;
 use crate::http::state::AppState;
 use crate::http::{body, reply};
@@ -43,9 +40,7 @@ pub(in crate::http) async fn change(
     State(state): State<AppState>,
     request: Request,
 ) -> Result<Response, Error> {
-    let (head, body) = request.into_parts();
-    let deadline = Instant::now() + state.request_timeout();
-    let body = body::read(&head.headers, body, BODY, deadline, state.bodies()).await?;
+    let body = body::of(request, BODY, &state).await?;
     let asked: Map<String, Value> = if body.is_empty() { Map::new() } else { object(&body, FORM)? };
     let before = state.log().filter();
     if let Some(filter) = wanted(&before, &asked)?
@@ -69,7 +64,7 @@ fn settings(state: &AppState) -> Response {
         "log_format": "default",
         "filter": filter,
     });
-    reply::json(StatusCode::OK, &body)
+    reply::ok(&body)
 }
 
 /// The general level of a filter, as Triton's switches know it.
@@ -137,8 +132,8 @@ fn wanted(before: &str, asked: &Map<String, Value>) -> Result<Option<String>, Er
                 return Err(Error::new(ErrorCode::Unimplemented, message));
             }
             _ => {
-                let shown: String = name.chars().take(60).flat_map(char::escape_default).collect();
-                return Err(Error::invalid(format!("'{shown}' is no setting of the log; expected {FORM}")));
+                let name = shown(name, 60);
+                return Err(Error::invalid(format!("'{name}' is no setting of the log; expected {FORM}")));
             }
         }
     }

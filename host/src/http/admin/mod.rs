@@ -38,6 +38,15 @@ pub(super) fn routes() -> Router<AppState> {
         .route("/v2/repository/models/{model}/unload", post(control::unload))
 }
 
+/// Does what an operator asks for to its end: a client that goes away takes nothing back, and leaves nothing half done.
+async fn to_its_end<T: Send + 'static>(
+    what: &str,
+    work: impl Future<Output = T> + Send + 'static,
+) -> Result<T, Error> {
+    let done = tokio::spawn(work).await;
+    done.map_err(|error| Error::internal(format!("the {what} itself failed: {error}")))
+}
+
 /// A body that is a JSON object of this form; lists do not pass for one, and no key comes twice.
 fn object<T: DeserializeOwned>(body: &[u8], form: &str) -> Result<T, Error> {
     let wrong = |reason: String| Error::invalid(format!("the body is no JSON of the form {form}: {reason}"));

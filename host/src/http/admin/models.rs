@@ -4,11 +4,10 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use http::StatusCode;
 use serde_json::{Value, json};
 
 use crate::config::Isolation;
-use crate::error::{Error, ErrorCode};
+use crate::error::{Error, ErrorCode, shown};
 use crate::http::openapi::schemas;
 use crate::http::reply;
 use crate::http::state::AppState;
@@ -25,7 +24,7 @@ use crate::timestamp::timestamp;
 pub(in crate::http) async fn all(State(state): State<AppState>) -> Response {
     let all = state.index().all();
     let models: Vec<_> = all.iter().map(|(name, found)| model(name, found)).collect();
-    reply::json(StatusCode::OK, &json!({"models": models}))
+    reply::ok(&json!({"models": models}))
 }
 
 #[utoipa::path(
@@ -41,12 +40,12 @@ pub(in crate::http) async fn one(
 ) -> Result<Response, Error> {
     let all = state.index().all();
     let (name, found) = all.get_key_value(&target.model).ok_or_else(|| unknown(&target.model))?;
-    Ok(reply::json(StatusCode::OK, &model(name, found)))
+    Ok(reply::ok(&model(name, found)))
 }
 
 /// A model that is not there, in the protocol's words.
 pub(super) fn unknown(model: &str) -> Error {
-    let name: String = model.chars().take(200).flat_map(char::escape_default).collect();
+    let name = shown(model, 200);
     Error::new(ErrorCode::NotFound, format!("Request for unknown model: '{name}' is not found"))
 }
 

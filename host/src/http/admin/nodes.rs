@@ -4,7 +4,6 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use http::StatusCode;
 use serde_json::{Value, json};
 
 use crate::http::openapi::schemas;
@@ -33,7 +32,7 @@ pub(in crate::http) async fn all(State(state): State<AppState>) -> Response {
         "seen": listing.seen.map(at),
         "nodes": nodes,
     });
-    reply::json(StatusCode::OK, &body)
+    reply::ok(&body)
 }
 
 fn entry(node: &NodeInfo, own: &str) -> Value {

@@ -3,16 +3,12 @@
 //! Owns the bodies of these requests. Policies are read by the configuration, so that a request and a
 //! `model.yaml` are held to the same rules; what is set is kept by the repository before it counts.
 
-use std::time::Instant;
-
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
-use bytes::Bytes;
-use http::StatusCode;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::object;
+use super::{object, to_its_end};
 use crate::config::Colour;
 use crate::error::{Error, ErrorCode};
 use crate::http::openapi::schemas;
@@ -46,7 +42,7 @@ pub(in crate::http) async fn show(
     let status = traffic.status();
     let body =
         json!({"model": target.model, "source": source, "set": set, "shared": shared, "status": status});
-    Ok(reply::json(StatusCode::OK, &body))
+    Ok(reply::ok(&body))
 }
 
 /// Kept and in effect, or neither.
@@ -67,7 +63,7 @@ pub(in crate::http) async fn set(
     request: Request,
 ) -> Result<Response, Error> {
     let traffic = state.index().traffic(&target.model)?;
-    let body = read(&state, request).await?;
+    let body = body::of(request, BODY, &state).await?;
     let text = std::str::from_utf8(&body).map_err(|_| Error::invalid("the body is not UTF-8"))?;
     let says_nothing =
         |line: &str| matches!(line.trim(), "" | "null" | "~" | "---") || line.trim().starts_with('#');
@@ -98,12 +94,10 @@ pub(in crate::http) async fn clear(
     show(State(state), target).await
 }
 
-/// A client that goes away takes nothing back.
 async fn change(state: &AppState, model: &str, text: Option<String>) -> Result<(), Error> {
     let (steering, keeper, name) = (state.steering().clone(), state.keeper().clone(), model.to_owned());
-    let changing = tokio::spawn(async move { steering.set_traffic(&keeper, &name, text).await });
-    let changed =
-        changing.await.map_err(|error| Error::internal(format!("the change itself failed: {error}")))?;
+    let changing = async move { steering.set_traffic(&keeper, &name, text).await };
+    let changed = to_its_end("change", changing).await?;
     changed.map_err(|error| match error {
         SetError::NotKept(reason) => Error::new(ErrorCode::Unavailable, reason),
         SetError::NotReady(reason) => {
@@ -132,7 +126,7 @@ pub(in crate::http) async fn switch(
     target: WholeModel,
     request: Request,
 ) -> Result<Response, Error> {
-    let body = read(&state, request).await?;
+    let body = body::of(request, BODY, &state).await?;
     let wanted: Switch = match body.as_ref() {
         [] => Switch::default(),
         text => object(text, "{\"active\": \"green\"}")?,
@@ -168,10 +162,8 @@ pub(in crate::http) async fn rollout(
 async fn command(state: AppState, target: WholeModel, command: Command) -> Result<Response, Error> {
     let traffic = state.index().traffic(&target.model)?;
     let (steering, model) = (state.steering().clone(), target.model.clone());
-    // A client that goes away takes nothing back.
-    let commanding = tokio::spawn(async move { steering.command(&model, &traffic, command).await });
-    let done =
-        commanding.await.map_err(|error| Error::internal(format!("the command itself failed: {error}")))?;
+    let commanding = async move { steering.command(&model, &traffic, command).await };
+    let done = to_its_end("command", commanding).await?;
     let event = done
         .map_err(|reason| Error::new(ErrorCode::Conflict, format!("model '{}': {reason}", target.model)))?;
     tracing::info!(model = target.model, reason = event.reason, "an operator has moved traffic");
@@ -201,7 +193,7 @@ pub(in crate::http) async fn feedback(
     request: Request,
 ) -> Result<Response, Error> {
     let traffic = state.index().traffic(&target.model)?;
-    let body = read(&state, request).await?;
+    let body = body::of(request, BODY, &state).await?;
     let given: Feedback = object(&body, "{\"arm\": \"a\", \"reward\": 1.0}")?;
     let arm = match (given.arm, given.version) {
         (Some(arm), None) | (None, Some(arm)) => arm,
@@ -218,10 +210,5 @@ pub(in crate::http) async fn feedback(
         };
         Error::new(code, format!("model '{}': {error}", target.model))
     })?;
-    Ok(reply::json(StatusCode::OK, &json!({"model": target.model, "arm": arm})))
-}
-
-async fn read(state: &AppState, request: Request) -> Result<Bytes, Error> {
-    let (head, body) = request.into_parts();
-    body::read(&head.headers, body, BODY, Instant::now() + state.request_timeout(), state.bodies()).await
+    Ok(reply::ok(&json!({"model": target.model, "arm": arm})))
 }

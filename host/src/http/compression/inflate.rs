@@ -12,7 +12,7 @@ use flate2::{Decompress, FlushDecompress, Status};
 use http::{HeaderMap, header};
 
 use super::Coding;
-use crate::error::{Error, ErrorCode};
+use crate::error::{Error, ErrorCode, shown};
 use crate::http::front::{MemoryBudget, Reservation};
 
 /// The window that a zstd frame may ask for, as RFC 9659 has it for HTTP: 8 MiB.
@@ -39,9 +39,9 @@ pub(in crate::http) fn coding_of(headers: &HeaderMap) -> Result<Option<Coding>, 
 }
 
 fn unsupported(name: &str) -> Error {
-    let shown: String = name.chars().take(40).flat_map(char::escape_default).collect();
+    let name = shown(name, 40);
     let message = format!(
-        "content-encoding '{shown}' is not read here; send gzip, deflate or zstd, one of them and once"
+        "content-encoding '{name}' is not read here; send gzip, deflate or zstd, one of them and once"
     );
     Error::new(ErrorCode::UnsupportedMediaType, message)
 }
@@ -105,7 +105,7 @@ pub(in crate::http) fn expand(
 }
 
 fn one_line(error: &io::Error) -> String {
-    error.to_string().chars().take(200).flat_map(char::escape_default).collect()
+    shown(&error.to_string(), 200)
 }
 
 fn zstd_reader(body: &[u8]) -> io::Result<impl Read> {

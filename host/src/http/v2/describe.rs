@@ -7,7 +7,6 @@ use std::time::Instant;
 
 use axum::extract::{Request, State};
 use axum::response::Response;
-use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -48,7 +47,7 @@ pub(crate) const EXTENSIONS: [&str; 8] = [
 )]
 pub(in crate::http) async fn server() -> Response {
     let body = json!({"name": NAME, "version": env!("CARGO_PKG_VERSION"), "extensions": EXTENSIONS});
-    reply::json(StatusCode::OK, &body)
+    reply::ok(&body)
 }
 
 /// The names that a request of this caller may use, and how each version stands.
@@ -61,7 +60,7 @@ pub(in crate::http) async fn server() -> Response {
 pub(in crate::http) async fn models(State(state): State<AppState>, Asker(caller): Asker) -> Response {
     let all = state.index().all();
     let names: Vec<_> = all.keys().filter(|name| caller.sees(name)).collect();
-    reply::json(StatusCode::OK, &json!({"models": names, "versions": listing(&state, &caller, false)}))
+    reply::ok(&json!({"models": names, "versions": listing(&state, &caller, false)}))
 }
 
 /// Bytes that the body of an index request may have.
@@ -85,9 +84,7 @@ pub(in crate::http) async fn index(
     Asker(caller): Asker,
     request: Request,
 ) -> Result<Response, Error> {
-    let (head, body) = request.into_parts();
-    let deadline = Instant::now() + state.request_timeout();
-    let body = body::read(&head.headers, body, INDEX_BODY, deadline, state.bodies()).await?;
+    let body = body::of(request, INDEX_BODY, &state).await?;
     let wanted: IndexRequest = match body.as_ref() {
         [] => IndexRequest::default(),
         text => serde_json::from_slice(text).map_err(|error| {
@@ -95,7 +92,7 @@ pub(in crate::http) async fn index(
         })?,
     };
     let only_ready = wanted.ready.unwrap_or(false);
-    Ok(reply::json(StatusCode::OK, &listing(&state, &caller, only_ready)))
+    Ok(reply::ok(&listing(&state, &caller, only_ready)))
 }
 
 fn listing(state: &AppState, caller: &Caller, only_ready: bool) -> Vec<Value> {
@@ -190,7 +187,7 @@ pub(in crate::http) async fn model(State(state): State<AppState>, target: Target
         "inputs": signature.inputs.iter().map(tensor).collect::<Vec<_>>(),
         "outputs": signature.outputs.iter().map(tensor).collect::<Vec<_>>(),
     });
-    Ok(reply::json(StatusCode::OK, &body))
+    Ok(reply::ok(&body))
 }
 
 /// The versions of a model that answer: the one that is named, or all.
@@ -223,7 +220,7 @@ pub(in crate::http) async fn config(
     target: Target,
 ) -> Result<Response, Error> {
     let generation = loaded(&state, &target).await?;
-    Ok(reply::json(StatusCode::OK, &model_config(&generation)))
+    Ok(reply::ok(&model_config(&generation)))
 }
 
 /// What is asked about, loaded if it was not: nobody else knows what a model takes and gives.

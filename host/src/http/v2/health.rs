@@ -5,7 +5,6 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use http::StatusCode;
 use serde_json::json;
 
 use crate::error::{Error, ErrorCode};
@@ -21,7 +20,7 @@ use crate::http::target::Target;
     responses((status = 200, description = "answered", body = schemas::Live))
 )]
 pub(in crate::http) async fn live() -> Response {
-    reply::json(StatusCode::OK, &json!({"live": true}))
+    reply::ok(&json!({"live": true}))
 }
 
 #[utoipa::path(
@@ -33,7 +32,7 @@ pub(in crate::http) async fn live() -> Response {
 pub(in crate::http) async fn ready(State(state): State<AppState>) -> Response {
     let ready = state.lifecycle().is_ready();
     let body = json!({"ready": ready});
-    if ready { reply::json(StatusCode::OK, &body) } else { reply::not_ready(&body) }
+    if ready { reply::ok(&body) } else { reply::not_ready(&body) }
 }
 
 /// 200 or 503; 404 for a model that is not there at all. One that is loaded on demand is ready: a request for it is
@@ -50,7 +49,7 @@ pub(in crate::http) async fn model_ready(
     target: Target,
 ) -> Result<Response, Error> {
     match state.index().find(&target.model, target.version.as_deref()) {
-        Ok(_) => Ok(reply::json(StatusCode::OK, &json!({"name": target.model, "ready": true}))),
+        Ok(_) => Ok(reply::ok(&json!({"name": target.model, "ready": true}))),
         Err(error) if error.code == ErrorCode::Unavailable => {
             let body = json!({"name": target.model, "ready": false, "error": error.message});
             Ok(reply::not_ready(&body))

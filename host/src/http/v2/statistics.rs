@@ -4,7 +4,6 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use http::StatusCode;
 use serde_json::{Value, json};
 
 use crate::error::Error;
@@ -49,7 +48,7 @@ pub(in crate::http) async fn model(State(state): State<AppState>, target: Target
 
 fn answer<'a>(generations: impl Iterator<Item = &'a Generation>) -> Response {
     let models: Vec<Value> = generations.map(entry).collect();
-    reply::json(StatusCode::OK, &json!({"model_stats": models}))
+    reply::ok(&json!({"model_stats": models}))
 }
 
 fn entry(generation: &Generation) -> Value {

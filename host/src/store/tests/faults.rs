@@ -5,7 +5,6 @@ use std::time::Instant;
 use nuke_tests::{Redis, Signal};
 
 use super::*;
-use crate::config::Secret;
 use crate::store::{Event, StoreError};
 
 /// Asks until it is told that Redis is not asked any more; each call has to end in time.
@@ -124,18 +123,12 @@ async fn a_user_gets_what_the_server_lets_him() {
     assert_eq!(redis.ask(&user), "+OK");
     let mut settings = of(&redis);
     settings.login.user = Some("reader".to_owned());
-    settings.login.password = Some(secret("secret"));
+    settings.login.password = Some("secret".to_owned().into());
     let store = connected(&settings).await;
     assert_eq!(store.get_bytes("nuke:a:1", 100).await, Ok(None));
     let refused = store.set_bytes("nuke:a:1", "x".into(), GUARD).await;
     assert!(matches!(&refused, Err(StoreError::Refused(text)) if text.contains("NOPERM")), "{refused:?}");
     assert!(store.is_up());
-}
-
-fn secret(text: &str) -> Secret {
-    let url = format!("cache: {{redis: {{host: h, password: {text}}}}}");
-    let loaded = crate::config::ServerConfig::from_text("config.yaml", &url).expect("a configuration");
-    loaded.value.cache.redis.expect("a redis").login.password.expect("a password")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,24 +2,19 @@
 //!
 //! Owns their names and labels. They exist only where Redis is configured.
 
-use std::sync::PoisonError;
 use std::time::SystemTime;
 
-use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
 
+use super::labels::{OutcomeLabels, gauge};
 use super::metrics::Metrics;
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OutcomeLabels {
-    outcome: &'static str,
-}
-
-/// The series of what nodes share.
+/// The series of API keys and limits that nodes share.
 #[derive(Clone, Debug, Default)]
-pub struct SharingMetrics {
+pub struct SharedAuthMetrics {
     confirmed: Gauge,
     keys: Gauge,
     exchanges: Family<OutcomeLabels, Counter>,
@@ -27,33 +22,35 @@ pub struct SharingMetrics {
 }
 
 impl Metrics {
-    /// The series of what nodes share, which are shown from now on; to be called once.
-    pub fn sharing(&self) -> SharingMetrics {
-        let metrics = SharingMetrics::default();
-        let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
-        registry.register(
-            "auth_keys_confirmed_timestamp_seconds",
-            "When Redis last told the API keys, in Unix time; 0 for never",
-            metrics.confirmed.clone(),
-        );
-        registry.register("auth_shared_keys", "API keys known from Redis", metrics.keys.clone());
-        registry.register(
-            "limits_exchanges",
-            "Exchanges of the use of limits with Redis, by outcome",
-            metrics.exchanges.clone(),
-        );
-        registry.register("limits_rates_shared", "Rates told to other nodes", metrics.rates.clone());
-        drop(registry);
+    /// The series of API keys and limits that nodes share, which are shown from now on; to be called once.
+    pub fn shared_auth(&self) -> SharedAuthMetrics {
+        let metrics = SharedAuthMetrics::default();
+        metrics.register(&mut self.registry());
         metrics
     }
 }
 
-impl SharingMetrics {
+impl SharedAuthMetrics {
+    fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "auth_keys_confirmed_timestamp_seconds",
+            "When Redis last told the API keys, in Unix time; 0 for never",
+            self.confirmed.clone(),
+        );
+        registry.register("auth_shared_keys", "API keys known from Redis", self.keys.clone());
+        registry.register(
+            "limits_exchanges",
+            "Exchanges of the use of limits with Redis, by outcome",
+            self.exchanges.clone(),
+        );
+        registry.register("limits_rates_shared", "Rates told to other nodes", self.rates.clone());
+    }
+
     /// Notes that Redis has told the keys.
     pub fn keys_confirmed(&self, now: SystemTime, keys: usize) {
         let seconds = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        self.confirmed.set(i64::try_from(seconds).unwrap_or(i64::MAX));
-        self.keys.set(i64::try_from(keys).unwrap_or(i64::MAX));
+        self.confirmed.set(gauge(seconds));
+        self.keys.set(gauge(keys));
     }
 
     /// Counts an exchange of so many rates.
