@@ -14,8 +14,8 @@ use crate::config::{
 };
 use crate::grpc::{Place, grpc_router};
 use crate::http::{
-    self, AdminAccess, AnswerOptions, AppParts, AppState, BodyBounds, Control, CorsRules, Door, Lifecycle,
-    ListenerOptions, MemoryBudget, RequestLimits, TlsOptions,
+    self, AdminAccess, AnswerOptions, AppParts, AppState, BodyBounds, Control, CorsRules, Door, Lanes,
+    Lifecycle, ListenerOptions, MemoryBudget, RequestLimits, TlsOptions,
 };
 use crate::model::{Runtime, RuntimeOptions};
 use crate::plugin::{EngineOptions, PluginEngine, PluginLimits};
@@ -138,7 +138,11 @@ pub(super) fn cache(config: &ServerConfig, store: Option<&Store>, metrics: &Metr
 }
 
 /// The bounds of a listener, without TLS.
-pub(super) fn listener_options(config: &ServerConfig, memory: &MemoryBudget) -> ListenerOptions {
+pub(super) fn listener_options(
+    config: &ServerConfig,
+    memory: &MemoryBudget,
+    lanes: Lanes,
+) -> ListenerOptions {
     let server = &config.server;
     ListenerOptions {
         max_connections: server.max_connections,
@@ -154,6 +158,7 @@ pub(super) fn listener_options(config: &ServerConfig, memory: &MemoryBudget) -> 
             memory: memory.clone(),
         },
         tls: None,
+        lanes,
     }
 }
 

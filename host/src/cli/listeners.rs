@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use super::host::Doors;
 use super::{Failure, host};
 use crate::config::{ListenAddress, ServerConfig};
-use crate::http::{Door, Listener, ListenerOptions, MemoryBudget, Redirect, TlsOptions};
+use crate::http::{Door, Lanes, Listener, ListenerOptions, MemoryBudget, Redirect, TlsOptions};
 use crate::repository::Loader;
 
 /// Addresses that are bound; nothing is accepted yet.
@@ -40,7 +40,8 @@ impl Listeners {
     /// An address that cannot be had, or a file of TLS that cannot be used.
     pub(super) async fn open(config: &ServerConfig, loader: &Loader) -> Result<Self, Failure> {
         let memory = host::memory(config);
-        let options = host::listener_options(config, &memory);
+        let lanes = Lanes::of_this_machine().map_err(Failure::unavailable)?;
+        let options = host::listener_options(config, &memory, lanes);
         let tls = host::tls_options(config, &loader.metrics)?;
         let secure = ListenerOptions { tls: tls.clone(), ..options.clone() };
         let of = |is_secure: bool| if is_secure { &secure } else { &options };

@@ -38,7 +38,8 @@ pub use cors::CorsRules;
 pub use door::Door;
 pub(crate) use front::network;
 pub use front::{
-    Lasting, Listener, ListenerOptions, MemoryBudget, Redirect, RequestLimits, Reservation, TlsOptions, Work,
+    Lanes, Lasting, Listener, ListenerOptions, MemoryBudget, Redirect, RequestLimits, Reservation,
+    TlsOptions, Work,
 };
 pub use router::{admin_router, router};
 pub use server_timing::ServerTiming;

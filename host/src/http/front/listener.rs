@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use hyper_util::server::conn::auto;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 use super::connection::{self, Door, Handshakes, Serve};
 use super::in_flight::InFlight;
+use super::lanes::Lanes;
 use super::request::RequestLimits;
 use super::seats::Seats;
 use super::stream::Clocks;
@@ -54,6 +55,8 @@ pub struct ListenerOptions {
     pub requests: RequestLimits,
     /// TLS, if the listener speaks it.
     pub tls: Option<TlsOptions>,
+    /// The threads that serve its connections.
+    pub lanes: Lanes,
 }
 
 /// How a listener speaks TLS.
@@ -106,6 +109,8 @@ impl Listener {
             let next = async {
                 let (stream, address) = self.tcp.accept().await?;
                 stream.set_nodelay(true)?;
+                // It is polled by the thread that will serve it.
+                let stream = stream.into_std()?;
                 let in_flight = InFlight::default();
                 let seat = seats.take(address.ip(), &in_flight, "crowded").await;
                 std::io::Result::Ok((stream, address, in_flight, seat))
@@ -118,10 +123,14 @@ impl Listener {
                 Ok((stream, address, in_flight, Ok(seat))) => {
                     let (door, service) = (Arc::clone(&door), service.clone());
                     let open = Open::new(Arc::clone(&self.metrics));
-                    tokio::spawn(async move {
-                        connection::serve(door, stream, address, in_flight, service).await;
+                    let serve = async move {
+                        match TcpStream::from_std(stream) {
+                            Ok(stream) => connection::serve(door, stream, address, in_flight, service).await,
+                            Err(error) => tracing::warn!(%error, "a connection could not be served"),
+                        }
                         drop((open, seat));
-                    });
+                    };
+                    self.options.lanes.spawn(serve);
                 }
                 Ok((_, _, _, Err(_too_many))) => self.metrics.front().ended("address"),
                 Err(error) => {

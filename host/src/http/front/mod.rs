@@ -6,6 +6,7 @@
 //! `Arc<`[`PeerCertificate`](crate::tls::PeerCertificate)`>`.
 //!
 //! - `listener`: the loop that accepts, and the drain.
+//! - `lanes`: the threads that serve connections.
 //! - `connection`: one connection, from its first byte to its end.
 //! - `seats`: how many there may be, and which one goes when there are more.
 //! - `in_flight`: requests and answers of one connection.
@@ -22,6 +23,7 @@ mod connection;
 mod frames;
 mod held;
 mod in_flight;
+mod lanes;
 mod lasting;
 mod listener;
 mod memory;
@@ -34,6 +36,7 @@ mod settled;
 mod stream;
 
 pub(crate) use held::{AnswerSize, reserve};
+pub use lanes::Lanes;
 pub use lasting::{Lasting, Work};
 pub use listener::{Listener, ListenerOptions, TlsOptions};
 pub use memory::{MemoryBudget, Reservation};
