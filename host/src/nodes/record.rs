@@ -33,12 +33,6 @@ pub struct Stamp {
     pub node: String,
 }
 
-impl Stamp {
-    fn after(&self, node: &str, now: u64) -> Self {
-        Self { count: self.count.saturating_add(1), at: now, node: node.to_owned() }
-    }
-}
-
 /// A value and when it was set.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Part<T> {
@@ -120,13 +114,18 @@ impl Record {
 
     /// Sets the policy, later than whatever this record knows.
     pub fn set_policy(&mut self, policy: Option<String>, node: &str, now: u64) {
-        self.policy = Part { stamp: self.policy.stamp.after(node, now), value: policy };
+        let stamp =
+            Stamp { count: self.policy.stamp.count.saturating_add(1), at: now, node: node.to_owned() };
+        self.policy = Part { stamp, value: policy };
     }
 
     /// Sets what counts in a place, later than whatever this record knows of it.
     pub fn set_move(&mut self, place: &str, value: Option<Value>, node: &str, now: u64) {
-        let part = self.moves.entry(place.to_owned()).or_default();
-        *part = Part { stamp: part.stamp.after(node, now), value };
+        // A place that is new begins above all others: else it would be the first to go for want of room.
+        let highest = || self.moves.values().map(|part| part.stamp.count).max().unwrap_or_default();
+        let before = self.moves.get(place).map_or_else(highest, |part| part.stamp.count);
+        let stamp = Stamp { count: before.saturating_add(1), at: now, node: node.to_owned() };
+        self.moves.insert(place.to_owned(), Part { stamp, value });
         self.prune();
     }
 
