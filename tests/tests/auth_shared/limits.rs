@@ -98,6 +98,23 @@ fn a_host_without_redis_has_the_whole_limit_for_itself() {
 }
 
 #[test]
+fn what_hosts_leave_that_are_started_again_and_again_is_taken_away() {
+    let fleet = Fleet::new();
+    fleet.write_config("limits: {model: {requests: 20/h, burst: 10}, redis: true}\n");
+    let host = fleet.host();
+    let key = fleet.key_for(&[&host]);
+    let shared = || fleet.redis.ask(&["KEYS", "fleet:limit:*"]);
+    eventually("the model's use is told", || shared().lines().count() == 1);
+    let fill = "for at = 1, 5000 do redis.call('HSET', KEYS[1], 'n' .. at, at) end";
+    fleet.redis.ask(&["EVAL", fill, "1", &shared()]);
+    eventually("they are gone", || {
+        ask(&host, &key);
+        fleet.redis.ask(&["HLEN", &shared()])[1..].parse::<u32>().unwrap() < 10
+    });
+    assert!((0..10).any(|_| ask(&host, &key) == 429), "what was used counts on");
+}
+
+#[test]
 fn wrong_words_about_a_limit_end_by_themselves() {
     let fleet = Fleet::new();
     fleet.write_config("limits: {model: {requests: 50/s, burst: 5}, redis: true}\n");
