@@ -125,6 +125,7 @@ impl RedisKeys {
 fn failure(error: KeyStoreError) -> Failure {
     match error {
         KeyStoreError::Unreadable(reason) => Failure::failed(reason),
+        undecided @ KeyStoreError::Undecided { .. } => Failure::failed(undecided),
         KeyStoreError::Malformed(problems) => Failure::config(problems),
     }
 }

@@ -6,6 +6,7 @@ mod faults;
 mod keys;
 mod limits;
 mod places;
+mod undecided;
 
 use std::time::Instant;
 
