@@ -90,7 +90,7 @@ impl World {
         let Some(put) = node.agreed.share.to_put(&id) else {
             return true;
         };
-        if self.store.clone().unwrap_or_default() != put.expected {
+        if self.store.clone().unwrap_or_default().into_bytes() != put.expected {
             return false;
         }
         self.store = Some(put.wanted.clone());
