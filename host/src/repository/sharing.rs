@@ -5,12 +5,15 @@
 //! store is away each node serves on as it was, takes commands for itself, and brings them when it is back. No
 //! request waits for any of it.
 
+mod tidy;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::Notify;
 
+use self::tidy::TIDIED;
 use super::agreed::{Agreed, Synced, millis};
 use super::commands::KeeperHandle;
 use super::decisions::Decisions;
@@ -127,9 +130,10 @@ impl Sharing {
     /// Exchanges for as long as the process lives.
     pub async fn run(self: Arc<Self>, keeper: KeeperHandle, nodes: Arc<Nodes>) {
         let mut changes = self.shelf.changes();
+        let mut tidied: Option<tokio::time::Instant> = None;
         loop {
             tokio::select! {
-                _ = changes.next() => {}
+                () = changes.next() => {}
                 () = self.moved.notified() => {}
                 () = tokio::time::sleep(LOOK) => {}
             }
@@ -140,6 +144,10 @@ impl Sharing {
             }
             self.reconcile(&keeper).await;
             self.exchange(&nodes).await;
+            if tidied.is_none_or(|at| at.elapsed() > TIDIED) {
+                tidied = Some(tokio::time::Instant::now());
+                self.tidy().await;
+            }
         }
     }
 
@@ -375,7 +383,8 @@ impl Sharing {
 
     /// Puts what the store has not. Returns false if something else stood there, which is known then.
     async fn put(&self, model: &str, agreed: &mut Agreed) -> Result<bool, StoreError> {
-        let Some(put) = agreed.share.to_put(&self.node) else {
+        let is_used = self.note_use(model, agreed);
+        let Some(put) = agreed.share.to_put(&self.node).filter(|_| is_used) else {
             return Ok(true);
         };
         match self.shelf.put(model, &put).await {
