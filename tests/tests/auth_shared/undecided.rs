@@ -52,10 +52,10 @@ fn carry(client: &TcpStream, server: &TcpStream, fate: &AtomicU8) {
                 break;
             }
             NEVER_AGAIN if is_change => {
+                fate.store(u8::MAX, Ordering::SeqCst);
                 client.shutdown(Shutdown::Write).unwrap();
                 server.write_all(&buffer[..count]).unwrap();
                 std::thread::sleep(std::time::Duration::from_millis(300));
-                fate.store(u8::MAX, Ordering::SeqCst);
                 break;
             }
             u8::MAX => break,
