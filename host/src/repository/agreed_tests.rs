@@ -230,11 +230,13 @@ fn what_nodes_come_to_is_shared_however_many_policies_there_were_before() {
         let text = format!("{{strategy: rollout, stable: '1', canary: '2', hold: {}s}}", number + 2);
         let text = text.replace("hold", &format!("steps: [{}%, 100%], hold", number + 1));
         let policy = TrafficPolicy::from_text("t", &text, &Labels::new()).unwrap().value;
-        for index in 0..2 {
-            world.nodes[index].traffic.reconfigure(policy.clone(), Labels::new(), world.at());
-            world.exchange(index);
+        for policy in [TrafficPolicy::Latest, policy] {
+            for index in 0..2 {
+                world.nodes[index].traffic.reconfigure(policy.clone(), Labels::new(), world.at());
+                world.exchange(index);
+            }
+            world.exchange(0);
         }
-        world.exchange(0);
         world.apply(0, &Step::Command(0));
         world.exchange(1);
         let phase = |index: usize| world.nodes[index].traffic.rollout_status().unwrap().phase;

@@ -137,11 +137,11 @@ fn a_later_hosts_entry_is_left_alone_and_its_revocation_counts() {
 }
 
 #[test]
-fn an_entry_of_any_size_keeps_no_revocation_from_being_heard() {
+fn a_large_entry_keeps_no_revocation_from_being_heard() {
     let fleet = Fleet::new();
     let host = fleet.host();
     let key = fleet.key_for(&[&host]);
-    let huge = "redis.call('HSET', KEYS[1], '0123456789ad', string.rep(string.rep('x', 1000), 20000), '#revision', 'x')";
+    let huge = "redis.call('HSET', KEYS[1], '0123456789ad', string.rep(string.rep('x', 1000), 2000), '#revision', 'x')";
     fleet.redis.ask(&["EVAL", huge, "1", "fleet:auth:keys"]);
     fleet.keys(&["revoke", "ci"]);
     within_a_second("a revocation beside it", || ask(&host, &key) == 401);
