@@ -25,6 +25,18 @@ pub enum KeyStoreError {
     /// It has another form.
     #[error("{0}")]
     Malformed(Problems),
+    /// Redis did not say whether it has taken a change.
+    #[error(
+        "{reason}; it is not known whether the change was made, of {}: 'nuke keys list' shows it, and 'nuke keys \
+         revoke ID' ends a new key that is there, whose secret nobody has seen",
+        .ids.join(", ")
+    )]
+    Undecided {
+        /// What went wrong.
+        reason: String,
+        /// The keys that were to be made or changed.
+        ids: Vec<String>,
+    },
 }
 
 /// A file of API keys.

@@ -50,6 +50,13 @@ impl Register {
         self.0.values().filter(is_news).collect()
     }
 
+    /// Ends a key that is known.
+    pub(super) fn revoke(&mut self, id: &str, at: SystemTime) {
+        if let Some(key) = self.0.get_mut(id) {
+            key.revoked = earliest(key.revoked, Some(at));
+        }
+    }
+
     /// Forgets keys that have been over for so long that no clock takes them for valid; their revocations with them.
     /// Those that would never end by themselves stay, revoked or not. Returns the ids that are gone.
     pub(super) fn forget_outlived(&mut self, now: SystemTime) -> Vec<String> {

@@ -35,7 +35,12 @@ impl Epochs {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
         let _one_at_a_time = self.lock();
-        let number = now.max(self.of(&name).saturating_add(1));
+        let before = match model {
+            Some(model) => self.of(model),
+            // Above that of each model: a node whose clock was ahead may have purged one.
+            None => self.known.load().values().copied().max().unwrap_or_default(),
+        };
+        let number = now.max(before.saturating_add(1));
         self.put([(name.clone(), number)]);
         (name, number)
     }
@@ -90,6 +95,15 @@ mod tests {
         assert_eq!((epochs.of("a").max(all), epochs.of("b")), (epochs.of("a"), all));
         let after_all = epochs.of("a");
         assert!(epochs.purge(Some("a")).1 > after_all, "a purge of one after one of all counts too");
+    }
+
+    #[test]
+    fn a_purge_of_all_counts_for_a_model_that_a_node_with_a_clock_ahead_has_purged() {
+        let epochs = Epochs::default();
+        let ahead = epochs.purge(Some("b")).1 + 3_600_000_000;
+        epochs.raise([("a".to_owned(), ahead)]);
+        epochs.purge(None);
+        assert!(epochs.of("a") > ahead, "what was remembered before it is out of reach");
     }
 
     proptest! {

@@ -7,6 +7,8 @@
 //! An entry is `<namespace>:a:{<key>}`, a lease `<namespace>:l:{<key>}` (one slot of a Cluster), epochs are the
 //! fields of `<namespace>:epochs:models`.
 
+mod marks;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -14,6 +16,7 @@ use bytes::Bytes;
 use redis::Script;
 use tokio::time::{Instant, sleep_until};
 
+use self::marks::Marks;
 use super::epochs::Epochs;
 use crate::store::{Event, Store, StoreError, Subscription};
 
@@ -139,6 +142,7 @@ impl Remote {
         Purges {
             messages: self.store.subscribe(&self.channel()),
             keys: self.store.watch_keys(&self.epochs_key()),
+            marks: Marks::new(&self.store),
             remote: self.clone(),
             epochs,
             read_at: Instant::now(),
@@ -198,6 +202,7 @@ impl Remote {
 pub struct Purges {
     messages: Subscription,
     keys: Subscription,
+    marks: Marks,
     remote: Remote,
     epochs: Epochs,
     read_at: Instant,
@@ -206,7 +211,7 @@ pub struct Purges {
 impl Purges {
     /// Waits until another node's purge counts here, and has this node's count there. A message tells of it at once,
     /// Redis' own invalidation of changes that no node made (a flush purges all), and a look every few seconds of
-    /// what both missed.
+    /// what both missed, a flush that came from another node of a Cluster included.
     pub async fn next(&mut self) {
         loop {
             tokio::select! {
@@ -220,6 +225,9 @@ impl Purges {
                     if matches!(event, Event::Message(key) if key.is_empty()) {
                         // Whoever flushes Redis wants to see none of the old answers any more.
                         drop(self.epochs.purge(None));
+                        if !self.remote.store.is_cluster() {
+                            self.marks.forget();
+                        }
                         return;
                     }
                 }
@@ -227,6 +235,11 @@ impl Purges {
             }
             if self.read_at <= Instant::now() {
                 self.read_at = Instant::now() + RECONCILE;
+                if self.marks.look(&self.remote.store).await {
+                    drop(self.epochs.purge(None));
+                    self.read_at = Instant::now();
+                    return;
+                }
                 let known = self.epochs.all();
                 if let Ok(theirs) = self.remote.exchange(known).await
                     && self.epochs.raise(theirs)

@@ -38,7 +38,7 @@ pub(super) enum KeyPlace {
     /// A file.
     File(PathBuf),
     /// Redis.
-    Redis(RedisKeys),
+    Redis(Box<RedisKeys>),
 }
 
 /// A connection for the time of one command.
@@ -97,7 +97,7 @@ impl KeyPlace {
 }
 
 impl RedisKeys {
-    fn open(redis: &RedisConfig, namespace: &str) -> Result<Self, Failure> {
+    fn open(redis: &RedisConfig, namespace: &str) -> Result<Box<Self>, Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(Failure::unavailable)?;
         // Why it cannot be reached is a line of the log.
@@ -118,13 +118,14 @@ impl RedisKeys {
             Ok(SharedKeys::new(store))
         });
         drop(log);
-        Ok(Self { runtime, keys: keys? })
+        Ok(Box::new(Self { runtime, keys: keys? }))
     }
 }
 
 fn failure(error: KeyStoreError) -> Failure {
     match error {
         KeyStoreError::Unreadable(reason) => Failure::failed(reason),
+        undecided @ KeyStoreError::Undecided { .. } => Failure::failed(undecided),
         KeyStoreError::Malformed(problems) => Failure::config(problems),
     }
 }

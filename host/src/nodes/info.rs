@@ -74,12 +74,12 @@ pub struct NodeVersion {
 }
 
 impl NodeInfo {
-    /// What another node says of itself; `None` if that is nothing that a host says.
-    pub fn read(bytes: &[u8]) -> Option<Self> {
+    /// What the node of this id says of itself; `None` if that is nothing that a host says.
+    pub fn read(id: &[u8], bytes: &[u8]) -> Option<Self> {
         if bytes.len() > LONGEST {
             return None;
         }
-        serde_json::from_slice(bytes).ok()
+        serde_json::from_slice(bytes).ok().filter(|info: &Self| info.id.as_bytes() == id)
     }
 
     /// The versions of a model that answer on this node.
@@ -135,12 +135,13 @@ mod tests {
         };
         let info = NodeInfo { id: "a".to_owned(), models: vec![model], ..NodeInfo::default() };
         let bytes = serde_json::to_vec(&info).unwrap();
-        assert_eq!(NodeInfo::read(&bytes), Some(info.clone()));
+        assert_eq!(NodeInfo::read(b"a", &bytes), Some(info.clone()));
         assert_eq!((info.serving("m"), info.serving("n")), (1, 0));
         for cut in 0..bytes.len() {
-            assert_eq!(NodeInfo::read(&bytes[..cut]), None);
+            assert_eq!(NodeInfo::read(b"a", &bytes[..cut]), None);
         }
-        assert_eq!(NodeInfo::read(br#"{"id": 7}"#), None);
-        assert_eq!(NodeInfo::read(&vec![b' '; LONGEST + 1]), None);
+        assert_eq!(NodeInfo::read(b"b", &bytes), None, "it is another node's");
+        assert_eq!(NodeInfo::read(b"a", br#"{"id": 7}"#), None);
+        assert_eq!(NodeInfo::read(b"a", &vec![b' '; LONGEST + 1]), None);
     }
 }

@@ -19,4 +19,4 @@ pub use info::{Addresses, NodeInfo};
 pub use record::{Part, Record, Stamp, Unreadable};
 pub use registry::{Identity, Listing, Nodes};
 pub use share::{Put, Share};
-pub use shelf::{Changes, Placed, Shelf};
+pub use shelf::{Changes, Looked, Placed, Shelf};

@@ -13,9 +13,11 @@ use serde_json::Value;
 /// The form that this host writes and reads.
 const FORMAT: u32 = 1;
 /// Bytes that a record may have.
-const LONGEST: usize = 1 << 20;
+pub(super) const LONGEST: usize = 1 << 20;
 /// Moves that are kept, the latest.
 const MOST_MOVES: usize = 8;
+/// Days that a record stays after the last one on which a node had the model.
+const OUTLIVED: u64 = 30;
 /// Counts above this are nobody's: a change that nothing can override must not come out of a store.
 const HIGHEST: u64 = 1 << 53;
 /// Bytes that the names in a record may have.
@@ -31,12 +33,6 @@ pub struct Stamp {
     pub at: u64,
     /// The node's id.
     pub node: String,
-}
-
-impl Stamp {
-    fn after(&self, node: &str, now: u64) -> Self {
-        Self { count: self.count.saturating_add(1), at: now, node: node.to_owned() }
-    }
 }
 
 /// A value and when it was set.
@@ -74,6 +70,8 @@ pub struct Record {
     /// What policies have come to by themselves or by command, by the place in which that counts (see
     /// [`crate::traffic::Moved`]); `None` where all nodes have left the place.
     pub moves: BTreeMap<String, Part<Option<Value>>>,
+    /// The last day, counted from 1970, on which a node had the model; 0 if nobody has noted one.
+    pub used: u64,
 }
 
 /// A record as it is written, behind its revision.
@@ -82,6 +80,9 @@ struct Written {
     format: u32,
     policy: Part<Option<String>>,
     moves: BTreeMap<String, Part<Option<Value>>>,
+    /// Earlier hosts do not write it.
+    #[serde(default)]
+    used: u64,
 }
 
 /// Why a stored text is no record.
@@ -99,6 +100,7 @@ impl Record {
     /// Takes in what another copy knows.
     pub fn join(&mut self, other: &Self) {
         self.revision = self.revision.max(other.revision);
+        self.used = self.used.max(other.used);
         self.policy.join(&other.policy);
         for (place, part) in &other.moves {
             self.moves.entry(place.clone()).or_default().join(part);
@@ -120,19 +122,34 @@ impl Record {
 
     /// Sets the policy, later than whatever this record knows.
     pub fn set_policy(&mut self, policy: Option<String>, node: &str, now: u64) {
-        self.policy = Part { stamp: self.policy.stamp.after(node, now), value: policy };
+        let stamp =
+            Stamp { count: self.policy.stamp.count.saturating_add(1), at: now, node: node.to_owned() };
+        self.policy = Part { stamp, value: policy };
     }
 
     /// Sets what counts in a place, later than whatever this record knows of it.
     pub fn set_move(&mut self, place: &str, value: Option<Value>, node: &str, now: u64) {
-        let part = self.moves.entry(place.to_owned()).or_default();
-        *part = Part { stamp: part.stamp.after(node, now), value };
+        // A place that is new begins above all others: else it would be the first to go for want of room.
+        let highest = || self.moves.values().map(|part| part.stamp.count).max().unwrap_or_default();
+        let before = self.moves.get(place).map_or_else(highest, |part| part.stamp.count);
+        let stamp = Stamp { count: before.saturating_add(1), at: now, node: node.to_owned() };
+        self.moves.insert(place.to_owned(), Part { stamp, value });
         self.prune();
     }
 
     /// Whether all parts are the same, whatever the revisions.
     pub fn says_as(&self, other: &Self) -> bool {
-        self.policy == other.policy && self.moves == other.moves
+        self.policy == other.policy && self.moves == other.moves && self.used == other.used
+    }
+
+    /// Notes that a node has the model on this day.
+    pub fn use_on(&mut self, day: u64) {
+        self.used = self.used.max(day);
+    }
+
+    /// Whether no node has had the model for so long that nobody will ask for what was decided about it.
+    pub fn is_outlived(&self, today: u64) -> bool {
+        self.used > 0 && self.used.saturating_add(OUTLIVED) < today
     }
 
     /// Whether nobody has ever changed anything.
@@ -143,9 +160,19 @@ impl Record {
     /// The record as a text of this node: its revision, the node's id, and JSON, with spaces between. No two texts
     /// begin with the same revision and node.
     pub fn encode(&self, node: &str) -> String {
-        let written = Written { format: FORMAT, policy: self.policy.clone(), moves: self.moves.clone() };
+        let (policy, moves) = (self.policy.clone(), self.moves.clone());
+        let written = Written { format: FORMAT, policy, moves, used: self.used };
         let json = serde_json::to_string(&written).unwrap_or_default();
         format!("{} {node} {json}", self.revision)
+    }
+
+    /// A record out of what stands in a store.
+    ///
+    /// # Errors
+    /// [`Unreadable`].
+    pub fn read(bytes: &[u8]) -> Result<Self, Unreadable> {
+        let text = std::str::from_utf8(bytes);
+        Self::decode(text.map_err(|_| Unreadable::Garbage("it is not UTF-8".to_owned()))?)
     }
 
     /// A record out of a text from outside.
@@ -173,7 +200,7 @@ impl Record {
         let written: Written = serde_json::from_str(json).map_err(reason)?;
         let stamps = written.moves.values().map(|part| &part.stamp).chain([&written.policy.stamp]);
         let is_sound = |stamp: &Stamp| stamp.count <= HIGHEST && stamp.node.len() <= LONGEST_NAME;
-        if revision > HIGHEST || !stamps.into_iter().all(is_sound) {
+        if revision.max(written.used) > HIGHEST || !stamps.into_iter().all(is_sound) {
             return Err(garbage("its numbers are out of range"));
         }
         if written.moves.len() > MOST_MOVES
@@ -181,7 +208,7 @@ impl Record {
         {
             return Err(garbage("it has too many moves"));
         }
-        Ok(Self { revision, policy: written.policy, moves: written.moves })
+        Ok(Self { revision, policy: written.policy, moves: written.moves, used: written.used })
     }
 }
 
@@ -203,8 +230,9 @@ mod tests {
     fn record() -> impl Strategy<Value = Record> {
         let policy = (stamp(), prop::option::of("[a-c]"));
         let moves = prop::collection::btree_map("[a-l]", (stamp(), prop::option::of(0..3_u8)), 0..8);
-        (0..9_u64, policy, moves).prop_map(|(revision, (stamp, value), moves)| Record {
+        (0..9_u64, 0..3_u64, policy, moves).prop_map(|(revision, used, (stamp, value), moves)| Record {
             revision,
+            used,
             policy: Part { stamp, value },
             moves: moves
                 .into_iter()
@@ -253,5 +281,18 @@ mod tests {
         assert!(matches!(Record::decode(&text), Err(Unreadable::Garbage(_))), "nothing could override it");
         record.set_policy(Some("x".repeat(1 << 20)), "a", 1);
         assert!(matches!(Record::decode(&record.encode("n")), Err(Unreadable::Garbage(_))));
+    }
+
+    #[test]
+    fn a_record_is_outlived_when_no_node_has_had_its_model_for_a_month() {
+        let mut record = Record::default();
+        record.set_policy(Some("x".to_owned()), "a", 1);
+        assert!(!record.is_outlived(20_000), "nobody knows since when");
+        record.use_on(20_000);
+        assert!(!record.is_outlived(20_030) && record.is_outlived(20_031));
+        record.use_on(19_000);
+        assert!(!record.is_outlived(20_030), "a clock that is behind takes nothing away");
+        let earlier = record.encode("a").replace(",\"used\":20000", "");
+        assert_eq!(Record::decode(&earlier).unwrap().used, 0, "as earlier hosts have written it");
     }
 }

@@ -16,10 +16,30 @@ use crate::telemetry::NodeMetrics;
 
 /// Heart-beats that may be missed.
 const MISSED: u32 = 4;
-/// Ids of nodes whose word has ended are taken off the list after this time.
-const FORGOTTEN: Duration = Duration::from_secs(60);
 /// All keys in one slot of a cluster.
 const SLOT: &str = "{nodes}";
+
+/// Renews a node's word, and reads those of all: ids and words, in turn. The list is by the server's clock, which is one
+/// for all of them: by those of nodes, one that is ahead would take the others off. Nodes that have been silent for a
+/// minute go, and so does what is dated after now. Of what no node has written, nothing is read but its length.
+const RENEW: &str = r"
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
+redis.call('ZADD', KEYS[1], now, ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - 60000)
+redis.call('ZREMRANGEBYSCORE', KEYS[1], now + 60000, '+inf')
+local found, size = {}, 0
+for _, id in ipairs(redis.call('ZREVRANGE', KEYS[1], 0, 1023)) do
+  local key = ARGV[4] .. id
+  local length = redis.pcall('STRLEN', key)
+  if type(length) == 'number' and length > 0 and size + length <= 8388608 then
+    size = size + length
+    found[#found + 1] = id
+    found[#found + 1] = redis.call('GET', key)
+  end
+end
+return found";
 
 /// Who a node is.
 #[derive(Clone, Debug)]
@@ -64,6 +84,7 @@ pub struct Nodes {
     state: Box<dyn Fn() -> &'static str + Send + Sync>,
     index: Arc<ModelIndex>,
     store: Option<Store>,
+    renew: redis::Script,
     beat: Duration,
     metrics: Arc<NodeMetrics>,
     seen: ArcSwap<Seen>,
@@ -99,6 +120,7 @@ impl Nodes {
             state,
             index,
             store,
+            renew: redis::Script::new(RENEW),
             beat,
             metrics,
             seen: ArcSwap::default(),
@@ -182,29 +204,18 @@ impl Nodes {
     }
 
     fn key(&self, store: &Store) -> String {
-        store.key("node", &format!("{SLOT}:{}", self.identity.id))
+        format!("{}{}", keys(store), self.identity.id)
     }
 
     /// Says that this node is there; returns the others.
     async fn renew(&self, store: &Store) -> Result<Vec<NodeInfo>, StoreError> {
         let own = serde_json::to_vec(&self.own()).map_err(|error| StoreError::Garbage(error.to_string()))?;
-        let (list, at) = (list(store), now());
-        let mut pipeline = redis::pipe();
-        pipeline.pset_ex(self.key(store), own, millis(self.beat * MISSED)).ignore();
-        pipeline.zadd(&list, &self.identity.id, at).ignore();
-        pipeline.zrembyscore(&list, 0, at.saturating_sub(millis(FORGOTTEN))).ignore();
-        pipeline.zrange(&list, 0, -1);
-        let (ids,): (Vec<String>,) = store.ask_all(pipeline).await?;
-        let others: Vec<String> = ids.into_iter().filter(|id| *id != self.identity.id).collect();
-        if others.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut command = redis::cmd("MGET");
-        for id in &others {
-            command.arg(store.key("node", &format!("{SLOT}:{id}")));
-        }
-        let texts: Vec<Option<Vec<u8>>> = store.ask(command).await?;
-        Ok(texts.into_iter().flatten().filter_map(|text| NodeInfo::read(&text)).collect())
+        let (lasts, keys) = (millis(self.beat * MISSED).to_string(), keys(store));
+        let arguments: [&[u8]; 4] = [self.identity.id.as_bytes(), &own, lasts.as_bytes(), keys.as_bytes()];
+        let found: Vec<(Vec<u8>, Vec<u8>)> =
+            store.run(&self.renew, &[&list(store), &self.key(store)], &arguments).await?;
+        let others = found.into_iter().filter(|(id, _)| *id != self.identity.id.as_bytes());
+        Ok(others.filter_map(|(id, text)| NodeInfo::read(&id, &text)).collect())
     }
 
     fn see(&self, others: Vec<NodeInfo>) {
@@ -236,6 +247,11 @@ impl Nodes {
 
 fn list(store: &Store) -> String {
     store.key("nodes", SLOT)
+}
+
+/// What keys of nodes begin with.
+fn keys(store: &Store) -> String {
+    store.key("node", &format!("{SLOT}:"))
 }
 
 /// Milliseconds since 1970.

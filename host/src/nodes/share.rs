@@ -5,14 +5,17 @@
 //! partitions, restarts and a store that loses everything: nodes that reach the store end up with one record; a
 //! change that was acknowledged is in it, unless a later one has overridden it; revisions never go back.
 
-use super::record::{Record, Unreadable};
+use super::record::{LONGEST, Record, Unreadable};
+
+/// Bytes that a mark has at most.
+const LONGEST_MARK: usize = 64;
 
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub struct Share {
     record: Record,
     /// What the store had when it was last looked at; `None` for nothing.
-    stored: Option<String>,
+    stored: Option<Vec<u8>>,
     /// What that says; nothing if it cannot be read.
     heard: Record,
     /// A later host's record is in the store, which this one does not touch.
@@ -25,7 +28,7 @@ pub struct Share {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Put {
     /// What must stand there now; empty for nothing.
-    pub expected: String,
+    pub expected: Vec<u8>,
     /// What is to stand there.
     pub wanted: String,
     record: Record,
@@ -55,18 +58,19 @@ impl Share {
 
     /// What the text began with that the store had when it was last looked at: no other text does. Empty for
     /// nothing.
-    pub fn stored_mark(&self) -> &str {
-        self.stored.as_deref().map_or("", mark)
+    pub fn stored_mark(&self) -> &[u8] {
+        self.stored.as_deref().map_or(&[], mark)
     }
 
     /// Takes in what the store has.
     ///
     /// # Errors
     /// If it cannot be read. Garbage is overwritten by the next put, a later host's record is left alone.
-    pub fn hear(&mut self, stored: Option<String>) -> Result<(), Unreadable> {
+    pub fn hear(&mut self, stored: Option<impl Into<Vec<u8>>>) -> Result<(), Unreadable> {
         (self.has_looked, self.is_newer) = (true, false);
-        let read = stored.as_deref().map_or(Ok(Record::default()), Record::decode);
-        self.stored = stored;
+        // Kept as it is, whatever it is: else nothing could be put in its place.
+        self.stored = stored.map(Into::into);
+        let read = self.stored.as_deref().map_or(Ok(Record::default()), Record::read);
         self.heard = Record::default();
         match read {
             Ok(heard) => {
@@ -100,21 +104,34 @@ impl Share {
         }
         let revision = self.record.revision.max(self.heard.revision) + 1;
         let record = Record { revision, ..self.record.clone() };
-        Some(Put { expected: self.stored.clone().unwrap_or_default(), wanted: record.encode(node), record })
+        let wanted = record.encode(node);
+        // What nobody would read, others would write over, for ever.
+        let is_readable = wanted.len() <= LONGEST;
+        is_readable.then(|| Put { expected: self.stored.clone().unwrap_or_default(), wanted, record })
+    }
+
+    /// What must stand in the store for this record to be taken out of it; `None` where something else stands there
+    /// than a record that says the same. Empty for nothing.
+    pub fn to_remove(&self) -> Option<&[u8]> {
+        let is_same = self.stored.is_none() || self.heard.says_as(&self.record);
+        (self.has_looked && !self.is_newer && is_same).then(|| self.stored.as_deref().unwrap_or_default())
     }
 
     /// The store has taken it.
     pub fn has_put(&mut self, put: Put) {
         self.record.join(&put.record);
-        (self.stored, self.heard) = (Some(put.wanted), put.record);
+        (self.stored, self.heard) = (Some(put.wanted.into_bytes()), put.record);
     }
 }
 
-/// The first two words of a record's text.
-fn mark(text: &str) -> &str {
-    let second = text.find(' ').map_or(text.len(), |first| first + 1);
-    let end = text.get(second..).and_then(|rest| rest.find(' ')).map_or(text.len(), |length| second + length);
-    text.get(..end).unwrap_or_default()
+/// What a text begins with: the revision and the node of a record's, anything of what is none. As in the script that
+/// looks for other ones.
+pub(super) fn mark(text: &[u8]) -> &[u8] {
+    let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let node = text.get(digits + 1..).unwrap_or_default().iter().take_while(|byte| **byte != b' ').count();
+    let is_records = digits > 0 && text.get(digits) == Some(&b' ') && node > 0;
+    let end = if is_records { digits + 1 + node } else { text.len() };
+    text.get(..end.min(LONGEST_MARK)).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -96,7 +96,7 @@ impl World {
         let Some(put) = self.nodes[at].share.to_put(&at.to_string()) else {
             return false;
         };
-        if self.nodes[at].is_cut || self.store.clone().unwrap_or_default() != put.expected {
+        if self.nodes[at].is_cut || self.store.clone().unwrap_or_default().into_bytes() != put.expected {
             return false;
         }
         self.before = self.store.replace(put.wanted.clone());
@@ -235,10 +235,11 @@ fn of_two_commands_at_once_one_has_to_begin_anew() {
 
 #[test]
 fn what_a_text_begins_with_tells_it_from_all_others() {
-    assert_eq!(mark("12 ab {\"x\": 1}"), "12 ab");
+    assert_eq!(mark(b"12 ab {\"x\": 1}"), b"12 ab");
     for (odd, same) in [("", ""), ("12", "12"), ("12 ", "12 "), (" ", " "), ("12 ab", "12 ab")] {
-        assert_eq!(mark(odd), same);
+        assert_eq!(mark(odd.as_bytes()), same.as_bytes());
     }
+    assert_eq!(mark(&[b'x'; 100]).len(), LONGEST_MARK);
 }
 
 #[test]
@@ -249,5 +250,33 @@ fn a_later_hosts_record_is_left_alone() {
     assert!(share.hear(Some("9 x {\"format\": 99}".to_owned())).is_err());
     assert_eq!(share.to_put("a"), None);
     assert!(share.hear(Some("rubbish".to_owned())).is_err());
-    assert_eq!(share.to_put("a").unwrap().expected, "rubbish", "which is overwritten");
+    assert_eq!(share.to_put("a").unwrap().expected, b"rubbish", "which is overwritten");
+}
+
+#[test]
+fn what_is_no_text_is_overwritten_and_what_nobody_could_read_is_not_put() {
+    let mut share = Share::default();
+    share.record_mut().set_policy(Some("x".to_owned()), "a", 1);
+    assert!(share.hear(Some(vec![0xff, 0xfe])).is_err());
+    assert_eq!(share.to_put("a").unwrap().expected, [0xff, 0xfe], "what stands there, byte by byte");
+    share.record_mut().set_policy(Some("x".repeat(LONGEST)), "a", 2);
+    assert_eq!(share.to_put("a"), None);
+    assert!(!share.is_shared());
+}
+
+#[test]
+fn only_a_record_that_stands_there_as_it_is_known_is_taken_out() {
+    let mut share = Share::default();
+    share.record_mut().set_policy(Some("x".to_owned()), "a", 1);
+    assert_eq!(share.to_remove(), None, "the store was not looked at");
+    share.hear(None::<String>).unwrap();
+    assert_eq!(share.to_remove(), Some([].as_slice()));
+    let put = share.to_put("a").unwrap();
+    let text = put.wanted.clone().into_bytes();
+    share.has_put(put);
+    assert_eq!(share.to_remove(), Some(text.as_slice()));
+    share.record_mut().use_on(7);
+    assert_eq!(share.to_remove(), None, "it is known that somebody uses it");
+    assert!(share.hear(Some("rubbish".to_owned())).is_err());
+    assert_eq!(share.to_remove(), None);
 }

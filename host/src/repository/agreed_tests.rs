@@ -90,7 +90,7 @@ impl World {
         let Some(put) = node.agreed.share.to_put(&id) else {
             return true;
         };
-        if self.store.clone().unwrap_or_default() != put.expected {
+        if self.store.clone().unwrap_or_default().into_bytes() != put.expected {
             return false;
         }
         self.store = Some(put.wanted.clone());
@@ -220,4 +220,26 @@ fn what_a_policy_had_come_to_counts_no_more_when_it_comes_back() {
         world.exchange(0);
     }
     assert_eq!((phase(&world, 0), phase(&world, 1)), ("running", "running"));
+}
+
+/// A model that is released again and again, each time by a rollout that names both versions.
+#[test]
+fn what_nodes_come_to_is_shared_however_many_policies_there_were_before() {
+    let mut world = World::new(2, POLICIES[1]);
+    for number in 0..20_u32 {
+        let text = format!("{{strategy: rollout, stable: '1', canary: '2', hold: {}s}}", number + 2);
+        let text = text.replace("hold", &format!("steps: [{}%, 100%], hold", number + 1));
+        let policy = TrafficPolicy::from_text("t", &text, &Labels::new()).unwrap().value;
+        for policy in [TrafficPolicy::Latest, policy] {
+            for index in 0..2 {
+                world.nodes[index].traffic.reconfigure(policy.clone(), Labels::new(), world.at());
+                world.exchange(index);
+            }
+            world.exchange(0);
+        }
+        world.apply(0, &Step::Command(0));
+        world.exchange(1);
+        let phase = |index: usize| world.nodes[index].traffic.rollout_status().unwrap().phase;
+        assert_eq!((phase(0), phase(1)), ("promoted", "promoted"), "policy {number}");
+    }
 }

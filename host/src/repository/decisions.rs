@@ -196,6 +196,31 @@ impl Decisions {
         Ok(())
     }
 
+    /// Forgets what nodes had agreed on about a model that none of them has any more, this traffic included. Blocks on
+    /// the disk.
+    ///
+    /// # Errors
+    /// Why a file cannot be removed; nothing is forgotten then.
+    pub(super) fn forget_shared(&self, model: &str, traffic: Option<&str>) -> Result<(), String> {
+        let _disk = self.disk.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_agreed = traffic.is_some() && self.traffic(model).as_deref() == traffic;
+        let files = [Some(SHARED), Some(SET).filter(|_| is_agreed)];
+        for ending in files.into_iter().flatten() {
+            let path = self.folder.join(format!("{model}{ending}"));
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(unwritable(&path, &error.to_string()));
+                }
+                _ => {}
+            }
+        }
+        if let Some(decided) = self.lock().get_mut(model) {
+            (decided.shared, decided.moved) = (None, BTreeMap::new());
+            decided.set.take_if(|_| is_agreed);
+        }
+        Ok(())
+    }
+
     /// Notes what nodes have agreed on for traffic that comes into one of these places.
     pub(super) fn set_moved(&self, model: &str, moved: BTreeMap<String, Moved>) {
         self.lock().entry(model.to_owned()).or_default().moved = moved;

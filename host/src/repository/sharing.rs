@@ -5,18 +5,21 @@
 //! store is away each node serves on as it was, takes commands for itself, and brings them when it is back. No
 //! request waits for any of it.
 
+mod tidy;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::Notify;
 
+use self::tidy::TIDIED;
 use super::agreed::{Agreed, Synced, millis};
 use super::commands::KeeperHandle;
 use super::decisions::Decisions;
 use super::index::ModelIndex;
 use super::layout::is_name;
-use crate::nodes::{Nodes, Placed, Shelf};
+use crate::nodes::{Looked, Nodes, Placed, Shelf};
 use crate::store::StoreError;
 use crate::telemetry::NodeMetrics;
 use crate::traffic::{Command, Event, Say, Stands, Traffic};
@@ -96,15 +99,17 @@ impl Sharing {
         let began = tokio::time::Instant::now();
         while began.elapsed() < FIRST_LOOK {
             match self.look().await {
-                Ok(heard) => {
-                    for (model, text) in heard {
+                Ok(Looked { changed, is_all }) => {
+                    for (model, text) in changed {
                         let agreed = self.agreed(&model);
                         let mut agreed = agreed.lock().await;
                         self.hear(&model, &mut agreed, text);
                         let _loaded_later = self.carry_out_policy(&model, &mut agreed).await;
-                        self.decisions.set_moved(&model, agreed.moves());
                     }
-                    return;
+                    if is_all {
+                        self.note_moved().await;
+                        return;
+                    }
                 }
                 Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
             }
@@ -112,6 +117,11 @@ impl Sharing {
         tracing::warn!(
             "the store that nodes share cannot be reached: traffic begins with its last known state"
         );
+        self.note_moved().await;
+    }
+
+    /// Has traffic that comes begin with what is known, be it from the store or from the disk.
+    async fn note_moved(&self) {
         for (model, agreed) in self.all() {
             self.decisions.set_moved(&model, agreed.lock().await.moves());
         }
@@ -120,9 +130,10 @@ impl Sharing {
     /// Exchanges for as long as the process lives.
     pub async fn run(self: Arc<Self>, keeper: KeeperHandle, nodes: Arc<Nodes>) {
         let mut changes = self.shelf.changes();
+        let mut tidied: Option<tokio::time::Instant> = None;
         loop {
             tokio::select! {
-                _ = changes.next() => {}
+                () = changes.next() => {}
                 () = self.moved.notified() => {}
                 () = tokio::time::sleep(LOOK) => {}
             }
@@ -133,6 +144,10 @@ impl Sharing {
             }
             self.reconcile(&keeper).await;
             self.exchange(&nodes).await;
+            if tidied.is_none_or(|at| at.elapsed() > TIDIED) {
+                tidied = Some(tokio::time::Instant::now());
+                self.tidy().await;
+            }
         }
     }
 
@@ -202,8 +217,12 @@ impl Sharing {
 
     /// Looks at all records, carries out what is new, and puts what is not there.
     async fn reconcile(&self, keeper: &KeeperHandle) {
-        let heard = self.look().await;
-        let mut heard: BTreeMap<String, String> = heard.unwrap_or_default().into_iter().collect();
+        let Looked { changed, is_all } =
+            self.look().await.unwrap_or(Looked { changed: Vec::new(), is_all: true });
+        if !is_all {
+            self.has_moved();
+        }
+        let mut heard: BTreeMap<String, Vec<u8>> = changed.into_iter().collect();
         let serving = self.index.all();
         let mut names: BTreeSet<String> = serving.keys().cloned().collect();
         names.extend(heard.keys().cloned());
@@ -234,7 +253,7 @@ impl Sharing {
             let traffic = &found.traffic;
             if let Some(counted) = traffic.counted(&self.node) {
                 let is_bandit = traffic.strategy() == "bandit";
-                let others = self.shelf.exchange(model, &self.node, counted, is_bandit, millis(now)).await;
+                let others = self.shelf.exchange(model, &self.node, &counted, is_bandit).await;
                 for (node, counted) in others.unwrap_or_default() {
                     traffic.learn(&node, &counted, now);
                 }
@@ -278,18 +297,20 @@ impl Sharing {
         }
     }
 
-    async fn look(&self) -> Result<Vec<(String, String)>, StoreError> {
+    async fn look(&self) -> Result<Looked, StoreError> {
         let mut known = Vec::new();
         for (model, agreed) in self.all() {
             known.push((model, agreed.lock().await.share.stored_mark().to_owned()));
         }
-        let looked = self.shelf.look(&known).await;
-        match &looked {
-            Ok(heard) => {
+        let mut looked = self.shelf.look(&known).await;
+        match &mut looked {
+            Ok(Looked { changed, is_all }) => {
                 self.metrics.synced();
+                changed.retain(|(model, _)| is_name(model));
                 // What has not changed is as it was.
+                let heard: BTreeSet<&String> = changed.iter().map(|(model, _)| model).collect();
                 for (model, agreed) in self.all() {
-                    if !heard.iter().any(|(changed, _)| *changed == model) {
+                    if *is_all && !heard.contains(&model) {
                         agreed.lock().await.share.has_looked();
                     }
                 }
@@ -301,26 +322,23 @@ impl Sharing {
                 tracing::warn!(%error, "the store that nodes share is away: this node serves on as it was");
             }),
         }
-        looked.map(|heard| heard.into_iter().filter(|(model, _)| is_name(model)).collect())
+        looked
     }
 
     async fn look_at(&self, model: &str, agreed: &mut Agreed) {
-        let known = [(model.to_owned(), agreed.share.stored_mark().to_owned())];
-        if let Ok(heard) = self.shelf.look(&known).await {
-            agreed.share.has_looked();
-            if let Some((_, text)) = heard.into_iter().find(|(changed, _)| changed == model) {
-                self.hear(model, agreed, text);
-            }
+        if let Ok(text) = self.shelf.read(model).await {
+            self.hear(model, agreed, text);
         }
     }
 
-    fn hear(&self, model: &str, agreed: &mut Agreed, text: String) {
-        if let Err(error) = agreed.share.hear(Some(text).filter(|text| !text.is_empty())) {
-            self.tell(
+    fn hear(&self, model: &str, agreed: &mut Agreed, text: Vec<u8>) {
+        match agreed.share.hear(Some(text).filter(|text| !text.is_empty())) {
+            Ok(()) => drop(lock(&self.told).remove(model)),
+            Err(error) => self.tell(
                 model,
                 &error,
                 |error| tracing::error!(model, %error, "what nodes share cannot be read"),
-            );
+            ),
         }
     }
 
@@ -365,7 +383,8 @@ impl Sharing {
 
     /// Puts what the store has not. Returns false if something else stood there, which is known then.
     async fn put(&self, model: &str, agreed: &mut Agreed) -> Result<bool, StoreError> {
-        let Some(put) = agreed.share.to_put(&self.node) else {
+        let is_used = self.note_use(model, agreed);
+        let Some(put) = agreed.share.to_put(&self.node).filter(|_| is_used) else {
             return Ok(true);
         };
         match self.shelf.put(model, &put).await {

@@ -137,6 +137,11 @@ impl Store {
         format!("{}:{kind}:{rest}", self.inner.namespace)
     }
 
+    /// Whether it is a Cluster, where a key has one node and a flush empties one.
+    pub fn is_cluster(&self) -> bool {
+        self.inner.is_cluster
+    }
+
     /// Whether Redis is asked now.
     pub fn is_up(&self) -> bool {
         self.inner.link.live().is_some()

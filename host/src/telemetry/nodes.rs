@@ -83,6 +83,13 @@ impl NodeMetrics {
         self.unshared.get_or_create(&labels).set(i64::from(!is_shared));
     }
 
+    /// Shows a model no more whose record is gone.
+    pub fn forget(&self, model: &str) {
+        let labels = ModelLabels { model: model.to_owned() };
+        self.revisions.remove(&labels);
+        self.unshared.remove(&labels);
+    }
+
     /// Counts a change that had to begin anew.
     pub fn conflicted(&self) {
         self.conflicts.inc();

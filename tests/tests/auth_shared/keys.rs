@@ -106,6 +106,48 @@ fn entries_that_are_none_are_refused_one_by_one() {
 }
 
 #[test]
+fn a_later_hosts_entry_is_left_alone_and_its_revocation_counts() {
+    let fleet = Fleet::new();
+    let host = fleet.host();
+    let [key, other] = ["ci", "other"].map(|name| {
+        let key = text(&fleet.keys(&["create", name, "--scope", "predict:*"]), "key");
+        within_a_second("a key", || ask(&host, &key) == 200);
+        key
+    });
+    let later = "{\"v\":2,\"owner\":{\"name\":\"ci\"},\"revoked\":\"2027-01-01T00:00:00Z\"}";
+    let valid = "{\"v\":2,\"owner\":{\"name\":\"other\"}}";
+    fleet.redis.ask(&[
+        "HSET",
+        "fleet:auth:keys",
+        &key[5..17],
+        later,
+        &other[5..17],
+        valid,
+        "#revision",
+        "later",
+    ]);
+    within_a_second("the revocation", || ask(&host, &key) == 401);
+    assert_eq!(ask(&host, &other), 200, "what is known of it stays");
+    fleet.keys(&["create", "third", "--scope", "metrics"]);
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    for (key, text) in [(&key, later), (&other, valid)] {
+        assert_eq!(fleet.redis.ask(&["HGET", "fleet:auth:keys", &key[5..17]]), text);
+    }
+    assert!(host.logs().iter().any(|line| line.contains("update this one")));
+}
+
+#[test]
+fn a_large_entry_keeps_no_revocation_from_being_heard() {
+    let fleet = Fleet::new();
+    let host = fleet.host();
+    let key = fleet.key_for(&[&host]);
+    let huge = "redis.call('HSET', KEYS[1], '0123456789ad', string.rep(string.rep('x', 1000), 2000), '#revision', 'x')";
+    fleet.redis.ask(&["EVAL", huge, "1", "fleet:auth:keys"]);
+    fleet.keys(&["revoke", "ci"]);
+    within_a_second("a revocation beside it", || ask(&host, &key) == 401);
+}
+
+#[test]
 fn the_command_line_finds_keys_where_it_is_told_to() {
     let fleet = Fleet::new();
     let url = fleet.url();

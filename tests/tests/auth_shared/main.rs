@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is how a test fails")]
 
+mod failover;
 mod faults;
 mod keys;
 mod limits;
 mod places;
+mod undecided;
 
 use std::time::Instant;
 

@@ -119,6 +119,61 @@ fn what_is_no_record_is_told_and_overwritten_by_the_next_change() {
 }
 
 #[test]
+fn what_is_no_text_stands_in_the_way_of_no_change() {
+    let Pair { a, b, redis, repositories: _folders } = Pair::start("");
+    let scribble =
+        "redis.call('HSET', KEYS[1], 'tiny', '\\255\\254', 'huge', string.rep(string.rep('x', 1000), 3000))";
+    redis.ask(&["EVAL", scribble, "1", "nuke:traffic:records"]);
+    eventually("it is told", || a.logs().iter().any(|line| line.contains("what nodes share cannot be read")));
+    let answer = put_traffic(&a, PIN_1).expect(200).json();
+    assert_eq!(answer["shared"]["everywhere"], true, "{answer}");
+    eventually("the other node hears of it", || serves(&b, "1") && agree(&a, &b));
+    drop(redis);
+}
+
+#[test]
+fn a_policy_that_no_node_could_read_is_refused() {
+    let Pair { a, b, redis: _redis, repositories: _folders } = Pair::start("");
+    let long = format!("{PIN_1} #{}", "x".repeat(100_000));
+    put_traffic(&a, &long).expect(413);
+    assert!(serves(&a, "2") && serves(&b, "2"));
+}
+
+#[test]
+fn what_was_decided_about_a_model_is_forgotten_a_month_after_the_last_node_had_it() {
+    let redis = Redis::start();
+    let record = |used: &str| {
+        let policy = "{\"stamp\":{\"count\":1,\"at\":1,\"node\":\"x\"},\"value\":\"{strategy: pinned, version: '1'}\"}";
+        format!("3 x {{\"format\":1,\"policy\":{policy},\"moves\":{{}}{used}}}")
+    };
+    let records = "nuke:traffic:records";
+    let (old, new) = (record(",\"used\":20000"), record(",\"used\":4000000"));
+    redis.ask(&["HSET", records, "gone", &old, "elsewhere", &new, "unknown", &record(""), "tiny", &old]);
+    let repositories = [two_tinies(""), two_tinies("")];
+    let [a, b] = ["a", "b"].map(|name| node(&repositories[usize::from(name == "b")], &redis, name).start());
+    eventually("it is forgotten", || redis.ask(&["HEXISTS", records, "gone"]) == ":0");
+    eventually("that of a model that is here is kept", || {
+        !redis.ask(&["HGET", records, "tiny"]).contains("\"used\":20000}")
+    });
+    assert!(serves(&a, "1") && serves(&b, "1"), "it counts");
+    assert_eq!(redis.ask(&["HGET", records, "elsewhere"]), new, "another node had it not long ago");
+    eventually("where nobody knows, the month begins now", || {
+        redis.ask(&["HGET", records, "unknown"]).contains("\"used\":2")
+    });
+    let left = || {
+        let folders = repositories.iter().map(|repository| repository.models().join(".nuke"));
+        let files = folders.flat_map(|folder| std::fs::read_dir(folder).unwrap());
+        files.filter(|file| file.as_ref().unwrap().file_name().to_string_lossy().starts_with("gone")).count()
+    };
+    eventually("nothing of it is left on any disk", || left() == 0);
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    assert_eq!(redis.ask(&["HEXISTS", records, "gone"]), ":0", "and nobody brings it back");
+    // Whoever has a model brings what was decided about it, however long ago that was.
+    redis.ask(&["FLUSHALL"]);
+    eventually("it is there again", || redis.ask(&["HGET", records, "tiny"]).contains("pinned"));
+}
+
+#[test]
 fn a_later_hosts_record_is_left_as_it_is() {
     let redis = Redis::start();
     let newer = "5 x {\"format\": 99, \"policy\": {\"later\": true}}";

@@ -101,6 +101,28 @@ fn what_is_written_in_the_place_of_nodes_is_passed_over() {
 }
 
 #[test]
+fn what_no_node_has_said_keeps_nobody_from_being_seen() {
+    let Pair { a, b, redis, repositories: _folders } = Pair::start("");
+    eventually("both are listed", || names(&a) == ["a", "b"]);
+    let scribble = "
+        redis.call('ZADD', KEYS[1], 99999999999999, '\\255\\254', 99999999999999, 'huge')
+        redis.call('SET', 'nuke:node:{nodes}:huge', string.rep(string.rep('x', 1000), 20000))
+        local own = redis.call('ZRANGE', KEYS[1], 0, 0)[1]
+        redis.call('ZADD', KEYS[1], redis.call('ZSCORE', KEYS[1], own), 'copy')
+        redis.call('SET', 'nuke:node:{nodes}:copy', redis.call('GET', 'nuke:node:{nodes}:' .. own))";
+    redis.ask(&["EVAL", scribble, "1", "nuke:nodes:{nodes}"]);
+    let seen = |server: &Server| nodes(server)["seen"].as_str().unwrap().to_owned();
+    let before = seen(&a);
+    eventually("it looks on", || seen(&a) > before);
+    for server in [&a, &b] {
+        assert_eq!(
+            (names(server), &nodes(server)["redis"]),
+            (vec!["a".to_owned(), "b".to_owned()], &"reached".into())
+        );
+    }
+}
+
+#[test]
 fn the_list_is_for_operators() {
     let repository = Repository::new().model("tiny", "1", "tiny");
     let server = Server::builder().repository(&repository).set("server.admin", "127.0.0.1:0").start();

@@ -113,6 +113,26 @@ fn of_many_commands_at_once_each_is_carried_out_on_what_the_one_before_has_left(
 }
 
 #[test]
+fn however_many_rollouts_there_were_before_the_next_one_is_shared() {
+    let Pair { a, b, redis, repositories: _folders } = Pair::start("");
+    for number in 1..14 {
+        let steps = format!("steps: [{number}%, 100%], hold: 1h");
+        let policy = format!("{{strategy: rollout, stable: '1', canary: '2', {steps}}}");
+        // What it has come to counts no more once there is another policy.
+        crate::put_traffic(&a, "{strategy: latest}").expect(200);
+        let strategy = |server: &Server| traffic(server, "tiny")["status"]["strategy"] == "latest";
+        eventually("both have another policy", || strategy(&a) && strategy(&b));
+        crate::put_traffic(&a, &policy).expect(200);
+        eventually("it runs on both", || phase(&a) == "running" && phase(&b) == "running");
+        a.post("/admin/models/tiny/rollout/promote", "", "").expect(200);
+        follows(&format!("rollout {number} is promoted on the other"), Instant::now(), || {
+            phase(&b) == "promoted"
+        });
+    }
+    drop(redis);
+}
+
+#[test]
 fn blue_green_switches_on_all_nodes() {
     let Pair { a, b, redis, repositories: _folders } =
         Pair::start("traffic: {strategy: blue-green, blue: '1', green: '2', active: blue}\n");

@@ -125,6 +125,9 @@ impl Follower {
         for id in self.known.join(&reading.keys) {
             self.tell_once(id, "it is another key than the one that was there before");
         }
+        for (id, _) in reading.later.iter().filter(|(_, is_revoked)| **is_revoked) {
+            self.known.revoke(id, now);
+        }
         self.known.forget_outlived(now);
         let difference = authority.api_keys().take_shared(self.known.clone());
         if let Some(change) = difference.told() {
@@ -140,7 +143,8 @@ impl Follower {
 
     /// Tells Redis what it does not know. Returns the revision that is in force then, as far as this node knows.
     async fn put_back(&self, reading: Reading) -> Result<Revision, StoreError> {
-        let news = self.known.news_for(&reading.keys);
+        let mut news = self.known.news_for(&reading.keys);
+        news.retain(|entry| !reading.later.contains_key(&entry.id));
         if news.is_empty() {
             return Ok(reading.revision);
         }

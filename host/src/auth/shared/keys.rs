@@ -11,6 +11,7 @@ use redis::Script;
 
 use super::super::key_store::{KeyStoreError, Used};
 use super::super::register::Register;
+use super::record::Unusable;
 use super::{random_word, record};
 use crate::config::{ApiKeyEntry, ApiKeyFile};
 use crate::store::{Store, StoreError, Subscription};
@@ -23,6 +24,8 @@ const AT_ONCE: usize = 250;
 const MOST: usize = 100_000;
 /// How often a change is tried again that others came before.
 const TRIES: usize = 16;
+/// How long a connection that was lost over a change may take to come back.
+const BACK: Duration = Duration::from_secs(5);
 /// What is wrong is told of so many entries.
 const TOLD: usize = 20;
 
@@ -36,6 +39,13 @@ for i = last + 1, #ARGV do redis.call('HDEL', KEYS[1], ARGV[i]) end
 redis.call('HSET', KEYS[1], '#revision', ARGV[2])
 redis.call('PUBLISH', ARGV[3], ARGV[2])
 return 1";
+
+/// ARGV: where to go on, how many, and how long a text may be: of a longer one, which is none of ours, only its beginning
+/// is read, so that it does not keep the others from being read in time.
+const SCAN: &str = "
+local found, longest = redis.call('HSCAN', KEYS[1], ARGV[1], 'COUNT', ARGV[2]), tonumber(ARGV[3])
+for i, text in ipairs(found[2]) do found[2][i] = string.sub(text, 1, longest) end
+return found";
 
 /// ARGV: ids and times; the later time counts.
 const NOTE_USED: &str = "
@@ -62,6 +72,14 @@ pub(super) struct Reading {
     pub(super) outlived: Vec<String>,
     /// What cannot be used, and why: 20 of them at most.
     pub(super) malformed: Vec<(String, &'static str)>,
+    /// The ids that a later version of the host has written, and whether it says that they are revoked.
+    pub(super) later: BTreeMap<String, bool>,
+}
+
+/// A change of which Redis did not say whether it has taken it: what was to be written, and what came of it if it was.
+struct Undecided<T> {
+    news: Register,
+    done: T,
 }
 
 /// See the module. Cheap to clone.
@@ -69,13 +87,15 @@ pub(super) struct Reading {
 pub struct SharedKeys {
     store: Store,
     change: Script,
+    scan: Script,
     note_used: Script,
 }
 
 impl SharedKeys {
     /// The keys of this Redis.
     pub fn new(store: Store) -> Self {
-        Self { store, change: Script::new(CHANGE), note_used: Script::new(NOTE_USED) }
+        let script = Script::new;
+        Self { store, change: script(CHANGE), scan: script(SCAN), note_used: script(NOTE_USED) }
     }
 
     /// All keys, in the order of their making.
@@ -91,13 +111,20 @@ impl SharedKeys {
     /// others change them, too.
     ///
     /// # Errors
-    /// They are as they were then, or it is not known whether they are: Redis took the change and did not say so.
+    /// They are as they were then; with [`KeyStoreError::Undecided`] it is not known whether they are.
     pub async fn change<T>(
         &self,
         mut change: impl FnMut(&mut ApiKeyFile) -> Result<T, String>,
     ) -> Result<T, KeyStoreError> {
+        let mut undecided: Vec<Undecided<T>> = Vec::new();
         for _ in 0..TRIES {
-            let before = self.read(SystemTime::now()).await.map_err(unreadable)?;
+            let before = self.read(SystemTime::now()).await;
+            let before = before.map_err(|error| failed(error, &undecided))?;
+            // One of them at most: each of them, and of those that follow, needs the revision that the others take away.
+            let taken = undecided.iter().position(|one| one.news.news_for(&before.keys).is_empty());
+            if let Some(at) = taken {
+                return Ok(undecided.swap_remove(at).done);
+            }
             let mut keys = in_order(&before.keys);
             let done = change(&mut keys).map_err(KeyStoreError::Unreadable)?;
             let after: Register = keys.into();
@@ -105,12 +132,31 @@ impl SharedKeys {
                 return Err(KeyStoreError::Unreadable(format!("expected at most {MOST} keys in redis")));
             }
             let news = after.news_for(&before.keys);
-            if self.write(&before.revision, &news, &before.outlived).await.map_err(unreadable)?.is_some() {
-                self.forget_use(&before.outlived).await;
-                return Ok(done);
+            match self.write(&before.revision, &news, &before.outlived).await {
+                Ok(Some(_)) => {
+                    self.forget_use(&before.outlived).await;
+                    return Ok(done);
+                }
+                Ok(None) => {}
+                Err(error @ (StoreError::Open | StoreError::Refused(_))) => {
+                    return Err(failed(error, &undecided));
+                }
+                Err(_) => {
+                    undecided.push(Undecided { news: news.into_iter().cloned().collect(), done });
+                    self.wait().await;
+                }
             }
         }
-        Err(KeyStoreError::Unreadable("others change the keys in redis all the time; try again".to_owned()))
+        let reason = "others change the keys in redis all the time; try again";
+        Err(failed(StoreError::Refused(reason.to_owned()), &undecided))
+    }
+
+    /// Waits until Redis is asked again, for a while.
+    async fn wait(&self) {
+        let began = tokio::time::Instant::now();
+        while !self.store.is_up() && began.elapsed() < BACK {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// When keys were last used.
@@ -169,22 +215,26 @@ impl SharedKeys {
     pub(super) async fn read(&self, now: SystemTime) -> Result<Reading, StoreError> {
         let revision = self.revision().await?;
         let fields = self.fields(&self.key()).await?;
-        let mut malformed = Vec::new();
-        let mut keys =
-            Register::from_iter(fields.iter().filter(|(id, _)| *id != REVISION.as_bytes()).filter_map(
-                |(id, text)| match record::read(id, text) {
-                    Ok(entry) => Some(entry),
-                    Err(reason) => {
-                        if malformed.len() < TOLD {
-                            malformed
-                                .push((id.escape_ascii().to_string().chars().take(40).collect(), reason));
-                        }
-                        None
-                    }
-                },
-            ));
+        let (mut malformed, mut later, mut found) = (Vec::new(), BTreeMap::new(), Vec::new());
+        for (id, text) in fields.iter().filter(|(id, _)| *id != REVISION.as_bytes()) {
+            let unusable = match record::read(id, text) {
+                Ok(entry) => {
+                    found.push(entry);
+                    continue;
+                }
+                Err(unusable) => unusable,
+            };
+            let id: String = id.escape_ascii().to_string().chars().take(40).collect();
+            if malformed.len() < TOLD {
+                malformed.push((id.clone(), unusable.reason()));
+            }
+            if let Unusable::Later { is_revoked } = unusable {
+                later.insert(id, is_revoked);
+            }
+        }
+        let mut keys = Register::from_iter(found);
         let outlived = keys.forget_outlived(now);
-        Ok(Reading { revision, keys, outlived, malformed })
+        Ok(Reading { revision, keys, outlived, malformed, later })
     }
 
     /// Writes entries, and takes out those that are over, if the keys are still those of this revision. Returns the next
@@ -222,10 +272,11 @@ impl SharedKeys {
     /// All fields of a hash, some at a time, so that none of the answers is large.
     async fn fields(&self, key: &str) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, StoreError> {
         let (mut cursor, mut all) = (0_u64, BTreeMap::new());
+        let [count, longest] = [AT_ONCE, record::LARGEST + 1].map(|number| number.to_string());
         loop {
-            let mut command = redis::cmd("HSCAN");
-            command.arg(key).arg(cursor).arg("COUNT").arg(AT_ONCE);
-            let (next, fields): (u64, Fields) = self.store.ask(command).await?;
+            let at = cursor.to_string();
+            let arguments = [at.as_bytes(), count.as_bytes(), longest.as_bytes()];
+            let (next, fields): (u64, Fields) = self.store.run(&self.scan, &[key], &arguments).await?;
             all.extend(fields);
             if all.len() > MOST + 1 {
                 return Err(StoreError::Garbage(format!("{key} has over {MOST} fields")));
@@ -254,6 +305,17 @@ fn in_order(keys: &Register) -> ApiKeyFile {
 
 fn seconds(at: SystemTime) -> u64 {
     at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// Why keys were not changed, or why it is not known whether they were.
+fn failed<T>(error: StoreError, undecided: &[Undecided<T>]) -> KeyStoreError {
+    let ids: std::collections::BTreeSet<&str> =
+        undecided.iter().flat_map(|one| one.news.keys()).map(|key| key.id.as_str()).collect();
+    if ids.is_empty() {
+        return unreadable(error);
+    }
+    let ids = ids.into_iter().map(str::to_owned).collect();
+    KeyStoreError::Undecided { reason: format!("the keys in redis: {error}"), ids }
 }
 
 fn unreadable(error: StoreError) -> KeyStoreError {

@@ -6,11 +6,42 @@ use crate::config::{ApiKeyEntry, KEY_ID_DIGITS, ScopeWord, hex};
 use crate::timestamp::{parse_timestamp, timestamp};
 
 /// The largest entry, in bytes.
-const LARGEST: usize = 16 << 10;
+pub(super) const LARGEST: usize = 16 << 10;
 /// The longest name of an owner, in bytes.
 const LONGEST_NAME: usize = 256;
 /// The form that is written, and the only one that is read.
 const VERSION: u32 = 1;
+
+/// Why an entry cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unusable {
+    /// It is none, and why, without a word of its content.
+    Malformed(&'static str),
+    /// A later version of the host has written it, which must not be overwritten. That the key is revoked counts all
+    /// the same.
+    Later {
+        /// Whether it says that.
+        is_revoked: bool,
+    },
+}
+
+impl Unusable {
+    /// In words.
+    pub(super) const fn reason(self) -> &'static str {
+        match self {
+            Self::Malformed(reason) => reason,
+            Self::Later { .. } => "a later version of the host has written it; update this one",
+        }
+    }
+}
+
+/// What every version of an entry has.
+#[derive(Deserialize)]
+struct Form {
+    v: u32,
+    #[serde(default)]
+    revoked: serde_json::Value,
+}
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -44,13 +75,22 @@ pub(super) fn write(key: &ApiKeyEntry) -> Vec<u8> {
 /// Reads what is kept under an id.
 ///
 /// # Errors
-/// What is wrong with it, without a word of its content.
-pub(super) fn read(id: &[u8], text: &[u8]) -> Result<ApiKeyEntry, &'static str> {
+/// [`Unusable`].
+pub(super) fn read(id: &[u8], text: &[u8]) -> Result<ApiKeyEntry, Unusable> {
     let id = std::str::from_utf8(id).ok().filter(|id| is_hex(id, KEY_ID_DIGITS));
-    let id = id.ok_or("its name is not the id of a key")?;
+    let id = id.ok_or(Unusable::Malformed("its name is not the id of a key"))?;
     if text.len() > LARGEST {
-        return Err("it is larger than any entry");
+        return Err(Unusable::Malformed("it is larger than any entry"));
     }
+    if let Ok(form) = serde_json::from_slice::<Form>(text)
+        && form.v > VERSION
+    {
+        return Err(Unusable::Later { is_revoked: !form.revoked.is_null() });
+    }
+    entry(id, text).map_err(Unusable::Malformed)
+}
+
+fn entry(id: &str, text: &[u8]) -> Result<ApiKeyEntry, &'static str> {
     let record: Record = serde_json::from_slice(text).map_err(|_| "it is not an entry's JSON")?;
     if record.v != VERSION {
         return Err("it has the form of another version of the host");
@@ -139,6 +179,7 @@ mod tests {
         let long = "x".repeat(LARGEST);
         for (from, to, expected) in [
             ("\"v\":1", "\"v\":2", "version"),
+            ("\"v\":1", "\"v\":0", "version"),
             ("\"ci\"", "\"\"", "owner"),
             ("\"ci\"", "\"a\\nb\"", "owner"),
             ("predict:a-*", "root", "scope"),
@@ -151,11 +192,20 @@ mod tests {
         ] {
             let spoilt = good.replacen(from, to, 1);
             assert_ne!(spoilt, good);
-            let reason = read(b"0123456789ab", spoilt.as_bytes()).unwrap_err();
+            let reason = read(b"0123456789ab", spoilt.as_bytes()).unwrap_err().reason();
             assert!(reason.contains(expected), "{reason}");
         }
         for id in [b"".as_slice(), b"0123456789aB", b"0123456789abc", b"\xff\xff", b"#revision"] {
-            assert!(read(id, good.as_bytes()).unwrap_err().contains("id of a key"));
+            assert!(read(id, good.as_bytes()).unwrap_err().reason().contains("id of a key"));
         }
+    }
+
+    #[test]
+    fn a_later_hosts_entry_is_told_from_a_spoilt_one() {
+        let later = |text: &str| read(b"0123456789ab", text.as_bytes());
+        let is_revoked = |is_revoked| Err(Unusable::Later { is_revoked });
+        assert_eq!(later(r#"{"v":2,"owner":{"name":"ci"},"revoked":"2027-01-01"}"#), is_revoked(true));
+        assert_eq!(later(r#"{"v":2,"owner":7}"#), is_revoked(false));
+        assert!(matches!(later(r#"{"v":"2"}"#), Err(Unusable::Malformed(_))));
     }
 }

@@ -22,6 +22,8 @@ for i, key in ipairs(KEYS) do
   if used > known then paid = paid + used - known end
   if paid > now + most then paid = now + most end
   local ahead = math.max(paid - now, 0)
+  -- What nodes leave that are started again and again: a rate that is always in use would keep it for ever.
+  if redis.call('HLEN', key) > 1024 then redis.call('UNLINK', key) end
   redis.call('HSET', key, 'paid', string.format('%.0f', paid), node, string.format('%.0f', used))
   redis.call('PEXPIRE', key, math.ceil(ahead / 1000) + 5000)
   answers[i] = ahead

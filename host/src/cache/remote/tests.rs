@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use nuke_tests::Redis;
+use nuke_tests::{Cluster, Redis};
 use tokio::time::timeout;
 
 use super::*;
@@ -19,7 +19,11 @@ fn settings(redis: &Redis) -> RedisConfig {
 
 /// A node of its own, connected.
 async fn node(redis: &Redis) -> Remote {
-    let store = Store::open(&settings(redis), "fleet", StoreMetrics::default()).expect("usable settings");
+    node_with(&settings(redis)).await
+}
+
+async fn node_with(settings: &RedisConfig) -> Remote {
+    let store = Store::open(settings, "fleet", StoreMetrics::default()).expect("usable settings");
     let began = Instant::now();
     while !store.is_up() {
         assert!(began.elapsed() < LONG, "it does not connect");
@@ -135,6 +139,45 @@ async fn a_flush_of_redis_purges_all_and_nonsense_among_the_epochs_nothing() {
     while epochs.of("anything") == 0 {
         hears(&mut hearing).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flush_of_any_node_of_a_cluster_purges_all_and_a_restart_nothing() {
+    let mut cluster = Cluster::start(&["--cluster-require-full-coverage", "no"]);
+    let text = format!("cache: {{redis: {{cluster: [{}], timeout: 500ms}}}}", cluster.addresses());
+    let loaded = ServerConfig::from_text("config.yaml", &text).expect("a configuration");
+    let remote = node_with(&loaded.value.cache.redis.expect("a redis")).await;
+    let epochs = Epochs::default();
+    let mut hearing = remote.purges(epochs.clone());
+    let listening = tokio::spawn(async move {
+        loop {
+            hearing.next().await;
+        }
+    });
+    let until = async |what: &str, condition: &dyn Fn() -> bool| {
+        let began = Instant::now();
+        while !condition() {
+            assert!(began.elapsed() < LONG, "waited in vain: {what}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    for (number, redis) in cluster.nodes.iter().enumerate() {
+        let marked = || redis.ask(&["KEYS", "fleet:epochs:mark:*"]).lines().count() > 8;
+        until("the node has its marks", &marked).await;
+        let before = epochs.of("anything");
+        redis.ask(&["FLUSHALL"]);
+        until(&format!("a flush of node {number} is seen"), &|| epochs.of("anything") > before).await;
+    }
+    // The last one's own flush may be seen twice, by word and by its marks.
+    tokio::time::sleep(RECONCILE * 3).await;
+    let before = epochs.of("anything");
+    let marks = |redis: &Redis| redis.ask(&["KEYS", "fleet:epochs:mark:*"]).lines().count();
+    let many = marks(&cluster.nodes[1]);
+    cluster.nodes[1].start_again();
+    until("it has marks again", &|| marks(&cluster.nodes[1]) >= many.min(1)).await;
+    tokio::time::sleep(RECONCILE * 2).await;
+    assert_eq!(epochs.of("anything"), before, "a server that was started anew was not emptied by anybody");
+    listening.abort();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

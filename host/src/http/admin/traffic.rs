@@ -19,7 +19,7 @@ use crate::repository::{SetError, traffic_policy};
 use crate::traffic::{Command, FeedbackError};
 
 /// Bytes that a body may have.
-const BODY: usize = 1 << 20;
+const BODY: usize = 64 << 10;
 /// The name that problems of a body are told under.
 const BODY_NAME: &str = "body";
 
