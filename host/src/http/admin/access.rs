@@ -163,7 +163,7 @@ impl AskedOf {
         }
         if let Some(Acted(model)) = acted {
             self.action.push(' ');
-            self.action.push_str(&shown(&model, 500));
+            self.action.push_str(&shown(model, 500));
         }
         let identity = self.caller.as_ref().map(Caller::identity);
         let entry = AuditEntry {
