@@ -72,11 +72,16 @@ impl Story {
             _ => None,
         }
     }
+    /// Whether a remembered answer was given that is past its time.
+    pub fn is_stale(&self) -> bool {
+        matches!(self, Self::Hit { age, ttl, .. } if age >= ttl)
+    }
+
 
     /// Its name in a log.
     pub fn as_str(&self) -> &'static str {
         match self {
-            Self::Hit { age, ttl, .. } if age >= ttl => "stale",
+            Self::Hit { .. } if self.is_stale() => "stale",
             Self::Hit { .. } => "hit",
             Self::Computed { collapsed: true, .. } => "collapsed",
             Self::Computed { why, .. } => why.as_str(),
@@ -89,8 +94,9 @@ impl Story {
         let mut text = String::from("nuke");
         match self {
             Self::Hit { level, age, ttl } => {
-                let seconds = |time: &Duration| i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
-                let left = seconds(ttl).saturating_sub(seconds(age));
+                // Rounded down, so that what is past its time is below 0.
+                let millis = |time: &Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+                let left = millis(ttl).saturating_sub(millis(age)).div_euclid(1000);
                 // A string into a string cannot fail.
                 let _ = write!(text, "; hit; ttl={left}; detail={}", level.as_str());
             }

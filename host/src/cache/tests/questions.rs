@@ -15,7 +15,8 @@ use crate::pipeline::StageTimes;
 use crate::plugin::Response;
 use crate::telemetry::{CacheLevel, CacheMetrics};
 
-const SECOND: Duration = Duration::from_secs(1);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+const MILLI: Duration = Duration::from_millis(1);
 
 fn cache() -> Cache {
     Cache::new(1 << 20, None, CacheMetrics::default())
@@ -339,3 +340,11 @@ fn what_is_told_is_of_rfc_9211() {
     assert_eq!(joined.status(), "nuke; fwd=stale; collapsed; detail=model-hit");
     assert_eq!(Story::Absent.status(), "nuke; detail=only-if-cached");
 }
+    // What is past its time says so from its first moment on.
+    let just_over = Story::Hit { level: CacheLevel::Memory, age: 60_500 * MILLI, ttl: 60 * SECOND };
+    assert_eq!(
+        (just_over.status().as_str(), just_over.as_str()),
+        ("nuke; hit; ttl=-1; detail=memory", "stale")
+    );
+    let nearly = Story::Hit { level: CacheLevel::Memory, age: 59_500 * MILLI, ttl: 60 * SECOND };
+    assert_eq!((nearly.status().as_str(), nearly.as_str()), ("nuke; hit; ttl=0; detail=memory", "hit"));
