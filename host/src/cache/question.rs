@@ -88,7 +88,8 @@ impl Question {
             if self.wish.only_if_cached {
                 return self.absent();
             }
-            return self.alone(None, work(deadline), Why::Bypass).await;
+            let why = if self.wish.no_store { Why::Bypass } else { Why::Anonymous };
+            return self.alone(None, work(deadline), why).await;
         };
         if self.wish.no_cache {
             self.count(CacheOutcome::Bypass);

@@ -18,6 +18,8 @@ pub enum Why {
     Request,
     /// Neither looked for nor remembered.
     Bypass,
+    /// The same, as answers are remembered for each caller, and this one has not shown who it is.
+    Anonymous,
 }
 
 impl Why {
@@ -27,8 +29,13 @@ impl Why {
             Self::Miss => "miss",
             Self::Stale => "stale",
             Self::Request => "request",
-            Self::Bypass => "bypass",
+            Self::Bypass | Self::Anonymous => "bypass",
         }
+    }
+
+    /// Whether the answers that are remembered had no part in it.
+    pub const fn is_bypass(self) -> bool {
+        matches!(self, Self::Bypass | Self::Anonymous)
     }
 }
 
@@ -102,8 +109,13 @@ impl Story {
             }
             Self::Computed { why, collapsed, stored, model_hit } => {
                 let _ = write!(text, "; fwd={}", why.as_str());
-                let said =
-                    [(*stored, "; stored"), (*collapsed, "; collapsed"), (*model_hit, "; detail=model-hit")];
+                let is_anonymous = *why == Why::Anonymous;
+                let said = [
+                    (*stored, "; stored"),
+                    (*collapsed, "; collapsed"),
+                    (*model_hit, "; detail=model-hit"),
+                    (is_anonymous, "; detail=anonymous"),
+                ];
                 said.iter().filter(|(is, _)| *is).for_each(|(_, word)| text.push_str(word));
             }
             Self::Absent => text.push_str("; detail=only-if-cached"),

@@ -31,12 +31,13 @@ pub struct Visit {
 struct Place {
     cache: Cache,
     wish: Wish,
-    owner: Owner,
+    /// None of somebody who has not shown who it is.
+    owner: Option<Owner>,
 }
 
 impl Visit {
-    /// Of a client.
-    pub fn new(cache: &Cache, wish: Wish, owner: Owner) -> Self {
+    /// Of a client; without an owner, of one who has not shown who it is.
+    pub fn new(cache: &Cache, wish: Wish, owner: Option<Owner>) -> Self {
         Self {
             place: Some(Place { cache: cache.clone(), wish, owner }),
             until: None,
@@ -90,7 +91,9 @@ impl Visit {
         settings.ttl?;
         let (shelf, began) = (cache.shelf(model), Instant::now());
         let epoch = cache.0.epochs.of(model);
-        let owner = (settings.scope == CacheScope::Caller).then_some(owner);
+        let owner = owner.as_ref().filter(|_| settings.scope == CacheScope::Caller);
+        // Who shows nothing may be anybody: nothing is kept for all of them as if they were one.
+        let is_nobodys = owner.is_none() && settings.scope == CacheScope::Caller;
         let make = || Key::new(seed, Scope { owner, epoch }, subject);
         let key = if wish.no_store { None } else { Some(off_the_reactor(subject.size(), make)) };
         let until = self.until.unwrap_or(deadline).max(deadline);

@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use super::{Generation, PredictInput, PredictOutput, Stage, StageTimes};
-use crate::cache::{Answered, Computed, Question, Story, Subject, Value, Visit, Why};
+use crate::cache::{Answered, Computed, Question, Story, Subject, Value, Visit};
 use crate::error::{Error, ErrorCode};
 use crate::model::tensor::Tensor;
 
@@ -119,7 +119,7 @@ pub(super) fn settle_run(
     let counter = generation.scheduler().counter();
     match (&answered.outcome, &answered.story) {
         (Ok(_), story) if story.is_hit() => counter.recalled(answered.recall),
-        (Ok(_), Story::Computed { why, .. }) if *why != Why::Bypass => counter.missed(answered.recall),
+        (Ok(_), Story::Computed { why, .. }) if !why.is_bypass() => counter.missed(answered.recall),
         (Err(_), story) if story.is_hit() => counter.failed(answered.recall),
         _ => {}
     }
