@@ -72,6 +72,16 @@ impl Visit {
         self.oldest_ms = answered.oldest_ms;
     }
 
+    /// Whether it takes nothing but a remembered answer.
+    pub fn only_if_cached(&self) -> bool {
+        self.place.as_ref().is_some_and(|place| place.wish.only_if_cached)
+    }
+
+    /// Notes that there is no remembered answer, and that it takes no other.
+    pub fn tell_absent(&mut self) {
+        self.story = Some(Story::Absent);
+    }
+
     /// The same for a part of this request.
     #[must_use]
     pub fn part(&self) -> Self {
