@@ -16,6 +16,7 @@ mod entry;
 mod epochs;
 mod flight;
 mod key;
+mod lease;
 mod memory;
 mod purge;
 mod question;
@@ -40,7 +41,7 @@ pub use key::{Key, Owner, Scope, Seed, SeedParts, Subject};
 pub use memory::Shelf;
 pub use purge::Purged;
 pub use question::{Answered, Computed, Question};
-pub use remote::{Lease, Purges, Remote, Usage};
+pub use remote::{Found, Lease, Purges, Remote, Usage};
 pub use story::{Story, Why};
 pub use visit::Visit;
 pub use wish::Wish;
@@ -62,8 +63,8 @@ struct Inner {
     epochs: Epochs,
     /// The level that nodes share.
     remote: Option<Remote>,
-    on_the_way: AtomicUsize,
     /// Bytes of answers that are on their way to Redis.
+    on_the_way: AtomicUsize,
     metrics: CacheMetrics,
 }
 

@@ -16,7 +16,7 @@ pub enum Why {
     Stale,
     /// The request did not take the one that was there, or any.
     Request,
-    /// Neither looked for nor remembered.
+    /// Neither looked for nor remembered, as the request asks.
     Bypass,
     /// The same, as answers are remembered for each caller, and this one has not shown who it is.
     Anonymous,
@@ -72,6 +72,11 @@ impl Story {
         matches!(self, Self::Hit { .. } | Self::Computed { collapsed: true, .. })
     }
 
+    /// Whether a remembered answer was given that is past its time.
+    pub fn is_stale(&self) -> bool {
+        matches!(self, Self::Hit { age, ttl, .. } if age >= ttl)
+    }
+
     /// How old the answer is; `None` for one that is new.
     pub fn age(&self) -> Option<Duration> {
         match self {
@@ -79,11 +84,6 @@ impl Story {
             _ => None,
         }
     }
-    /// Whether a remembered answer was given that is past its time.
-    pub fn is_stale(&self) -> bool {
-        matches!(self, Self::Hit { age, ttl, .. } if age >= ttl)
-    }
-
 
     /// Its name in a log.
     pub fn as_str(&self) -> &'static str {

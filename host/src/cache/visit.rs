@@ -105,13 +105,14 @@ impl Visit {
         // Who shows nothing may be anybody: nothing is kept for all of them as if they were one.
         let is_nobodys = owner.is_none() && settings.scope == CacheScope::Caller;
         let make = || Key::new(seed, Scope { owner, epoch }, subject);
-        let key = if wish.no_store { None } else { Some(off_the_reactor(subject.size(), make)) };
+        let key = (!wish.no_store && !is_nobodys).then(|| off_the_reactor(subject.size(), make));
         let until = self.until.unwrap_or(deadline).max(deadline);
         Some(Question { cache: cache.clone(), shelf, settings, wish: *wish, key, epoch, began, until })
     }
 }
 
-fn off_the_reactor<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
+/// Work on so many bytes, where it holds up nobody else.
+pub(super) fn off_the_reactor<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
     use tokio::runtime::{Handle, RuntimeFlavor};
     let has_others =
         || Handle::try_current().is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::MultiThread);

@@ -378,7 +378,6 @@ fn what_is_told_is_of_rfc_9211() {
     let joined = Story::Computed { why: Why::Stale, collapsed: true, stored: false, model_hit: true };
     assert_eq!(joined.status(), "nuke; fwd=stale; collapsed; detail=model-hit");
     assert_eq!(Story::Absent.status(), "nuke; detail=only-if-cached");
-}
     // What is past its time says so from its first moment on.
     let just_over = Story::Hit { level: CacheLevel::Memory, age: 60_500 * MILLI, ttl: 60 * SECOND };
     assert_eq!(
@@ -387,3 +386,4 @@ fn what_is_told_is_of_rfc_9211() {
     );
     let nearly = Story::Hit { level: CacheLevel::Memory, age: 59_500 * MILLI, ttl: 60 * SECOND };
     assert_eq!((nearly.status().as_str(), nearly.as_str()), ("nuke; hit; ttl=0; detail=memory", "hit"));
+}
