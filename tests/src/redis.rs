@@ -119,27 +119,6 @@ impl Redis {
         });
     }
 
-    /// Puts values into it until it refuses even a small one, for want of memory.
-    ///
-    /// # Panics
-    /// If it is never full: it has to have a `--maxmemory` of some megabytes, and `noeviction`.
-    #[track_caller]
-    pub fn fills_up(&self) {
-        let block = "x".repeat(64 << 10);
-        for number in 0..400 {
-            if self.ask(&["SET", &format!("other:{number}"), &block]).starts_with("-OOM") {
-                break;
-            }
-        }
-        // What is left goes in small pieces.
-        for number in 0..10_000 {
-            if self.ask(&["SET", &format!("small:{number}"), "x"]).starts_with("-OOM") {
-                return;
-            }
-        }
-        panic!("redis is never full");
-    }
-
     /// Its port.
     pub fn port(&self) -> u16 {
         self.port

@@ -90,6 +90,22 @@ fn is_up(server: &Server) -> bool {
     server.metrics().find("nuke_redis_up", &[]) == Some(1.0)
 }
 
+fn fills(redis: &Redis) {
+    let block = "x".repeat(64 << 10);
+    for number in 0..400 {
+        if redis.ask(&["SET", &format!("other:{number}"), &block]).starts_with("-OOM") {
+            break;
+        }
+    }
+    // What is left goes in small pieces.
+    for number in 0..10_000 {
+        if redis.ask(&["SET", &format!("small:{number}"), "x"]).starts_with("-OOM") {
+            return;
+        }
+    }
+    panic!("redis is never full");
+}
+
 /// A host that remembers for a moment: what it knows itself is of little use, so that it asks Redis all the time.
 fn host(redis: &Redis) -> (Repository, Server) {
     let repository = Repository::new().model("tiny", "1", "tiny").model_yaml("cache: {ttl: 60s}");
@@ -135,7 +151,7 @@ fn no_request_fails_whatever_becomes_of_redis() {
         rests();
     });
     phase("full", &mut || {
-        redis.fills_up();
+        fills(&redis);
         rests();
     });
     phase("emptied", &mut || {

@@ -83,7 +83,7 @@ fn a_redis_that_hangs_costs_a_few_timeouts_and_then_nothing() {
 
 #[test]
 fn a_redis_that_is_full_gives_what_it_has_and_fails_nobody() {
-    let redis = Redis::with(&["--maxmemory", "8mb", "--maxmemory-policy", "noeviction"]);
+    let redis = Redis::with(&["--maxmemory-policy", "noeviction"]);
     let repository = tiny_with("{ttl: 1h}");
     let answers = right(0..40);
     let (known, new) = answers.split_at(10);
@@ -91,7 +91,7 @@ fn a_redis_that_is_full_gives_what_it_has_and_fails_nobody() {
     connected(&one);
     known.iter().for_each(|answer| assert!(asks(&one.client(), answer).contains("fwd=miss")));
     stored(&one, 10.0);
-    redis.fills_up();
+    redis.ask(&["CONFIG", "SET", "maxmemory", "1"]);
 
     let other = node(&repository, &redis).start();
     connected(&other);
@@ -111,6 +111,7 @@ fn a_redis_that_is_full_gives_what_it_has_and_fails_nobody() {
     assert_eq!(timed_out(&other), 0.0);
     drop(one);
 
+    redis.ask(&["CONFIG", "SET", "maxmemory", "0"]);
     redis.ask(&["FLUSHALL"]);
     let labels = [("level", "redis"), ("outcome", "stored")];
     eventually("answers go there again", || {

@@ -146,19 +146,18 @@ async fn in_a_cluster_an_answer_and_its_lease_are_in_one_slot() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_that_takes_nothing_new_gives_what_it_has_and_no_lease() {
-    let redis = Redis::with(&["--maxmemory", "8mb", "--maxmemory-policy", "noeviction"]);
+    let redis = Redis::with(&["--maxmemory-policy", "noeviction"]);
     let remote = node(&redis).await;
     remote.put("k", "answer".into(), LONG).await.expect("it is put");
-    redis.fills_up();
+    redis.ask(&["CONFIG", "SET", "maxmemory", "1"]);
     for _ in 0..5 {
         assert_eq!(remote.find_or_lease("k", 100, "a", LONG).await, Ok(Found::Entry("answer".into())));
         let refused = remote.find_or_lease("new", 100, "a", LONG).await;
         assert!(matches!(&refused, Err(StoreError::Refused(text)) if text.starts_with("OOM")), "{refused:?}");
     }
     assert!(remote.store().is_up());
-    // Nor does one that only reads, and it says so in the word that has another connection made.
-    redis.ask(&["FLUSHALL"]);
-    remote.put("k", "answer".into(), LONG).await.expect("it is put");
+    // Nor does one that is cut off from its replicas, and its own word comes out of the script.
+    redis.ask(&["CONFIG", "SET", "maxmemory", "0"]);
     redis.ask(&["CONFIG", "SET", "min-replicas-to-write", "1"]);
     assert_eq!(remote.find_or_lease("k", 100, "a", LONG).await, Ok(Found::Entry("answer".into())));
     let refused = remote.find_or_lease("new", 100, "a", LONG).await;
