@@ -65,7 +65,12 @@ impl Drop for Leased {
         let (remote, key, token) = (self.remote.clone(), self.key.clone(), self.token.clone());
         // Without a runtime the process ends, and the lease with its time.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move { drop(remote.release(&key, &token).await) });
+            runtime.spawn(async move {
+                // A Redis that has just begun to answer again, or does not know the script yet, takes longer once.
+                if remote.release(&key, &token).await == Err(StoreError::TimedOut) {
+                    drop(remote.release(&key, &token).await);
+                }
+            });
         }
     }
 }

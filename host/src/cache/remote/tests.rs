@@ -312,38 +312,3 @@ async fn nothing_that_is_written_among_the_epochs_keeps_a_purge_from_counting() 
     }
     assert!(late.of("m") < u64::MAX, "after that nothing could be purged");
 }
-
-// TEMPORARY-MEASURE
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a measurement"]
-async fn measure() {
-    let redis = Redis::start();
-    let remote = node(&redis).await;
-    remote.put("hit", vec![7; 600].into(), LONG).await.expect("it is put");
-    let (mut apart, mut together, mut get, mut find) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for number in 0..3000 {
-        let (a, b) = (format!("{number:064x}"), format!("f{number:063x}"));
-        let began = Instant::now();
-        let _ = remote.get(&a, 10_000).await;
-        let _ = remote.lease(&a, "t", LONG).await;
-        apart.push(began.elapsed());
-        let began = Instant::now();
-        let _ = remote.find_or_lease(&b, 10_000, "t", LONG).await;
-        together.push(began.elapsed());
-        let began = Instant::now();
-        let _ = remote.get("hit", 10_000).await;
-        get.push(began.elapsed());
-        let began = Instant::now();
-        let _ = remote.find_or_lease("hit", 10_000, "t", LONG).await;
-        find.push(began.elapsed());
-    }
-    for (name, times) in [
-        ("get, then lease", &mut apart),
-        ("in one go", &mut together),
-        ("hit by get", &mut get),
-        ("hit in one go", &mut find),
-    ] {
-        times.sort();
-        println!("{name}: p10 {:?} p50 {:?} p90 {:?}", times[300], times[1500], times[2700]);
-    }
-}

@@ -221,7 +221,11 @@ fn a_runtime_that_is_gone_holds_nobody_up() {
         let seat = flights.board(key(1), || async { 7 });
         let sent = flights.send(key(2), || async { 7 });
         drop(seat);
-        done.send((sent, flights.count())).unwrap();
+        // The runtime ends in the background; what it had not begun is dropped then.
+        while flights.count() > 0 {
+            std::thread::yield_now();
+        }
+        done.send(sent).unwrap();
     });
-    assert_eq!(ends.recv_timeout(Duration::from_secs(60)), Ok((true, 0)), "it hangs");
+    assert_eq!(ends.recv_timeout(Duration::from_secs(60)), Ok(true), "it hangs");
 }
