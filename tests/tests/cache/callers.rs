@@ -3,7 +3,7 @@
 use nuke_tests::{Answer, Server, nuke};
 use serde_json::Value;
 
-use super::{TINY, builder, is_hit, request, tiny_with, told};
+use super::{TINY, builder, is_hit, tiny_request, tiny_with, told};
 
 fn new_key(file: &std::path::Path, name: &str) -> String {
     let mut command = nuke();
@@ -21,7 +21,7 @@ fn ask_as(server: &Server, key: &str) -> Answer {
     let client = server.client();
     let asking = client.request("POST", TINY).header("content-type", "application/json");
     let asking = if key.is_empty() { asking } else { asking.header("x-api-key", key) };
-    asking.body(request(1).to_string()).send().expect(200)
+    asking.body(tiny_request(1).to_string()).send().expect(200)
 }
 
 #[test]
@@ -62,10 +62,10 @@ fn who_shows_nothing_shares_answers_with_nobody_where_they_are_each_callers_own(
     {
         let asking =
             client.request("POST", TINY).header("content-type", "application/json").header(name, value);
-        let answer = asking.body(request(1).to_string()).send().expect(200);
+        let answer = asking.body(tiny_request(1).to_string()).send().expect(200);
         assert_eq!(told(&answer), "nuke; fwd=bypass; detail=anonymous");
     }
-    super::ask(&client, TINY, &request(1), "only-if-cached").expect(504);
+    super::ask(&client, TINY, &tiny_request(1), "only-if-cached").expect(504);
     assert!(!is_hit(&ask_as(&server, &key)) && is_hit(&ask_as(&server, &key)), "a known caller's are");
     assert_eq!(told(&ask_as(&server, "")), "nuke; fwd=bypass; detail=anonymous");
     let bypassed = server.metrics().sum("nuke_cache_requests_total", &[("outcome", "bypass")]);

@@ -56,7 +56,7 @@ fn an_answer_past_its_time_is_computed_anew_in_the_background() {
     ask(&client, TINY, &tiny_request(1), "").expect(200);
     assert_eq!(runs(&host, "tiny"), 1);
     thread::sleep(Duration::from_millis(1100));
-    let stale = ask(&client, TINY, &request(1), "").expect(200);
+    let stale = ask(&client, TINY, &tiny_request(1), "").expect(200);
     assert!(told(&stale).starts_with("nuke; hit; ttl=-"), "{}", told(&stale));
     nuke_tests::eventually("it is computed anew", || runs(&host, "tiny") == 2);
     let metrics = host.metrics();
@@ -81,12 +81,12 @@ fn an_answer_ends_with_its_time() {
 fn a_model_without_a_cache_computes_nothing_for_who_takes_only_remembered_answers() {
     let plain = host(nuke_tests::Repository::new().model("tiny", "1", "tiny"));
     let client = plain.client();
-    let v1 = serde_json::json!({"instances": [request(1)["inputs"][0]["data"]]});
+    let v1 = serde_json::json!({"instances": [tiny_request(1)["inputs"][0]["data"]]});
     for (path, body) in [
-        (TINY, request(1)),
+        (TINY, tiny_request(1)),
         ("/v1/models/tiny:predict", v1),
-        ("/predict/tiny", request(1)),
-        ("/v2/models/tiny/versions/1/infer", request(1)),
+        ("/predict/tiny", tiny_request(1)),
+        ("/v2/models/tiny/versions/1/infer", tiny_request(1)),
     ] {
         let absent = ask(&client, path, &body, "only-if-cached").expect(504);
         assert_eq!(
@@ -104,7 +104,7 @@ fn a_model_without_a_cache_computes_nothing_for_who_takes_only_remembered_answer
     let settings = plain.repository.models().join("tiny/model.yaml");
     super::replace(&settings, b"cache: {ttl: 1h}\n");
     nuke_tests::eventually("it remembers", || {
-        ask(&client, TINY, &request(1), "").expect(200).header("cache-status").is_some()
+        ask(&client, TINY, &tiny_request(1), "").expect(200).header("cache-status").is_some()
     });
-    ask(&client, TINY, &request(1), "only-if-cached").expect(200);
+    ask(&client, TINY, &tiny_request(1), "only-if-cached").expect(200);
 }

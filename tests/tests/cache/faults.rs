@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use nuke_tests::{Client, Redis, Repository, Server, Signal, eventually};
 
 use super::nodes::{connected, node, stored};
-use super::{TINY, ask, builder, is_hit, is_miss, request, tiny_with, told};
+use super::{TINY, ask, builder, is_hit, is_miss, tiny_request, tiny_with, told};
 
 /// What no request may take: much more than a timeout of 50 ms, and much less than a Redis that hangs for good.
 const LONG: Duration = Duration::from_secs(10);
@@ -18,13 +18,13 @@ fn right(seeds: impl Iterator<Item = u64>) -> Vec<(u64, Vec<u8>)> {
     let repository = Repository::new().model("tiny", "1", "tiny");
     let server = builder(&repository).start();
     let client = server.client();
-    seeds.map(|seed| (seed, ask(&client, TINY, &request(seed), "").expect(200).body.clone())).collect()
+    seeds.map(|seed| (seed, ask(&client, TINY, &tiny_request(seed), "").expect(200).body.clone())).collect()
 }
 
 #[track_caller]
 fn asks(client: &Client, (seed, body): &(u64, Vec<u8>)) -> String {
     let began = Instant::now();
-    let answer = ask(client, TINY, &request(*seed), "").expect(200);
+    let answer = ask(client, TINY, &tiny_request(*seed), "").expect(200);
     assert!(began.elapsed() < LONG, "{seed} took {:?}", began.elapsed());
     assert_eq!(&answer.body, body, "{seed}");
     assert!(is_hit(&answer) || is_miss(&answer), "{seed}: {}", told(&answer));
@@ -119,7 +119,7 @@ fn a_redis_that_is_full_gives_what_it_has_and_fails_nobody() {
     eventually("answers go there again", || {
         // One that a purge overtakes is remembered nowhere.
         for (seed, body) in new {
-            assert_eq!(&ask(&client, TINY, &request(*seed), "").expect(200).body, body);
+            assert_eq!(&ask(&client, TINY, &tiny_request(*seed), "").expect(200).body, body);
         }
         other.metrics().sum("nuke_cache_stores_total", &labels) >= 1.0
     });
