@@ -39,7 +39,8 @@ fn timed_out(server: &Server) -> f64 {
 fn a_redis_that_hangs_costs_a_few_timeouts_and_then_nothing() {
     let redis = Redis::start();
     let repository = tiny_with("{ttl: 1h}");
-    let server = node(&repository, &redis).set("cache.redis.timeout", "50ms").start();
+    let server =
+        builder(&repository).set("cache.redis.url", &redis.url()).set("cache.redis.timeout", "50ms").start();
     connected(&server);
     let answers = right(0..60);
     let client = server.client();
