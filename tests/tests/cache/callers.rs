@@ -46,7 +46,7 @@ fn who_shows_nothing_shares_answers_with_nobody_where_they_are_each_callers_own(
     let of = |scope: &str| {
         let repository = tiny_with(&format!("{{ttl: 1h, scope: {scope}}}"));
         let server = builder(&repository).set("auth.api_keys.file", file.to_str().unwrap());
-        let server = server.set("auth.anonymous", "[predict:*]").start();
+        let server = server.set("auth.anonymous", "[metrics, predict:*]").start();
         (repository, server)
     };
     let (_repository, server) = of("caller");
