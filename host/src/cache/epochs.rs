@@ -14,6 +14,13 @@ use arc_swap::ArcSwap;
 /// The name under which a purge of all models is kept; no model has it.
 const ALL: &str = "*";
 
+/// What a purge is numbered by, so that the numbers of a node that has forgotten all go on growing: microseconds since
+/// 1970.
+pub(super) fn clock() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_micros()).unwrap_or(u64::MAX)
+}
+
 /// See the module. Cheap to clone; all clones are the same.
 #[derive(Clone, Debug, Default)]
 pub struct Epochs {
@@ -32,15 +39,13 @@ impl Epochs {
     /// Purges a model, or all of them, on this node. Returns the name and number that other nodes are to hear of.
     pub fn purge(&self, model: Option<&str>) -> (String, u64) {
         let name = model.unwrap_or(ALL).to_owned();
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let now = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
         let _one_at_a_time = self.lock();
         let before = match model {
             Some(model) => self.of(model),
             // Above that of each model: a node whose clock was ahead may have purged one.
             None => self.known.load().values().copied().max().unwrap_or_default(),
         };
-        let number = now.max(before.saturating_add(1));
+        let number = clock().max(before.saturating_add(1));
         self.put([(name.clone(), number)]);
         (name, number)
     }

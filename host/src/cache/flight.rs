@@ -8,8 +8,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures_util::future::{AbortHandle, AbortRegistration, Abortable};
 use tokio::sync::watch;
-use tokio::task::AbortHandle;
 
 use super::key::Key;
 
@@ -61,7 +61,10 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
             let landing = flight.landing.clone();
             return Seat { flights: self.clone(), key, number: flight.number, landing, leads: false };
         }
-        let (number, landing) = self.begin(&mut table, key, journey(), false);
+        let begun = self.enter(&mut table, key, false);
+        drop(table);
+        let (number, landing) = (begun.arrival.number, begun.landing.clone());
+        begun.depart(journey());
         Seat { flights: self.clone(), key, number, landing, leads: true }
     }
 
@@ -75,7 +78,9 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
             return false;
         }
         table.unattended += 1;
-        self.begin(&mut table, key, journey(), true);
+        let begun = self.enter(&mut table, key, true);
+        drop(table);
+        begun.depart(journey());
         true
     }
 
@@ -84,47 +89,70 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
         lock(&self.0).flights.len()
     }
 
-    fn begin<F>(
-        &self,
-        table: &mut Table<T>,
-        key: Key,
-        journey: F,
-        unattended: bool,
-    ) -> (u64, watch::Receiver<Option<T>>)
-    where
-        F: Future<Output = T> + Send + 'static,
-    {
+    /// Puts a flight into the table, which begins once the lock has been given back: a runtime that is shutting down
+    /// drops a task where it is spawned, and the flight would want the lock to leave.
+    fn enter(&self, table: &mut Table<T>, key: Key, unattended: bool) -> Begun<T> {
         table.begun += 1;
         let number = table.begun;
         let (sender, landing) = watch::channel(None);
-        let arrival = Arrival { flights: self.clone(), key, number, unattended };
-        let task = tokio::spawn(async move {
-            let landed = journey.await;
-            sender.send_replace(Some(landed));
-            drop(arrival);
-        });
+        let (task, ending) = AbortHandle::new_pair();
         // One that nobody waits for has a seat that nobody gives up.
-        let flight = Flight { number, seats: 1, landing: landing.clone(), task: task.abort_handle() };
+        let flight = Flight { number, seats: 1, landing: landing.clone(), task };
         table.flights.insert(key, flight);
-        (number, landing)
+        let arrival = Arrival { flights: self.clone(), key, number, unattended, sender };
+        Begun { arrival, landing, ending }
     }
 }
 
-/// Takes a flight out of the table however it ends.
+/// A flight that is in the table, and not yet under way.
+struct Begun<T> {
+    arrival: Arrival<T>,
+    landing: watch::Receiver<Option<T>>,
+    ending: AbortRegistration,
+}
+
+impl<T: Send + Sync + 'static> Begun<T> {
+    fn depart<F>(self, journey: F)
+    where
+        F: Future<Output = T> + Send + 'static,
+    {
+        let Self { arrival, ending, .. } = self;
+        let flying = async move {
+            let landed = journey.await;
+            arrival.lands(landed);
+        };
+        tokio::spawn(Abortable::new(flying, ending));
+    }
+}
+
+/// Takes a flight out of the table however it ends, and only then tells those who wait: who does not take what came of
+/// it, and boards again, must not find it a second time.
 struct Arrival<T> {
     flights: Flights<T>,
     key: Key,
     number: u64,
     unattended: bool,
+    sender: watch::Sender<Option<T>>,
+}
+
+impl<T> Arrival<T> {
+    fn lands(mut self, landed: T) {
+        self.leave();
+        self.sender.send_replace(Some(landed));
+    }
+
+    fn leave(&mut self) {
+        let mut table = lock(&self.flights.0);
+        table.unattended -= usize::from(std::mem::take(&mut self.unattended));
+        if table.flights.get(&self.key).is_some_and(|flight| flight.number == self.number) {
+            table.flights.remove(&self.key);
+        }
+    }
 }
 
 impl<T> Drop for Arrival<T> {
     fn drop(&mut self) {
-        let mut table = lock(&self.flights.0);
-        table.unattended -= usize::from(self.unattended);
-        if table.flights.get(&self.key).is_some_and(|flight| flight.number == self.number) {
-            table.flights.remove(&self.key);
-        }
+        self.leave();
     }
 }
 

@@ -16,6 +16,7 @@ mod entry;
 mod epochs;
 mod flight;
 mod key;
+mod lease;
 mod memory;
 mod purge;
 mod question;
@@ -40,7 +41,7 @@ pub use key::{Key, Owner, Scope, Seed, SeedParts, Subject};
 pub use memory::Shelf;
 pub use purge::Purged;
 pub use question::{Answered, Computed, Question};
-pub use remote::{Lease, Purges, Remote, Usage};
+pub use remote::{Found, Lease, Purges, Remote, Usage};
 pub use story::{Story, Why};
 pub use visit::Visit;
 pub use wish::Wish;
@@ -62,16 +63,24 @@ struct Inner {
     epochs: Epochs,
     /// The level that nodes share.
     remote: Option<Remote>,
+    /// Bytes of answers that are on their way to Redis.
     on_the_way: AtomicUsize,
     metrics: CacheMetrics,
 }
 
-/// An answer that is on its way to Redis.
-struct OnTheWay(Cache);
+/// Bytes of answers that are on their way to Redis at a time; a further answer stays in memory alone. A Redis that
+/// hangs must not have the host keep more of them than that.
+const MOST_ON_THE_WAY: usize = 64 << 20;
+
+/// An answer of so many bytes that is on its way to Redis.
+struct OnTheWay {
+    cache: Cache,
+    bytes: usize,
+}
 
 impl Drop for OnTheWay {
     fn drop(&mut self) {
-        self.0.0.on_the_way.fetch_sub(1, SeqCst);
+        self.cache.0.on_the_way.fetch_sub(self.bytes, SeqCst);
     }
 }
 
@@ -129,11 +138,29 @@ impl Cache {
         self.0.remote.as_ref()
     }
 
-    /// A place among the answers that are on their way to Redis, if there are fewer than `most`.
-    fn on_the_way(&self, most: usize) -> Option<OnTheWay> {
-        let taken = self.0.on_the_way.fetch_add(1, SeqCst);
-        let place = OnTheWay(self.clone());
-        (taken < most).then_some(place)
+    /// A place for so many bytes among the answers that are on their way to Redis, if there is room. One that is larger
+    /// than all of it goes alone.
+    fn on_the_way(&self, bytes: usize) -> Option<OnTheWay> {
+        let before = self.0.on_the_way.fetch_add(bytes, SeqCst);
+        let place = OnTheWay { cache: self.clone(), bytes };
+        (before == 0 || before.saturating_add(bytes) <= MOST_ON_THE_WAY).then_some(place)
+    }
+
+    /// Whether the level that nodes share may be asked: once the purges that were made before this node came count here.
+    async fn is_in_step(&self) -> bool {
+        let Some(remote) = &self.0.remote else { return false };
+        if remote.is_in_step() {
+            return true;
+        }
+        match remote.get_in_step(&self.0.epochs).await {
+            Ok(is_new) => {
+                if is_new {
+                    self.sweep();
+                }
+                true
+            }
+            Err(_) => false,
+        }
     }
 
     /// What is known of a model. Only models that are served are asked for.

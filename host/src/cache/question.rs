@@ -2,15 +2,15 @@
 //!
 //! Owns the order in which these are tried, and what of a computation is remembered.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Cache;
 use super::entry::{Entry, Value, now_ms};
 use super::key::Key;
+use super::lease::Leased;
 use super::memory::{Held, Shelf};
-use super::remote::Remote;
-use super::shared::{Elsewhere, Leased};
+use super::shared::Elsewhere;
 use super::story::{Story, Why};
 use super::wish::Wish;
 use crate::config::CachePolicy;
@@ -59,6 +59,25 @@ pub struct Answered {
     pub recall: Duration,
 }
 
+/// What computes an answer, for whoever comes to need it first: a flight, or whoever was given one past its time.
+struct Work<W>(Arc<Mutex<Option<W>>>);
+
+impl<W> Work<W> {
+    fn new(work: W) -> Self {
+        Self(Arc::new(Mutex::new(Some(work))))
+    }
+
+    fn take(&self) -> Option<W> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl<W> Clone for Work<W> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
 /// A question for a remembered answer.
 #[derive(Clone, Debug)]
 pub struct Question {
@@ -88,7 +107,8 @@ impl Question {
             if self.wish.only_if_cached {
                 return self.absent();
             }
-            return self.alone(None, work(deadline), Why::Bypass).await;
+            let why = if self.wish.no_store { Why::Bypass } else { Why::Anonymous };
+            return self.alone(None, work(deadline), why).await;
         };
         if self.wish.no_cache {
             self.count(CacheOutcome::Bypass);
@@ -99,31 +119,28 @@ impl Question {
         }
         let found = self.look(&key);
         self.shelf.series.took(CacheLevel::Memory, self.began.elapsed());
+        let work = Work::new(work);
         let why = match found {
-            Ok(held) => return self.hit(key, &held.entry, work),
+            Ok(held) => return self.hit(key, &held.entry, &work),
             Err(why) => why,
         };
         if self.wish.only_if_cached {
             self.count(CacheOutcome::Miss);
-            return match self.cache.remote() {
-                Some(remote) => self.clone().fetched_or_absent(remote, &key).await,
-                None => self.absent(),
-            };
+            return self.fetched_or_absent(key, &work).await;
         }
         self.together(key, why, deadline, work).await
     }
 
     /// Waits for the one computation of all who ask the same now, and begins it if there is none.
-    async fn together<W, F>(self, key: Key, why: Why, deadline: Instant, work: W) -> Answered
+    async fn together<W, F>(self, key: Key, why: Why, deadline: Instant, work: Work<W>) -> Answered
     where
         W: FnOnce(Instant) -> F + Send + 'static,
         F: Future<Output = Computed> + Send + 'static,
     {
         let looked = self.began.elapsed();
-        let mut work = Some(work);
         for _ in 0..JOINS {
             let flights = self.cache.0.flights.clone();
-            let mut seat = flights.board(key, || self.clone().journey(key, why, work.take()));
+            let mut seat = flights.board(key, || self.clone().journey(key, why, deadline, work.clone()));
             let landed = tokio::time::timeout_at(deadline.into(), seat.landed()).await;
             let Ok(landed) = landed else {
                 self.count(CacheOutcome::Miss);
@@ -131,6 +148,9 @@ impl Question {
                 return self.failed(late, why);
             };
             if let Some(landed) = landed.filter(|landed| seat.leads() || self.takes(landed)) {
+                if seat.leads() && landed.story.is_stale() {
+                    self.refresh(key, &work);
+                }
                 return self.arrived(&landed, seat.leads(), looked);
             }
             if seat.leads() {
@@ -138,15 +158,15 @@ impl Question {
                 return self.failed(Error::internal("the computation of an answer broke off"), why);
             }
         }
-        let Some(work) = work else {
+        let Some(work) = work.take() else {
             return self.failed(Error::internal("the computation of an answer was lost"), why);
         };
         self.count(CacheOutcome::Miss);
         self.alone(Some(key), work(deadline), why).await
     }
 
-    /// The computation that others may wait for.
-    async fn journey<W, F>(self, key: Key, why: Why, work: Option<W>) -> Arc<Landed>
+    /// The computation that others may wait for. Whoever began it has time until `deadline`.
+    async fn journey<W, F>(self, key: Key, why: Why, deadline: Instant, work: Work<W>) -> Arc<Landed>
     where
         W: FnOnce(Instant) -> F,
         F: Future<Output = Computed>,
@@ -158,18 +178,18 @@ impl Question {
             let times = StageTimes::default();
             return Arc::new(Landed { outcome, story, born_ms: entry.born_ms, times });
         }
-        let Some(work) = work else {
-            let outcome = Err(Error::internal("a computation began without its work"));
-            let story = Story::Computed { why, collapsed: false, stored: false, model_hit: false };
-            return Arc::new(Landed { outcome, story, born_ms: 0, times: StageTimes::default() });
-        };
         let mut leased = None;
         if let Some(remote) = self.cache.remote() {
-            match self.elsewhere(remote, &key).await {
+            match self.elsewhere(remote, &key, deadline).await {
                 Elsewhere::Mine(lease) => leased = lease,
                 Elsewhere::Answer(entry) => return Arc::new(self.brought(key, entry)),
             }
         }
+        let Some(work) = work.take() else {
+            let outcome = Err(Error::internal("a computation began without its work"));
+            let story = Story::Computed { why, collapsed: false, stored: false, model_hit: false };
+            return Arc::new(Landed { outcome, story, born_ms: 0, times: StageTimes::default() });
+        };
         let computed = work(self.until).await;
         let (born_ms, stored) = self.keep(key, &computed, leased);
         let model_hit = computed.oldest_ms.is_some();
@@ -181,19 +201,35 @@ impl Question {
     fn brought(&self, key: Key, entry: Entry) -> Landed {
         let (story, outcome) = (self.hit_story(CacheLevel::Redis, &entry), given(entry.value.clone()));
         let (born_ms, times) = (entry.born_ms, StageTimes::default());
-        if self.cache.0.epochs.of(self.shelf.model()) == self.epoch {
+        if self.is_current() {
             self.cache.0.memory.insert(key, entry, &self.shelf, self.epoch);
         }
         Landed { outcome, story, born_ms, times }
     }
 
     /// For who takes nothing but a remembered answer: the one of another node, or none.
-    async fn fetched_or_absent(self, remote: &Remote, key: &Key) -> Answered {
-        let Some(entry) = self.fetch(remote, key).await else {
+    async fn fetched_or_absent<W, F>(self, key: Key, work: &Work<W>) -> Answered
+    where
+        W: FnOnce(Instant) -> F + Send + 'static,
+        F: Future<Output = Computed> + Send + 'static,
+    {
+        let entry = match self.cache.remote() {
+            Some(remote) => self.fetch(remote, &key).await,
+            None => None,
+        };
+        let Some(entry) = entry else {
             return self.absent();
         };
-        let landed = self.brought(*key, entry);
+        let landed = self.brought(key, entry);
+        if landed.story.is_stale() {
+            self.refresh(key, work);
+        }
         self.answered_by(&landed, self.began.elapsed())
+    }
+
+    /// Whether the model has not been purged since it was asked.
+    pub(super) fn is_current(&self) -> bool {
+        self.cache.0.epochs.of(self.shelf.model()) == self.epoch
     }
 
     /// The computation of this request alone.
@@ -238,22 +274,30 @@ impl Question {
     }
 
     /// Gives a remembered answer. If its time is over, it is computed anew meanwhile.
-    fn hit<W, F>(self, key: Key, entry: &Entry, work: W) -> Answered
+    fn hit<W, F>(self, key: Key, entry: &Entry, work: &Work<W>) -> Answered
     where
         W: FnOnce(Instant) -> F + Send + 'static,
         F: Future<Output = Computed> + Send + 'static,
     {
         let story = self.hit_story(CacheLevel::Memory, entry);
-        let is_stale = matches!(story, Story::Hit { age, ttl, .. } if age >= ttl);
-        self.count(if is_stale { CacheOutcome::Stale } else { CacheOutcome::Hit });
+        self.count(if story.is_stale() { CacheOutcome::Stale } else { CacheOutcome::Hit });
         let recall = self.began.elapsed();
-        if is_stale {
-            let flights = self.cache.0.flights.clone();
-            let fresh = Self { wish: Wish { max_stale: Some(Duration::ZERO), ..Wish::default() }, ..self };
-            flights.send(key, move || fresh.journey(key, Why::Stale, Some(work)));
+        if story.is_stale() {
+            self.refresh(key, work);
         }
         let (outcome, times) = (given(entry.value.clone()), StageTimes::default());
         Answered { outcome, story, oldest_ms: Some(entry.born_ms), times, recall }
+    }
+
+    /// Computes an answer anew that was given past its time, unless that is being done.
+    fn refresh<W, F>(&self, key: Key, work: &Work<W>)
+    where
+        W: FnOnce(Instant) -> F + Send + 'static,
+        F: Future<Output = Computed> + Send + 'static,
+    {
+        let wish = Wish { max_stale: Some(Duration::ZERO), ..Wish::default() };
+        let (fresh, until, work) = (Self { wish, ..self.clone() }, self.until, work.clone());
+        self.cache.0.flights.send(key, move || fresh.journey(key, Why::Stale, until, work));
     }
 
     /// Whether what came of another request's computation is this one's answer.
@@ -317,7 +361,7 @@ impl Question {
         };
         let outcome = if value.size() as u64 > self.settings.max_entry.as_u64() {
             "too_large"
-        } else if self.cache.0.epochs.of(self.shelf.model()) != self.epoch {
+        } else if !self.is_current() {
             "purged"
         } else {
             let entry = Entry { value: value.compact(), born_ms, ttl, stale };

@@ -10,6 +10,8 @@
 mod marks;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,20 +20,44 @@ use tokio::time::{Instant, sleep_until};
 
 use self::marks::Marks;
 use super::epochs::Epochs;
-use crate::store::{Event, Store, StoreError, Subscription};
+use crate::store::{Event, FIRST_PART, Store, StoreError, Subscription};
 
 /// How often epochs are read anew, whether or not word came of a change.
 const RECONCILE: Duration = Duration::from_secs(5);
+/// The same after a try in vain.
+const RETRY: Duration = Duration::from_millis(250);
+/// How far ahead of this node's clock another node's number may be. One that is further ahead is nonsense: if it
+/// counted, no purge would find a greater one.
+const AHEAD: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// A lease is given back by whoever has it, and by nobody else.
 const RELEASE: &str =
     "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('UNLINK', KEYS[1]) end return 0";
 
-/// Numbers only grow: what is written is the greatest of all. Returns all that are there afterwards.
+/// The beginning of an entry with the length of all of it, if there is one of at most ARGV[1] bytes; else whose work the
+/// answer is, with a length of 0, or of -1 where something lies that is no text at all.
+const FIND_OR_LEASE: &str = "
+local length = redis.pcall('STRLEN', KEYS[1])
+if type(length) == 'table' then
+  length = -1
+elseif length > 0 and length <= tonumber(ARGV[1]) then
+  return {length, redis.call('GETRANGE', KEYS[1], 0, ARGV[2])}
+else
+  length = 0
+end
+local set = redis.pcall('SET', KEYS[2], ARGV[3], 'NX', 'PX', ARGV[4])
+if type(set) == 'table' and set.err then return set end
+return {length, set and 'mine' or 'theirs'}";
+
+/// Numbers only grow: what is written is the greatest of all. What is none, or greater than ARGV[1], counts for nothing.
+/// Returns all that are there afterwards.
 const RAISE: &str = "
-for i = 1, #ARGV - 1, 2 do
+local function less(one, other)
+  return #one < #other or (#one == #other and one < other)
+end
+for i = 2, #ARGV - 1, 2 do
   local known = redis.call('HGET', KEYS[1], ARGV[i])
-  if not known or #known < #ARGV[i + 1] or (#known == #ARGV[i + 1] and known < ARGV[i + 1]) then
+  if not known or not string.match(known, '^[1-9]%d*$') or less(ARGV[1], known) or less(known, ARGV[i + 1]) then
     redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
   end
 end
@@ -41,8 +67,31 @@ return redis.call('HGETALL', KEYS[1])";
 #[derive(Clone, Debug)]
 pub struct Remote {
     store: Store,
+    find_or_lease: Script,
     release: Script,
     raise: Script,
+    in_step: Arc<InStep>,
+}
+
+/// Whether this node knows of the purges that Redis knows of: before that, it may take for an answer what was purged.
+#[derive(Debug, Default)]
+struct InStep {
+    is: AtomicBool,
+    one_at_a_time: tokio::sync::Mutex<()>,
+}
+
+/// What there is of an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// The entry.
+    Entry(Bytes),
+    /// None, or a larger one than is wanted.
+    None {
+        /// Whose work it is.
+        lease: Lease,
+        /// Something else lies in its place.
+        is_damaged: bool,
+    },
 }
 
 /// Whose work an answer is.
@@ -70,7 +119,9 @@ pub struct Usage {
 impl Remote {
     /// A level of this Redis.
     pub fn new(store: Store) -> Self {
-        Self { store, release: Script::new(RELEASE), raise: Script::new(RAISE) }
+        let (find_or_lease, release, raise) =
+            (Script::new(FIND_OR_LEASE), Script::new(RELEASE), Script::new(RAISE));
+        Self { store, find_or_lease, release, raise, in_step: Arc::default() }
     }
 
     /// The storage itself.
@@ -84,6 +135,33 @@ impl Remote {
     /// Redis did not answer, or not with bytes. The caller goes on as if there were none.
     pub async fn get(&self, key: &str, max: usize) -> Result<Option<Bytes>, StoreError> {
         self.store.get_bytes(&self.entry(key), max).await
+    }
+
+    /// The entry of a key, of at most so many bytes; where there is none, asks for the right to compute it, as
+    /// [`Remote::lease`] does, all in one go.
+    ///
+    /// # Errors
+    /// Neither is known; the right may have been given. The caller computes.
+    pub async fn find_or_lease(
+        &self,
+        key: &str,
+        max: usize,
+        token: &str,
+        time: Duration,
+    ) -> Result<Found, StoreError> {
+        let entry = self.entry(key);
+        let numbers = [max, FIRST_PART - 1].map(|number| number.to_string());
+        let time = millis(time).to_string();
+        let arguments = [numbers[0].as_bytes(), numbers[1].as_bytes(), token.as_bytes(), time.as_bytes()];
+        let keys = [entry.as_str(), &self.lease_key(key)];
+        let (length, text): (i64, Vec<u8>) = self.store.run(&self.find_or_lease, &keys, &arguments).await?;
+        match usize::try_from(length).unwrap_or_default() {
+            0 => {
+                let lease = if text == b"mine" { Lease::Mine } else { Lease::Theirs };
+                Ok(Found::None { lease, is_damaged: length < 0 })
+            }
+            length => self.store.whole(&entry, text, length).await.map(Found::Entry),
+        }
     }
 
     /// Remembers an entry for so long, at least a millisecond.
@@ -149,6 +227,29 @@ impl Remote {
         }
     }
 
+    /// Whether the purges that were made before this node came count here.
+    pub fn is_in_step(&self) -> bool {
+        self.in_step.is.load(SeqCst)
+    }
+
+    /// Has them count, unless somebody else is about it. Returns whether any of them was new.
+    ///
+    /// # Errors
+    /// They are not known yet.
+    pub async fn get_in_step(&self, epochs: &Epochs) -> Result<bool, StoreError> {
+        match self.in_step.one_at_a_time.try_lock() {
+            Ok(_one) => self.reconcile(epochs).await,
+            Err(_) => Err(StoreError::Open),
+        }
+    }
+
+    /// Has the purges of other nodes count here, and those of this node there. Returns whether any of them was new.
+    async fn reconcile(&self, epochs: &Epochs) -> Result<bool, StoreError> {
+        let is_new = epochs.raise(self.exchange(epochs.all()).await?);
+        self.in_step.is.store(true, SeqCst);
+        Ok(is_new)
+    }
+
     /// How full Redis is. Of a Cluster, one node.
     ///
     /// # Errors
@@ -172,12 +273,14 @@ impl Remote {
         &self,
         epochs: impl IntoIterator<Item = (String, u64)>,
     ) -> Result<BTreeMap<String, u64>, StoreError> {
-        let texts: Vec<String> =
-            epochs.into_iter().flat_map(|(name, number)| [name, number.to_string()]).collect();
+        let most = most();
+        let texts: Vec<String> = std::iter::once(most.to_string())
+            .chain(epochs.into_iter().flat_map(|(name, number)| [name, number.to_string()]))
+            .collect();
         let arguments: Vec<&[u8]> = texts.iter().map(String::as_bytes).collect();
         let all: Vec<(Vec<u8>, Vec<u8>)> =
             self.store.run(&self.raise, &[&self.epochs_key()], &arguments).await?;
-        Ok(all.into_iter().filter_map(|(name, number)| epoch(&name, &number)).collect())
+        Ok(all.into_iter().filter_map(|(name, number)| epoch(&name, &number, most)).collect())
     }
 
     fn entry(&self, key: &str) -> String {
@@ -234,16 +337,17 @@ impl Purges {
                 () = sleep_until(self.read_at) => {}
             }
             if self.read_at <= Instant::now() {
-                self.read_at = Instant::now() + RECONCILE;
-                if self.marks.look(&self.remote.store).await {
+                if self.remote.store.is_up() && self.marks.look(&self.remote.store).await {
                     drop(self.epochs.purge(None));
                     self.read_at = Instant::now();
                     return;
                 }
-                let known = self.epochs.all();
-                if let Ok(theirs) = self.remote.exchange(known).await
-                    && self.epochs.raise(theirs)
-                {
+                let looked = match self.remote.store.is_up() {
+                    true => self.remote.reconcile(&self.epochs).await,
+                    false => Err(StoreError::Open),
+                };
+                self.read_at = Instant::now() + if looked.is_ok() { RECONCILE } else { RETRY };
+                if looked == Ok(true) {
                     return;
                 }
             }
@@ -253,15 +357,21 @@ impl Purges {
     fn heard(&self, message: &[u8]) -> bool {
         let space = message.iter().position(|byte| *byte == b' ').unwrap_or(message.len());
         let (number, name) = message.split_at(space);
-        epoch(name.get(1..).unwrap_or_default(), number).is_some_and(|epoch| self.epochs.raise([epoch]))
+        let told = epoch(name.get(1..).unwrap_or_default(), number, most());
+        told.is_some_and(|epoch| self.epochs.raise([epoch]))
     }
 }
 
-/// A model's name and number, if they are any.
-fn epoch(name: &[u8], number: &[u8]) -> Option<(String, u64)> {
+/// A model's name and number, if they are any, and the number is not greater than `most`.
+fn epoch(name: &[u8], number: &[u8], most: u64) -> Option<(String, u64)> {
     let name = std::str::from_utf8(name).ok().filter(|name| (1..=128).contains(&name.len()))?;
-    let number = std::str::from_utf8(number).ok()?.parse().ok()?;
+    let number = std::str::from_utf8(number).ok()?.parse().ok().filter(|number| *number <= most)?;
     Some((name.to_owned(), number))
+}
+
+/// The greatest number that an epoch may be now.
+fn most() -> u64 {
+    super::epochs::clock().saturating_add(u64::try_from(AHEAD.as_micros()).unwrap_or(u64::MAX))
 }
 
 fn millis(time: Duration) -> u64 {

@@ -16,8 +16,10 @@ pub enum Why {
     Stale,
     /// The request did not take the one that was there, or any.
     Request,
-    /// Neither looked for nor remembered.
+    /// Neither looked for nor remembered, as the request asks.
     Bypass,
+    /// The same, as answers are remembered for each caller, and this one has not shown who it is.
+    Anonymous,
 }
 
 impl Why {
@@ -27,8 +29,13 @@ impl Why {
             Self::Miss => "miss",
             Self::Stale => "stale",
             Self::Request => "request",
-            Self::Bypass => "bypass",
+            Self::Bypass | Self::Anonymous => "bypass",
         }
+    }
+
+    /// Whether the answers that are remembered had no part in it.
+    pub const fn is_bypass(self) -> bool {
+        matches!(self, Self::Bypass | Self::Anonymous)
     }
 }
 
@@ -65,6 +72,11 @@ impl Story {
         matches!(self, Self::Hit { .. } | Self::Computed { collapsed: true, .. })
     }
 
+    /// Whether a remembered answer was given that is past its time.
+    pub fn is_stale(&self) -> bool {
+        matches!(self, Self::Hit { age, ttl, .. } if age >= ttl)
+    }
+
     /// How old the answer is; `None` for one that is new.
     pub fn age(&self) -> Option<Duration> {
         match self {
@@ -76,7 +88,7 @@ impl Story {
     /// Its name in a log.
     pub fn as_str(&self) -> &'static str {
         match self {
-            Self::Hit { age, ttl, .. } if age >= ttl => "stale",
+            Self::Hit { .. } if self.is_stale() => "stale",
             Self::Hit { .. } => "hit",
             Self::Computed { collapsed: true, .. } => "collapsed",
             Self::Computed { why, .. } => why.as_str(),
@@ -89,15 +101,21 @@ impl Story {
         let mut text = String::from("nuke");
         match self {
             Self::Hit { level, age, ttl } => {
-                let seconds = |time: &Duration| i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
-                let left = seconds(ttl).saturating_sub(seconds(age));
+                // Rounded down, so that what is past its time is below 0.
+                let millis = |time: &Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+                let left = millis(ttl).saturating_sub(millis(age)).div_euclid(1000);
                 // A string into a string cannot fail.
                 let _ = write!(text, "; hit; ttl={left}; detail={}", level.as_str());
             }
             Self::Computed { why, collapsed, stored, model_hit } => {
                 let _ = write!(text, "; fwd={}", why.as_str());
-                let said =
-                    [(*stored, "; stored"), (*collapsed, "; collapsed"), (*model_hit, "; detail=model-hit")];
+                let is_anonymous = *why == Why::Anonymous;
+                let said = [
+                    (*stored, "; stored"),
+                    (*collapsed, "; collapsed"),
+                    (*model_hit, "; detail=model-hit"),
+                    (is_anonymous, "; detail=anonymous"),
+                ];
                 said.iter().filter(|(is, _)| *is).for_each(|(_, word)| text.push_str(word));
             }
             Self::Absent => text.push_str("; detail=only-if-cached"),

@@ -31,12 +31,13 @@ pub struct Visit {
 struct Place {
     cache: Cache,
     wish: Wish,
-    owner: Owner,
+    /// None of somebody who has not shown who it is.
+    owner: Option<Owner>,
 }
 
 impl Visit {
-    /// Of a client.
-    pub fn new(cache: &Cache, wish: Wish, owner: Owner) -> Self {
+    /// Of a client; without an owner, of one who has not shown who it is.
+    pub fn new(cache: &Cache, wish: Wish, owner: Option<Owner>) -> Self {
         Self {
             place: Some(Place { cache: cache.clone(), wish, owner }),
             until: None,
@@ -71,6 +72,16 @@ impl Visit {
         self.oldest_ms = answered.oldest_ms;
     }
 
+    /// Whether it takes nothing but a remembered answer.
+    pub fn only_if_cached(&self) -> bool {
+        self.place.as_ref().is_some_and(|place| place.wish.only_if_cached)
+    }
+
+    /// Notes that there is no remembered answer, and that it takes no other.
+    pub fn tell_absent(&mut self) {
+        self.story = Some(Story::Absent);
+    }
+
     /// The same for a part of this request.
     #[must_use]
     pub fn part(&self) -> Self {
@@ -90,15 +101,18 @@ impl Visit {
         settings.ttl?;
         let (shelf, began) = (cache.shelf(model), Instant::now());
         let epoch = cache.0.epochs.of(model);
-        let owner = (settings.scope == CacheScope::Caller).then_some(owner);
+        let owner = owner.as_ref().filter(|_| settings.scope == CacheScope::Caller);
+        // Who shows nothing may be anybody: nothing is kept for all of them as if they were one.
+        let is_nobodys = owner.is_none() && settings.scope == CacheScope::Caller;
         let make = || Key::new(seed, Scope { owner, epoch }, subject);
-        let key = if wish.no_store { None } else { Some(off_the_reactor(subject.size(), make)) };
+        let key = (!wish.no_store && !is_nobodys).then(|| off_the_reactor(subject.size(), make));
         let until = self.until.unwrap_or(deadline).max(deadline);
         Some(Question { cache: cache.clone(), shelf, settings, wish: *wish, key, epoch, began, until })
     }
 }
 
-fn off_the_reactor<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
+/// Work on so many bytes, where it holds up nobody else.
+pub(super) fn off_the_reactor<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
     use tokio::runtime::{Handle, RuntimeFlavor};
     let has_others =
         || Handle::try_current().is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::MultiThread);

@@ -18,6 +18,8 @@ pub(super) enum Verdict {
     Stored,
     /// It was computed, and is not remembered.
     NotStored,
+    /// The same, since answers are remembered for each caller, and this one has not shown who it is.
+    Anonymous,
 }
 
 /// What the host's own cache says; `None` if the answer went through none.
@@ -28,6 +30,7 @@ pub(super) fn of_host(headers: &HeaderMap) -> Option<Verdict> {
     Some(match (has(b"hit"), has(b"stored"), has(b"collapsed")) {
         (true, ..) | (_, false, true) => Verdict::Hit,
         (false, true, _) => Verdict::Stored,
+        _ if has(b"detail=anonymous") => Verdict::Anonymous,
         (false, false, false) => Verdict::NotStored,
     })
 }
@@ -88,6 +91,7 @@ mod tests {
         assert_eq!(own("nuke; fwd=miss; collapsed"), Some(Verdict::Hit));
         assert_eq!(own("nuke; fwd=miss; stored; collapsed"), Some(Verdict::Stored));
         assert_eq!(own("nuke; fwd=bypass"), Some(Verdict::NotStored));
+        assert_eq!(own("nuke; fwd=bypass; detail=anonymous"), Some(Verdict::Anonymous));
         assert_eq!(own("nuke; detail=\"x; stored, nuke; hit\""), Some(Verdict::NotStored));
         assert_eq!(own("nuke; detail=\"\\\"; hit\"; stored"), Some(Verdict::Stored));
         for none in ["", ",", "Edge; hit", "nukes; hit", "; hit", "hit", "\"nuke; hit"] {

@@ -44,7 +44,7 @@ impl Default for CachePolicy {
 pub enum CacheScope {
     /// Everybody.
     Shared,
-    /// Only the caller who asked for it.
+    /// Only the caller who asked for it; nobody, if that one has not shown who it is.
     Caller,
 }
 

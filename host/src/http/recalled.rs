@@ -14,8 +14,8 @@ const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 /// A request at the answers that are remembered.
 pub(crate) fn visit(state: &AppState, headers: &HeaderMap, caller: &Caller) -> Visit {
     let wish = Wish::read(headers.get_all(header::CACHE_CONTROL).iter().map(HeaderValue::as_bytes));
-    let identity = caller.identity();
-    Visit::new(state.cache(), wish, Owner::new(identity.kind.as_str(), &identity.subject))
+    let owner = caller.subject().map(|subject| Owner::new(caller.identity().kind.as_str(), subject));
+    Visit::new(state.cache(), wish, owner)
 }
 
 /// What an answer says.

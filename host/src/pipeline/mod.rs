@@ -65,6 +65,7 @@ pub async fn predict(
     let _in_use = generation.usage().enter();
     let input = arranged(generation, input)?;
     let Some(question) = recall::of_predict(generation, &input, visit, deadline) else {
+        recall::may_compute(generation, visit)?;
         return compute(generation, input, deadline, visit, times).await.map_err(|stopped| stopped.error);
     };
     let (part, owned) = (visit.part(), Arc::clone(generation));
@@ -148,6 +149,7 @@ async fn run(
     times: &mut StageTimes,
 ) -> Result<Vec<Tensor>, Error> {
     let Some(question) = recall::of_run(generation, &inputs, &wanted, visit, terms.deadline) else {
+        recall::may_compute(generation, visit)?;
         return queue_and_infer(generation, inputs, wanted, terms, times).await;
     };
     let owned = Arc::clone(generation);

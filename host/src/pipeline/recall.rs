@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use super::{Generation, PredictInput, PredictOutput, Stage, StageTimes};
-use crate::cache::{Answered, Computed, Question, Story, Subject, Value, Visit, Why};
+use crate::cache::{Answered, Computed, Question, Story, Subject, Value, Visit};
 use crate::error::{Error, ErrorCode};
 use crate::model::tensor::Tensor;
 
@@ -74,6 +74,21 @@ fn ask(generation: &Generation, subject: Subject<'_>, visit: &Visit, deadline: I
     visit.question(generation.model(), generation.settings().cache, generation.seed(), subject, deadline)
 }
 
+/// Whether an answer may be computed for a request where none is remembered for want of a cache: not for one that takes
+/// nothing but a remembered answer.
+///
+/// # Errors
+/// `NotCached`.
+pub(super) fn may_compute(generation: &Generation, visit: &mut Visit) -> Result<(), Error> {
+    if !visit.only_if_cached() || generation.settings().cache.ttl.is_some() {
+        return Ok(());
+    }
+    visit.tell_absent();
+    let model = generation.model();
+    let message = format!("no answers of model '{model}' are remembered (cache-control: only-if-cached)");
+    Err(Error::new(ErrorCode::NotCached, message))
+}
+
 /// What a computation of the whole pipeline gave.
 pub(super) fn computed(
     outcome: Result<PredictOutput, Stopped>,
@@ -119,7 +134,7 @@ pub(super) fn settle_run(
     let counter = generation.scheduler().counter();
     match (&answered.outcome, &answered.story) {
         (Ok(_), story) if story.is_hit() => counter.recalled(answered.recall),
-        (Ok(_), Story::Computed { why, .. }) if *why != Why::Bypass => counter.missed(answered.recall),
+        (Ok(_), Story::Computed { why, .. }) if !why.is_bypass() => counter.missed(answered.recall),
         (Err(_), story) if story.is_hit() => counter.failed(answered.recall),
         _ => {}
     }

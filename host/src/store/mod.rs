@@ -22,3 +22,4 @@ mod tests;
 pub use error::StoreError;
 pub use messages::{Event, Subscription};
 pub use store::Store;
+pub use values::FIRST_PART;

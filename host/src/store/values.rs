@@ -10,8 +10,9 @@ use bytes::Bytes;
 use super::error::StoreError;
 use super::store::Store;
 
-/// What goes over the shared connection: a millisecond of a slow network.
-const SMALL: usize = 64 << 10;
+/// What goes over the shared connection: a millisecond of a slow network. Of a larger value, this much goes with its
+/// length.
+pub const FIRST_PART: usize = 64 << 10;
 
 impl Store {
     /// A value of at most `max` bytes; `None` if there is none, or a larger one.
@@ -20,18 +21,26 @@ impl Store {
     /// As [`Store::ask`].
     pub async fn get_bytes(&self, key: &str, max: usize) -> Result<Option<Bytes>, StoreError> {
         let mut pipeline = redis::pipe();
-        pipeline.cmd("STRLEN").arg(key).cmd("GETRANGE").arg(key).arg(0).arg(SMALL - 1);
+        pipeline.cmd("STRLEN").arg(key).cmd("GETRANGE").arg(key).arg(0).arg(FIRST_PART - 1);
         let (length, first): (usize, Vec<u8>) = self.ask_all(pipeline).await?;
         if length == 0 || length > max {
             return Ok(None);
         }
+        self.whole(key, first, length).await.map(Some)
+    }
+
+    /// The whole of a value of this length, of which this is the first part.
+    ///
+    /// # Errors
+    /// As [`Store::ask`].
+    pub async fn whole(&self, key: &str, first: Vec<u8>, length: usize) -> Result<Bytes, StoreError> {
         if first.len() >= length {
-            return Ok(Some(first.into()));
+            return Ok(first.into());
         }
         let mut command = redis::cmd("GETRANGE");
         command.arg(key).arg(first.len()).arg(length - 1);
         let rest: Vec<u8> = self.ask_aside(command, length).await?;
-        Ok(Some([first, rest].concat().into()))
+        Ok([first, rest].concat().into())
     }
 
     /// Sets a value, which is there for so long.
@@ -43,7 +52,7 @@ impl Store {
         let mut command = redis::cmd("SET");
         command.arg(key).arg(value.as_ref()).arg("PX").arg(time);
         match value.len() {
-            0..=SMALL => self.ask(command).await,
+            0..=FIRST_PART => self.ask(command).await,
             length => self.ask_aside(command, length).await,
         }
     }

@@ -130,7 +130,7 @@ impl CacheMetrics {
         );
         registry.register(
             "cache_stores",
-            "Answers that were to be remembered, by level and outcome: stored, too_large, purged, error",
+            "Answers that were to be remembered, by level and outcome: stored, too_large, purged, error, crowded",
             self.stores.clone(),
         );
         registry.register_with_unit(
@@ -232,7 +232,7 @@ impl CacheSeries {
         }
     }
 
-    /// Counts an answer that was to be remembered: `stored`, `too_large`, `purged` or `error`.
+    /// Counts an answer that was to be remembered: `stored`, `too_large`, `purged`, `error` or `crowded`.
     pub fn stored(&self, level: CacheLevel, outcome: &'static str) {
         self.all.stores.get_or_create(&outcome_labels(&self.model, level, outcome)).inc();
     }

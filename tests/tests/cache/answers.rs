@@ -191,7 +191,11 @@ fn settings_are_hot() {
     nuke_tests::eventually("it remembers nothing", || post().header("cache-status").is_none());
     assert_ne!(post().text(), first.text());
     replace(&yaml, b"cache: {ttl: 1h, scope: caller}\n");
-    nuke_tests::eventually("it remembers again", || post().header("cache-status").is_some());
+    nuke_tests::eventually("it remembers for callers", || post().header("cache-status").is_some());
+    // Nobody has shown who it is.
+    assert_eq!(told(&post()), "nuke; fwd=bypass; detail=anonymous");
+    replace(&yaml, b"cache: {ttl: 1h, scope: shared}\n");
+    nuke_tests::eventually("it remembers for all", || is_hit(&post()));
     assert!(is_hit(&post()));
 }
 

@@ -10,6 +10,7 @@ mod call;
 mod callers;
 mod crowd;
 mod directives;
+mod faults;
 mod grpc;
 mod keys;
 mod nodes;

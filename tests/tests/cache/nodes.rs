@@ -10,7 +10,7 @@ use super::{TINY, ask, builder, is_hit, is_miss, runs, tiny_request, tiny_with, 
 const SLOW: &str = "/v2/models/slow/infer";
 
 /// One that waits for Redis however busy the machine is: these tests are about what Redis holds.
-fn node(repository: &Repository, redis: &Redis) -> ServerBuilder {
+pub(super) fn node(repository: &Repository, redis: &Redis) -> ServerBuilder {
     builder(repository).set("cache.redis.url", &redis.url()).set("cache.redis.timeout", "2s")
 }
 
@@ -20,12 +20,12 @@ fn slow() -> Repository {
 }
 
 /// Waits until an answer has come into Redis.
-fn stored(server: &Server, count: f64) {
+pub(super) fn stored(server: &Server, count: f64) {
     let labels = [("level", "redis"), ("outcome", "stored")];
     eventually("it is in Redis", || server.metrics().sum("nuke_cache_stores_total", &labels) >= count);
 }
 
-fn connected(server: &Server) {
+pub(super) fn connected(server: &Server) {
     eventually("Redis is connected", || server.metrics().sum("nuke_redis_up", &[]) == 1.0);
 }
 

@@ -19,10 +19,10 @@ fn settings(redis: &Redis) -> RedisConfig {
 
 /// A node of its own, connected.
 async fn node(redis: &Redis) -> Remote {
-    node_with(&settings(redis)).await
+    node_of(&settings(redis)).await
 }
 
-async fn node_with(settings: &RedisConfig) -> Remote {
+async fn node_of(settings: &RedisConfig) -> Remote {
     let store = Store::open(settings, "fleet", StoreMetrics::default()).expect("usable settings");
     let began = Instant::now();
     while !store.is_up() {
@@ -82,6 +82,92 @@ async fn one_of_all_who_ask_gets_the_lease_and_only_that_one_gives_it_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_or_the_right_to_compute_it_comes_in_one_go() {
+    let redis = Redis::start();
+    let (one, other) = (node(&redis).await, node(&redis).await);
+    let none = |lease| Ok(Found::None { lease, is_damaged: false });
+    assert_eq!(one.find_or_lease("k", 100, "a", LONG).await, none(Lease::Mine));
+    assert_eq!(other.find_or_lease("k", 100, "b", LONG).await, none(Lease::Theirs));
+    assert_eq!(
+        other.lease("k", "b", LONG).await,
+        Ok(Lease::Theirs),
+        "it is the lease that there is otherwise"
+    );
+    let left: u64 = redis.ask(&["PTTL", "fleet:l:{k}"]).trim_start_matches(':').parse().expect("a time");
+    assert!(left > 0 && left <= 60_000, "{left}");
+    // What is found is no reason for a lease, whatever its size.
+    for size in [1, FIRST_PART - 1, FIRST_PART, FIRST_PART + 1, 3 * FIRST_PART] {
+        let value: Bytes =
+            (0..size).map(|at| u8::try_from(at % 251).expect("small")).collect::<Vec<_>>().into();
+        one.put("k", value.clone(), LONG).await.expect("it is put");
+        assert_eq!(other.find_or_lease("k", size, "b", LONG).await, Ok(Found::Entry(value)));
+        one.release("k", "a").await.expect("an answer");
+        assert_eq!(redis.ask(&["EXISTS", "fleet:l:{k}"]), ":0", "{size}");
+        // A larger one than is wanted is none.
+        assert_eq!(one.find_or_lease("k", size - 1, "a", LONG).await, none(Lease::Mine), "{size}");
+    }
+    assert_eq!(other.find_or_lease("k", 5, "b", LONG).await, none(Lease::Theirs));
+    // Something else in its place is told apart, and does not keep anybody from computing.
+    redis.ask(&["DEL", "fleet:a:{k}", "fleet:l:{k}"]);
+    redis.ask(&["LPUSH", "fleet:a:{k}", "1"]);
+    let damaged = Found::None { lease: Lease::Mine, is_damaged: true };
+    assert_eq!(one.find_or_lease("k", 100, "a", LONG).await, Ok(damaged));
+    // And something else in the lease's place is somebody's.
+    redis.ask(&["DEL", "fleet:a:{k}", "fleet:l:{k}"]);
+    redis.ask(&["LPUSH", "fleet:l:{k}", "1"]);
+    assert_eq!(one.find_or_lease("k", 100, "a", LONG).await, none(Lease::Theirs));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_a_cluster_an_answer_and_its_lease_are_in_one_slot() {
+    let cluster = Cluster::start(&[]);
+    let nodes: Vec<String> = cluster.nodes.iter().map(|node| format!("'{}'", node.address())).collect();
+    let text = format!("cache: {{redis: {{cluster: [{}], timeout: 5s}}}}", nodes.join(", "));
+    let settings = ServerConfig::from_text("config.yaml", &text).expect("a configuration").value.cache.redis;
+    let settings = settings.expect("a redis");
+    let (one, other) = (node_of(&settings).await, node_of(&settings).await);
+    let none = |lease| Ok(Found::None { lease, is_damaged: false });
+    for number in 0..30 {
+        let key = format!("{number:064x}");
+        let value = Bytes::from(vec![7; 1 + number * 5000]);
+        assert_eq!(one.find_or_lease(&key, 1 << 20, "a", LONG).await, none(Lease::Mine));
+        assert_eq!(other.find_or_lease(&key, 1 << 20, "b", LONG).await, none(Lease::Theirs));
+        one.put(&key, value.clone(), LONG).await.expect("it is put");
+        one.release(&key, "a").await.expect("it is given back");
+        assert_eq!(other.find_or_lease(&key, 1 << 20, "b", LONG).await, Ok(Found::Entry(value)));
+    }
+    let sizes: Vec<_> = cluster.nodes.iter().map(|node| node.ask(&["DBSIZE"])).collect();
+    assert!(sizes.iter().all(|size| size != ":0"), "{sizes:?}");
+    let purge = Epochs::default().purge(Some("m"));
+    one.tell_purge(&purge).await.expect("it is told");
+    let late = Epochs::default();
+    assert_eq!((other.get_in_step(&late).await, late.of("m")), (Ok(true), purge.1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_takes_nothing_new_gives_what_it_has_and_no_lease() {
+    let redis = Redis::with(&["--maxmemory-policy", "noeviction"]);
+    let remote = node(&redis).await;
+    remote.put("k", "answer".into(), LONG).await.expect("it is put");
+    redis.ask(&["CONFIG", "SET", "maxmemory", "1"]);
+    for _ in 0..5 {
+        assert_eq!(remote.find_or_lease("k", 100, "a", LONG).await, Ok(Found::Entry("answer".into())));
+        let refused = remote.find_or_lease("new", 100, "a", LONG).await;
+        assert!(matches!(&refused, Err(StoreError::Refused(text)) if text.starts_with("OOM")), "{refused:?}");
+    }
+    assert!(remote.store().is_up());
+    // Nor does one that is cut off from its replicas, and its own word comes out of the script.
+    redis.ask(&["CONFIG", "SET", "maxmemory", "0"]);
+    redis.ask(&["CONFIG", "SET", "min-replicas-to-write", "1"]);
+    assert_eq!(remote.find_or_lease("k", 100, "a", LONG).await, Ok(Found::Entry("answer".into())));
+    let refused = remote.find_or_lease("new", 100, "a", LONG).await;
+    assert!(
+        matches!(&refused, Err(StoreError::Refused(text)) if text.starts_with("NOREPLICAS")),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_purge_counts_on_every_node_and_is_not_forgotten_by_redis_alone() {
     let mut redis = Redis::start();
     let (one, other) = (node(&redis).await, node(&redis).await);
@@ -127,6 +213,14 @@ async fn a_flush_of_redis_purges_all_and_nonsense_among_the_epochs_nothing() {
         hears(&mut hearing).await;
     }
     assert_eq!((epochs.of("a"), epochs.of("b"), epochs.of("c")), (0, 0, 5));
+    // Nothing is kept for who does not listen yet.
+    let listens = || {
+        redis.ask(&["PUBSUB", "NUMSUB", "fleet:epochs:told"]).contains(":1")
+            && redis.ask(&["INFO", "clients"]).contains("tracking_clients:1")
+    };
+    while !listens() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     for message in ["", " ", "7", "x a", "9999999999999999999999 a", "7 "] {
         redis.ask(&["PUBLISH", "fleet:epochs:told", message]);
     }
@@ -146,7 +240,7 @@ async fn a_flush_of_any_node_of_a_cluster_purges_all_and_a_restart_nothing() {
     let mut cluster = Cluster::start(&["--cluster-require-full-coverage", "no"]);
     let text = format!("cache: {{redis: {{cluster: [{}], timeout: 500ms}}}}", cluster.addresses());
     let loaded = ServerConfig::from_text("config.yaml", &text).expect("a configuration");
-    let remote = node_with(&loaded.value.cache.redis.expect("a redis")).await;
+    let remote = node_of(&loaded.value.cache.redis.expect("a redis")).await;
     let epochs = Epochs::default();
     let mut hearing = remote.purges(epochs.clone());
     let listening = tokio::spawn(async move {
@@ -203,6 +297,8 @@ async fn the_rights_that_the_manual_names_are_enough() {
     remote.remove("k").await.expect("it is removed");
     assert_eq!(remote.lease("k", "a", LONG).await, Ok(Lease::Mine));
     remote.release("k", "a").await.expect("it is given back");
+    let none = Found::None { lease: Lease::Mine, is_damaged: false };
+    assert_eq!(remote.find_or_lease("k", 100, "a", LONG).await, Ok(none));
     let (epochs, told) = (Epochs::default(), Epochs::default());
     let mut hearing = remote.purges(epochs.clone());
     remote.tell_purge(&told.purge(Some("m"))).await.expect("it is told");
@@ -211,4 +307,47 @@ async fn the_rights_that_the_manual_names_are_enough() {
     }
     assert!(remote.usage().await.expect("an answer").bytes > 0);
     assert!(redis.ask(&["ACL", "LOG"]).is_empty(), "{}", redis.ask(&["ACL", "LOG"]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_that_is_written_among_the_epochs_keeps_a_purge_from_counting() {
+    let redis = Redis::start();
+    let remote = node(&redis).await;
+    let (epochs, late) = (Epochs::default(), Epochs::default());
+    for nonsense in [
+        "18446744073709551615",
+        "18446744073709551614",
+        "9".repeat(40).as_str(),
+        "z",
+        "zzzzzzzzzzzzzzzzzzzzzzzzz",
+    ] {
+        redis.ask(&[
+            "HSET",
+            "fleet:epochs:models",
+            "m",
+            nonsense,
+            "seen",
+            &epochs.of("seen").saturating_add(1).to_string(),
+        ]);
+        let mut hearing = remote.purges(epochs.clone());
+        let before = epochs.of("seen");
+        while epochs.of("seen") == before {
+            hears(&mut hearing).await;
+        }
+        let before = epochs.of("m");
+        let told = epochs.purge(Some("m"));
+        assert!(epochs.of("m") > before, "{nonsense}");
+        remote.tell_purge(&told).await.expect("it is told");
+        let mut hearing = remote.purges(late.clone());
+        while late.of("m") != epochs.of("m") {
+            hears(&mut hearing).await;
+        }
+    }
+    let mut hearing = remote.purges(late.clone());
+    redis.ask(&["PUBLISH", "fleet:epochs:told", "18446744073709551615 m"]);
+    redis.ask(&["HSET", "fleet:epochs:models", "last", "7"]);
+    while late.of("last") == 0 {
+        hears(&mut hearing).await;
+    }
+    assert!(late.of("m") < u64::MAX, "after that nothing could be purged");
 }

@@ -1,7 +1,9 @@
 //! Whoever waits gets what came of it, whoever else comes, leaves or fails.
 
-use std::sync::Arc;
+use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -170,4 +172,60 @@ fn flights_that_nobody_waits_for_are_few_and_last_to_their_end() {
         assert_eq!(flights.count(), 0);
         assert!(send(1), "there is room again");
     });
+}
+
+/// Notes how many flights there are at the moment at which somebody is told of one's end.
+struct Witness {
+    flights: Flights<u64>,
+    found: Mutex<Vec<usize>>,
+}
+
+impl Wake for Witness {
+    fn wake(self: Arc<Self>) {
+        self.found.lock().unwrap().push(self.flights.count());
+    }
+}
+
+#[test]
+fn who_is_told_of_a_flights_end_cannot_board_it_again() {
+    for panics in [false, true] {
+        runtime().block_on(async {
+            let flights = Flights::<u64>::default();
+            let mut seat = flights.board(key(1), move || async move {
+                sleep(Duration::from_millis(1)).await;
+                assert!(!panics, "it breaks down");
+                7
+            });
+            let told = Arc::new(Witness { flights: flights.clone(), found: Mutex::default() });
+            let waker = Waker::from(Arc::clone(&told));
+            {
+                let mut landed = pin!(seat.landed());
+                assert!(landed.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+                sleep(Duration::from_millis(5)).await;
+            }
+            assert_eq!(*told.found.lock().unwrap(), [0], "panics: {panics}");
+            assert_eq!(seat.landed().await, (!panics).then_some(7));
+        });
+    }
+}
+
+#[test]
+fn a_runtime_that_is_gone_holds_nobody_up() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+    let handle = runtime.handle().clone();
+    runtime.shutdown_background();
+    let (done, ends) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let _inside = handle.enter();
+        let flights = Flights::<u64>::default();
+        let seat = flights.board(key(1), || async { 7 });
+        let sent = flights.send(key(2), || async { 7 });
+        drop(seat);
+        // The runtime ends in the background; what it had not begun is dropped then.
+        while flights.count() > 0 {
+            std::thread::yield_now();
+        }
+        done.send(sent).unwrap();
+    });
+    assert_eq!(ends.recv_timeout(Duration::from_secs(60)), Ok(true), "it hangs");
 }

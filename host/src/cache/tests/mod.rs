@@ -6,6 +6,7 @@ mod entries;
 mod flights;
 mod keys;
 mod questions;
+mod shared;
 
 use bytes::Bytes;
 use proptest::prelude::*;

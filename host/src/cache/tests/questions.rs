@@ -15,35 +15,36 @@ use crate::pipeline::StageTimes;
 use crate::plugin::Response;
 use crate::telemetry::{CacheLevel, CacheMetrics};
 
-const SECOND: Duration = Duration::from_secs(1);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+const MILLI: Duration = Duration::from_millis(1);
 
 fn cache() -> Cache {
     Cache::new(1 << 20, None, CacheMetrics::default())
 }
 
-fn policy() -> CachePolicy {
+pub(super) fn policy() -> CachePolicy {
     CachePolicy { ttl: Some(60 * SECOND), ..CachePolicy::default() }
 }
 
-fn runtime() -> tokio::runtime::Runtime {
+pub(super) fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap()
 }
 
 /// A model's computations, counted. Each answer has the number of its computation.
 #[derive(Clone, Default)]
-struct Model {
-    computed: Arc<AtomicUsize>,
+pub(super) struct Model {
+    pub(super) computed: Arc<AtomicUsize>,
     /// How long one takes.
-    takes: Duration,
+    pub(super) takes: Duration,
     /// What the first so many of them fail with.
-    fails: Option<(usize, ErrorCode)>,
-    refuses: bool,
-    size: usize,
-    oldest_ms: Option<u64>,
+    pub(super) fails: Option<(usize, ErrorCode)>,
+    pub(super) refuses: bool,
+    pub(super) size: usize,
+    pub(super) oldest_ms: Option<u64>,
 }
 
 impl Model {
-    fn count(&self) -> usize {
+    pub(super) fn count(&self) -> usize {
         self.computed.load(SeqCst)
     }
 
@@ -65,23 +66,27 @@ impl Model {
     }
 }
 
-struct Asking<'a> {
-    cache: &'a Cache,
-    policy: CachePolicy,
-    field: &'static str,
-    who: &'static str,
-    patience: Duration,
+pub(super) struct Asking<'a> {
+    pub(super) cache: &'a Cache,
+    pub(super) policy: CachePolicy,
+    pub(super) field: &'static str,
+    pub(super) who: &'static str,
+    pub(super) patience: Duration,
 }
 
 impl<'a> Asking<'a> {
-    fn new(cache: &'a Cache) -> Self {
+    pub(super) fn new(cache: &'a Cache) -> Self {
         Self { cache, policy: policy(), field: "", who: "a", patience: 30 * SECOND }
     }
 
     /// Asks with a body, and returns the number of the computation that answered.
-    async fn ask(&self, body: &str, model: &Model) -> (Result<u8, ErrorCode>, Story) {
+    pub(super) async fn ask(&self, body: &str, model: &Model) -> (Result<u8, ErrorCode>, Story) {
         let wish = Wish::read([self.field.as_bytes()].into_iter());
-        let mut visit = Visit::new(self.cache, wish, Owner::new("token", self.who));
+        let mut visit = Visit::new(
+            self.cache,
+            wish,
+            Some(self.who).filter(|who| !who.is_empty()).map(|who| Owner::new("token", who)),
+        );
         let deadline = Instant::now() + self.patience;
         visit.set_until(Instant::now() + 60 * SECOND);
         let subject = Subject::Body { content_type: "", body: body.as_bytes(), parameters: &[] };
@@ -267,6 +272,41 @@ fn callers_share_answers_only_where_they_may() {
 }
 
 #[test]
+fn who_shows_nothing_is_nobody_in_particular() {
+    let (cache, model) = (cache(), Model::default());
+    runtime().block_on(async {
+        let own = CachePolicy { scope: CacheScope::Caller, ..policy() };
+        let asking = |policy, who, field| Asking { policy, who, field, ..Asking::new(&cache) };
+        let anonymous =
+            Story::Computed { why: Why::Anonymous, collapsed: false, stored: false, model_hit: false };
+        assert_eq!(anonymous.status(), "nuke; fwd=bypass; detail=anonymous");
+        assert_eq!(asking(own, "", "").ask("x", &model).await, (Ok(0), anonymous));
+        assert_eq!(asking(own, "", "max-stale").ask("x", &model).await, (Ok(1), anonymous));
+        assert_eq!(asking(own, "", "only-if-cached").ask("x", &model).await.0, Err(ErrorCode::NotCached));
+        assert_eq!(asking(own, "a", "").ask("x", &model).await, (Ok(2), MISS));
+        assert_eq!(asking(own, "", "").ask("x", &model).await, (Ok(3), anonymous));
+        assert_eq!(asking(policy(), "", "").ask("x", &model).await, (Ok(4), MISS));
+        assert!(is_hit(asking(policy(), "", "").ask("x", &model).await.1));
+    });
+}
+
+#[test]
+fn what_is_on_its_way_to_redis_is_bounded_by_its_bytes() {
+    let cache = cache();
+    let half = crate::cache::MOST_ON_THE_WAY / 2;
+    let (first, second) = (cache.on_the_way(half).unwrap(), cache.on_the_way(half).unwrap());
+    assert!(cache.on_the_way(1).is_none() && cache.on_the_way(usize::MAX / 4).is_none());
+    drop(first);
+    assert!(cache.on_the_way(half + 1).is_none());
+    let third = cache.on_the_way(half).unwrap();
+    drop((second, third));
+    let alone = cache.on_the_way(half * 3).unwrap();
+    assert!(cache.on_the_way(1).is_none(), "one that is larger than all goes alone");
+    drop(alone);
+    assert!((0..10_000).all(|_| cache.on_the_way(half).is_some()));
+}
+
+#[test]
 fn a_purge_holds_for_what_is_being_computed() {
     let cache = cache();
     let model = Model { takes: Duration::from_millis(50), ..Model::default() };
@@ -338,4 +378,12 @@ fn what_is_told_is_of_rfc_9211() {
     let joined = Story::Computed { why: Why::Stale, collapsed: true, stored: false, model_hit: true };
     assert_eq!(joined.status(), "nuke; fwd=stale; collapsed; detail=model-hit");
     assert_eq!(Story::Absent.status(), "nuke; detail=only-if-cached");
+    // What is past its time says so from its first moment on.
+    let just_over = Story::Hit { level: CacheLevel::Memory, age: 60_500 * MILLI, ttl: 60 * SECOND };
+    assert_eq!(
+        (just_over.status().as_str(), just_over.as_str()),
+        ("nuke; hit; ttl=-1; detail=memory", "stale")
+    );
+    let nearly = Story::Hit { level: CacheLevel::Memory, age: 59_500 * MILLI, ttl: 60 * SECOND };
+    assert_eq!((nearly.status().as_str(), nearly.as_str()), ("nuke; hit; ttl=0; detail=memory", "hit"));
 }

@@ -70,7 +70,7 @@ impl Job {
         counts.bytes += bytes;
         match verdict {
             Verdict::Hit => counts.hits += 1,
-            Verdict::Stored | Verdict::NotStored => counts.stored += 1,
+            Verdict::Stored | Verdict::NotStored | Verdict::Anonymous => counts.stored += 1,
         }
         self.tick(&counts);
     }

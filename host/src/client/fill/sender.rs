@@ -156,6 +156,11 @@ impl Sender {
             || ClientError::from_answer(answer.status, answer.refusal.as_deref().unwrap_or_default());
         match answer.status {
             status if status.is_success() => match cache_status::of_host(&answer.headers) {
+                Some(Verdict::Anonymous) => Fate::Fatal(ClientError::Nonsense(format!(
+                    "model '{}' remembers answers for each caller (cache.scope: caller), and this one is unknown: give \
+                     credentials",
+                    self.job.model
+                ))),
                 Some(verdict) => Fate::Remembered(verdict),
                 None => Fate::Fatal(ClientError::Nonsense(format!(
                     "model '{}' remembers no answers: set cache.ttl in its model.yaml",

@@ -99,12 +99,17 @@ fn a_busy_host_is_asked_again_and_not_for_ever() {
 #[test]
 fn what_all_files_would_meet_ends_the_run_at_the_first() {
     let asked = Arc::new(AtomicU32::new(0));
-    let cases = [(200, "without a cache", "cache.ttl"), (404, "", "HTTP 404"), (401, "", "HTTP 401")];
-    for (status, _, expected) in cases {
+    let cases = [
+        (200, "", "cache.ttl"),
+        (200, "nuke; fwd=bypass; detail=anonymous", "credentials"),
+        (404, "", "HTTP 404"),
+        (401, "", "HTTP 401"),
+    ];
+    for (status, cache_status, expected) in cases {
         let counter = Arc::clone(&asked);
         let server = TestServer::start(move |_| {
             counter.fetch_add(1, Ordering::Relaxed);
-            async move { answer(status, "") }
+            async move { answer(status, cache_status) }
         });
         let (folder, before) = (folder(9), asked.load(Ordering::Relaxed));
         let (report, end) = run(&server.host().to_string(), folder.path(), &[]).unwrap();

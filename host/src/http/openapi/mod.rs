@@ -4,6 +4,7 @@
 //! a test, and every route of the host is held to be in it.
 
 pub(super) mod cache_schemas;
+mod recalled;
 pub(super) mod schemas;
 
 use std::sync::LazyLock;
@@ -103,6 +104,9 @@ pub(super) static DOCUMENT: LazyLock<String> = LazyLock::new(|| {
         for (method, operation) in operations(item) {
             operation.operation_id = Some(operation_id(method, path));
             may_fail(operation);
+            if recalled::asks_a_model(method, path) {
+                recalled::describe(operation);
+            }
         }
     }
     let mut text = api.to_pretty_json().unwrap_or_default();
@@ -232,6 +236,29 @@ mod tests {
             std::fs::write(&made, DOCUMENT.as_str()).unwrap();
             panic!("docs/openapi.json is not what the code says; copy {} over it", made.display());
         }
+    }
+
+    #[test]
+    fn what_remembered_answers_are_asked_and_tell_is_said_where_a_model_is_asked() {
+        let document: Value = serde_json::from_str(&DOCUMENT).unwrap();
+        let mut asking = 0;
+        for (path, item) in document["paths"].as_object().unwrap() {
+            for (method, operation) in item.as_object().unwrap() {
+                let asks = recalled::asks_a_model(method, path);
+                asking += usize::from(asks);
+                let parameters = operation["parameters"].as_array().into_iter().flatten();
+                let controls = parameters.filter(|parameter| parameter["name"] == "cache-control").count();
+                assert_eq!(controls, usize::from(asks), "{method} {path}");
+                for (status, answer) in operation["responses"].as_object().unwrap() {
+                    for name in ["cache-status", "age"] {
+                        let described = answer["headers"][name]["schema"].is_object();
+                        assert_eq!(described, asks, "{method} {path} {status} {name}");
+                    }
+                }
+            }
+        }
+        // Of infer, predict and v1, each of a model and of a version, and one by a label.
+        assert_eq!(asking, 7);
     }
 
     #[test]
