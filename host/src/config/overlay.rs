@@ -41,8 +41,8 @@ const ALIASES: &[(&str, &str)] = &[
 ];
 
 /// Names that belong to the client and the set-up.
-const FOREIGN: [&str; 5] =
-    ["NUKE_URL", "NUKE_ADMIN_URL", "NUKE_TOKEN", "NUKE_API_KEY", "NUKE_WASM_TOOLCHAIN"];
+const FOREIGN: [&str; 6] =
+    ["NUKE_URL", "NUKE_ADMIN_URL", "NUKE_TOKEN", "NUKE_API_KEY", "NUKE_CLIENT_CA", "NUKE_WASM_TOOLCHAIN"];
 
 /// Whether a variable is one that sets a key. Empty ones count as not set, as those of a template
 /// that was not filled in; the other names belong to the tests, the set-up and the

@@ -112,8 +112,10 @@ impl Content {
             add(&[u8::from(bytes.is_some())]);
             add(bytes.as_deref().unwrap_or_default());
         }
+        add(&count(self.labels.len()));
         for (output, labels) in &self.labels {
             add(output.as_bytes());
+            add(&count(labels.len()));
             for position in 0..labels.len() {
                 add(labels.get(position).unwrap_or_default().as_bytes());
             }

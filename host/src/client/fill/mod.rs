@@ -157,8 +157,9 @@ fn show(report: &Report) -> String {
     let files = counts.hits + counts.stored + counts.failed;
     let time = text::duration(Duration::from_secs_f64(report.seconds));
     let mut shown = format!(
-        "{}: {files} files ({}) in {time}: {} stored, {} were there, {} failed\n",
+        "{}: {files} {} ({}) in {time}: {} stored, {} were there, {} failed\n",
         report.model,
+        if files == 1 { "file" } else { "files" },
         text::bytes(counts.bytes as f64),
         counts.stored,
         counts.hits,

@@ -107,7 +107,8 @@ fn credentials_in_a_url_are_refused_and_not_repeated() {
 
 #[test]
 fn the_clients_variables_set_nothing() {
-    let environment = variables(&[("NUKE_TOKEN", "s3cret"), ("NUKE_API_KEY", "s3cret")]);
+    let environment =
+        variables(&[("NUKE_TOKEN", "s3cret"), ("NUKE_API_KEY", "s3cret"), ("NUKE_CLIENT_CA", "ca.pem")]);
     let loaded = ServerConfig::from_sources("config.yaml", "", &environment, &[]).unwrap();
     assert!(!loaded.report.to_yaml().contains("s3cret"));
 }
