@@ -148,6 +148,11 @@ pub struct Shelf {
 }
 
 impl Shelf {
+    /// Whether the store answered when it was asked last, and is asked at all.
+    pub fn is_up(&self) -> bool {
+        self.store.is_up()
+    }
+
     /// The records in this store.
     pub fn new(store: Store) -> Self {
         let script = redis::Script::new;

@@ -98,6 +98,11 @@ impl Sharing {
     pub async fn begin(&self) {
         let began = tokio::time::Instant::now();
         while began.elapsed() < FIRST_LOOK {
+            // A start comes before the first connection: that is nothing to tell of.
+            if !self.shelf.is_up() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                continue;
+            }
             match self.look().await {
                 Ok(Looked { changed, is_all }) => {
                     for (model, text) in changed {
