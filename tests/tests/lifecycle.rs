@@ -76,9 +76,8 @@ fn a_bundle_that_fails_does_not_stop_the_others() {
     for (model, version) in [("a-broken", "1"), ("tiny", "2"), ("z-broken", "1")] {
         let (state, reason) = server.state(model, version);
         assert_eq!(state, "UNAVAILABLE");
-        let line =
-            server.logs().into_iter().find(|line| line.contains("cannot be served") && line.contains(model));
-        assert!(line.is_some(), "{model}: {reason}");
+        let told = |line: &String| line.contains("cannot be served") && line.contains(model);
+        eventually(&format!("{model}: {reason}"), || server.logs().iter().any(told));
     }
 }
 

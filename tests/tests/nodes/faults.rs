@@ -184,7 +184,7 @@ fn a_later_hosts_record_is_left_as_it_is() {
     assert_eq!(answer["shared"]["everywhere"], false);
     assert!(serves(&a, "1"), "it counts here");
     assert_eq!(redis.ask(&["HGET", "nuke:traffic:records", "tiny"]), newer);
-    assert!(a.logs().iter().any(|line| line.contains("update this host")));
+    eventually("it is told", || a.logs().iter().any(|line| line.contains("update this host")));
 }
 
 #[test]

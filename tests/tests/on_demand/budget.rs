@@ -86,8 +86,8 @@ fn the_one_that_was_used_longest_ago_goes_and_eager_ones_never_do() {
         infer(&server, each).expect(200);
         assert_eq!(status(&server, "m0"), "ready");
     }
-    let told = server.logs().iter().filter(|line| line.contains("unloaded until it is asked for")).count();
-    assert_eq!(told as f64, server.metrics().sum("nuke_model_rests_total", &[("reason", "memory")]));
+    let rests = server.metrics().sum("nuke_model_rests_total", &[("reason", "memory")]);
+    server.tells("unloaded until it is asked for", rests as usize);
 }
 
 #[test]

@@ -108,8 +108,7 @@ fn bad_content_replaces_nothing_says_why_and_heals() {
     // It is tried again, and tells of it once.
     let failed = |server: &Server| server.metrics().sum("nuke_swaps_total", &[("outcome", "failed")]);
     eventually("it is tried again", || failed(&server) >= 3.0);
-    let told = server.logs().iter().filter(|line| line.contains("new content cannot replace")).count();
-    assert_eq!(told, 1);
+    server.tells("new content cannot replace", 1);
 
     replace(&model, &tiny(4.0));
     eventually_answers(&server, INFER, 4.0);
@@ -166,9 +165,8 @@ fn a_folder_that_goes_and_comes_back_changes_nothing() {
     eventually("it is back", || readable(&server) == 1.0);
     drop_in(&repository, "tiny/1", &[("model.onnx", &tiny(7.0))]);
     eventually_answers(&server, INFER, 7.0);
-    let told = |text: &str| server.logs().iter().filter(|line| line.contains(text)).count();
-    assert_eq!(told("the models folder cannot be read"), 1);
-    assert_eq!(told("the models folder can be read again"), 1);
+    server.tells("the models folder cannot be read", 1);
+    server.tells("the models folder can be read again", 1);
 }
 
 #[test]

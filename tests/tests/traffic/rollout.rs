@@ -63,7 +63,8 @@ fn a_canary_that_fails_one_request_in_five_is_rolled_back_by_itself_and_says_why
     }
     let labels = [("model", "digits"), ("outcome", "rolled_back")];
     assert_eq!(server.metrics().sum("nuke_rollouts_total", &labels), 1.0);
-    assert!(server.logs().iter().any(|line| line.contains("rolled back") && line.contains(&reason)));
+    let told = |line: &String| line.contains("rolled back") && line.contains(&reason);
+    eventually("the log says so", || server.logs().iter().any(told));
     let index = server.post("/v2/repository/index", "", "").expect(200).json();
     let canary = index.as_array().unwrap().iter().find(|entry| entry["version"] == "2").unwrap();
     assert!(canary["reason"].as_str().unwrap().contains("rolled back"), "{canary}");
