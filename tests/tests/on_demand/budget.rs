@@ -6,7 +6,7 @@ use std::thread;
 use nuke_tests::{Repository, Server, eventually};
 
 use crate::large::{BYTES, large, number, question};
-use crate::{builder, status};
+use crate::{LAZY, builder, status};
 
 /// Models, and how many of them there is room for.
 const MODELS: u16 = 20;
@@ -35,7 +35,7 @@ fn in_memory(server: &Server) -> usize {
 
 #[test]
 fn twenty_models_in_the_room_of_five_are_all_answered() {
-    let repository = many("load: lazy\n", MODELS);
+    let repository = many(LAZY, MODELS);
     let budget = (ROOM * FOOTPRINT).to_string();
     let server = builder(&repository).set("repository.memory", &budget).start();
     let (quiet, most) = (server.rss(), AtomicU64::new(0));

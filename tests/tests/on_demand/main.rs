@@ -14,9 +14,12 @@ use std::path::Path;
 use nuke_tests::marks::{self, tiny};
 use nuke_tests::{Answer, Repository, Server, ServerBuilder, eventually};
 
+/// A lazy model, at which a machine that stands still for a moment lets nobody down.
+const LAZY: &str = "load: lazy\nqueue: {timeout: 60s}\n";
+
 /// `tiny`, which says `factor`, as a lazy model.
 fn lazy(repository: Repository, name: &str, factor: f32) -> Repository {
-    repository.empty_version(name, "1").file("model.onnx", tiny(factor)).model_yaml("load: lazy\n")
+    repository.empty_version(name, "1").file("model.onnx", tiny(factor)).model_yaml(LAZY)
 }
 
 fn builder(repository: &Repository) -> ServerBuilder {
