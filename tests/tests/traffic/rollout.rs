@@ -63,7 +63,9 @@ fn a_canary_that_fails_one_request_in_five_is_rolled_back_by_itself_and_says_why
         assert_eq!(answer.header("x-nuke-model-version"), Some("1"), "all requests go to the stable version");
     }
     let labels = [("model", "digits"), ("outcome", "rolled_back")];
-    assert_eq!(server.metrics().sum("nuke_rollouts_total", &labels), 1.0);
+    let counted = || server.metrics().sum("nuke_rollouts_total", &labels);
+    eventually("it is counted", || counted() > 0.0);
+    assert_eq!(counted(), 1.0);
     let told = |line: &String| line.contains("rolled back") && line.contains(&reason);
     eventually("the log says so", || server.logs().iter().any(told));
     let index = server.post("/v2/repository/index", "", "").expect(200).json();
@@ -78,7 +80,9 @@ fn a_canary_that_does_as_well_reaches_all_requests() {
     let answer = server.post("/predict/digits", "text/plain", "x").expect(200);
     assert_eq!(answer.header("x-nuke-model-version"), Some("2"));
     let labels = [("model", "digits"), ("outcome", "promoted")];
-    assert_eq!(server.metrics().sum("nuke_rollouts_total", &labels), 1.0);
+    let counted = || server.metrics().sum("nuke_rollouts_total", &labels);
+    eventually("it is counted", || counted() > 0.0);
+    assert_eq!(counted(), 1.0);
 }
 
 #[test]
