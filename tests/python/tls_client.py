@@ -1,7 +1,8 @@
 """A TLS client on Python's own ssl: what a handshake agrees on, and load on new and kept connections.
 
     tls_client.py agree PORT CA     prints what was agreed on for each offer, as JSON
-    tls_client.py load PORT CA      asks until its input ends, then prints counts and failures as JSON
+    tls_client.py load PORT CA      asks until its input ends, and prints whose certificate it sees again and again,
+                                    then counts and failures as JSON
 """
 
 import http.client
@@ -49,6 +50,10 @@ def agree(port, ca):
     return told
 
 
+# Answers on new connections and on kept ones for which the load says a line.
+EACH = 5
+
+
 class Load:
     """New connections on some threads, kept ones on others; everything that goes wrong is noted."""
 
@@ -57,14 +62,16 @@ class Load:
         self.stop = threading.Event()
         self.lock = threading.Lock()
         self.told = {"new": 0, "kept": 0, "reconnects": 0, "failed": [], "subjects": []}
+        self.subject, self.next = None, EACH
 
     def connect(self):
         made = http.client.HTTPSConnection("localhost", self.port, context=self.context, timeout=30)
         made.connect()
         names = dict(pair[0] for pair in made.sock.getpeercert()["subject"])
         with self.lock:
-            if names["commonName"] not in self.told["subjects"]:
-                self.told["subjects"].append(names["commonName"])
+            self.subject = names["commonName"]
+            if self.subject not in self.told["subjects"]:
+                self.told["subjects"].append(self.subject)
         return made
 
     def ask(self, connection, kind):
@@ -77,6 +84,9 @@ class Load:
                 self.told["failed"].append(f"{kind}: {answer.status}")
             if answer.will_close:
                 self.told["reconnects"] += 1
+            if min(self.told["new"], self.told["kept"]) >= self.next:
+                self.next += EACH
+                print(self.subject, flush=True)
 
     def fresh(self):
         while not self.stop.is_set():

@@ -282,6 +282,17 @@ impl Server {
         self.log.lines()
     }
 
+    /// Waits until so many lines have this text in them; there are no more of them then.
+    ///
+    /// # Panics
+    /// If there are more.
+    #[track_caller]
+    pub fn tells(&self, text: &str, times: usize) {
+        let count = |lines: Vec<String>| lines.iter().filter(|line| line.contains(text)).count();
+        eventually(&format!("the log has {text:?}"), || count(self.log.lines()) >= times);
+        assert_eq!(count(self.logs()), times, "{text:?}");
+    }
+
     /// The JSON lines so far of one target (`access`, `plugin`, `nuke_host::…`).
     pub fn log_lines(&self, target: &str) -> Vec<Value> {
         let lines = self.logs().into_iter().filter_map(|line| serde_json::from_str::<Value>(&line).ok());

@@ -4,7 +4,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is how a test fails")]
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::Output;
 
@@ -22,11 +21,8 @@ fn err(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-/// An address where nobody listens.
-fn nobody() -> String {
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    format!("http://{address}/simple")
-}
+/// An address where nobody listens: one that was free a moment ago may be another test's by now.
+const NOBODY: &str = "http://127.0.0.1:1/simple";
 
 /// All files below a folder but locks.
 fn files(folder: &Path) -> Vec<String> {
@@ -43,7 +39,7 @@ fn files(folder: &Path) -> Vec<String> {
 #[test]
 fn an_install_that_cannot_be_leaves_nothing_and_names_the_remedy() {
     let cache = tempfile::tempdir().unwrap();
-    let output = runtime(cache.path(), &["install"], &nobody());
+    let output = runtime(cache.path(), &["install"], NOBODY);
     assert_eq!(output.status.code(), Some(1), "{}", err(&output));
     let text = err(&output);
     assert!(text.contains("cannot be reached") && text.contains("--from FILE"), "{text}");
@@ -52,7 +48,7 @@ fn an_install_that_cannot_be_leaves_nothing_and_names_the_remedy() {
 
     let wheel = cache.path().join("my.whl");
     fs::write(&wheel, "no package").unwrap();
-    let output = runtime(cache.path(), &["install", "--from", wheel.to_str().unwrap()], &nobody());
+    let output = runtime(cache.path(), &["install", "--from", wheel.to_str().unwrap()], NOBODY);
     assert_eq!(output.status.code(), Some(1));
     assert!(err(&output).contains("my.whl has SHA-256"), "{}", err(&output));
 
@@ -64,7 +60,7 @@ fn an_install_that_cannot_be_leaves_nothing_and_names_the_remedy() {
 #[test]
 fn the_status_tells_what_is_there_and_what_is_not() {
     let cache = tempfile::tempdir().unwrap();
-    let output = runtime(cache.path(), &["status"], &nobody());
+    let output = runtime(cache.path(), &["status"], NOBODY);
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("onnxruntime 1.31.1: not installed; `nuke runtime install` gets it"), "{text}");
     let folder = cache.path().join("onnxruntime/1.31.1");
@@ -72,7 +68,7 @@ fn the_status_tells_what_is_there_and_what_is_not() {
     let name =
         if cfg!(target_os = "macos") { "libonnxruntime.1.31.1.dylib" } else { "libonnxruntime.so.1.31.1" };
     fs::write(folder.join(name), "cut short").unwrap();
-    let output = runtime(cache.path(), &["list"], &nobody());
+    let output = runtime(cache.path(), &["list"], NOBODY);
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains(&format!("{name} is not the pinned one")), "{text}");
 }
@@ -128,7 +124,9 @@ fn many_workers_with_shared_weights_answer_as_one_with_its_own() {
         .model("one", "1", &digits)
         .model_yaml("workers: {max: 1, device: cpu}\n")
         .model("shared", "1", &digits)
-        .model_yaml("workers: {min: 4, max: 4, device: cpu}\nbatching: {max_batch_size: 1}\n");
+        .model_yaml(
+            "workers: {min: 4, max: 4, device: cpu}\nbatching: {max_batch_size: 1}\nqueue: {timeout: 60s}\n",
+        );
     let server = Server::builder().repository(&repository).start();
     let data: Vec<f32> = (0..64_u8).map(|pixel| f32::from(pixel % 17)).collect();
     let body = json!({"inputs": [{"name": "X", "datatype": "FP32", "shape": [1, 64], "data": data}]});

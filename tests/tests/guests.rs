@@ -16,7 +16,7 @@ fn start() -> Server {
         let component = std::fs::read(guest(language)).unwrap();
         repository.model("digits", version, "digits").plugin(component)
     });
-    let repository = repository.model_yaml("versions: all\n");
+    let repository = repository.model_yaml("versions: all\nqueue: {timeout: 60s}\n");
     Server::builder().repository(&repository).set("plugins.time", "20s").start()
 }
 

@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use nuke_tests::{Answer, Repository, Server, components, nuke, root};
+use nuke_tests::{Answer, Repository, Server, components, eventually, nuke, root};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde_json::{Value, json};
 
@@ -75,11 +75,10 @@ fn every_bad_model_is_listed_with_its_file_and_a_reason_and_the_others_serve() {
     for (name, needles) in bad {
         failed(&server, name, "1", &["model.onnx"]);
         failed(&server, name, "1", needles);
-        let lines = server.log_lines("nuke_host::repository::announce");
-        assert!(
-            lines.iter().any(|line| line["model"] == name && line["level"] == "ERROR"),
-            "{name}: {lines:?}"
-        );
+        let is_told = |line: &Value| line["model"] == name && line["level"] == "ERROR";
+        eventually(&format!("the log tells of {name}"), || {
+            server.log_lines("nuke_host::repository::announce").iter().any(is_told)
+        });
     }
     serves_tiny(&server);
     assert_eq!(server.get("/v2/health/ready").status, 200);
@@ -183,9 +182,9 @@ fn oddly_named_folders_are_passed_over_with_a_warning() {
     fs::write(repository.models().join("README.md"), "a file among the folders").unwrap();
     let server = Server::builder().repository(&repository).start();
     assert_eq!(index(&server), [("tiny".to_owned(), "1".to_owned(), "READY".to_owned())]);
-    let warnings: Vec<String> = server.logs().into_iter().filter(|line| line.contains("\"WARN\"")).collect();
     for odd in ["odd name", "uml", "new\\nline", "quote", "longlong", "bad"] {
-        assert!(warnings.iter().any(|line| line.contains(odd)), "{odd}: {warnings:#?}");
+        let is_told = |line: &String| line.contains("\"WARN\"") && line.contains(odd);
+        eventually(&format!("the log warns of '{odd}'"), || server.logs().iter().any(is_told));
     }
     serves_tiny(&server);
 }
@@ -198,9 +197,11 @@ fn a_model_without_a_version_is_not_dropped_in_silence() {
     fs::copy(root().join("tests/fixtures/models/tiny/1/model.onnx"), models.join("bare/model.onnx")).unwrap();
     let server = Server::builder().repository(&repository).start();
     serves_tiny(&server);
-    let (listed, logs) = (server.post("/v2/repository/index", "", "").text(), server.logs().join("\n"));
+    let listed = server.post("/v2/repository/index", "", "").text();
     for name in ["named", "bare"] {
-        assert!(listed.contains(name) || logs.contains(name), "nobody is told about '{name}'");
+        eventually(&format!("somebody is told about '{name}'"), || {
+            listed.contains(name) || server.logs().iter().any(|line| line.contains(name))
+        });
     }
     let checked = nuke().current_dir(&models).args(["check", "--models", "."]).output().unwrap();
     let text = String::from_utf8_lossy(&[checked.stdout, checked.stderr].concat()).into_owned();

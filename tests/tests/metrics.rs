@@ -162,7 +162,8 @@ fn what_is_in_flight_goes_up_and_comes_back_to_0_however_it_ends() {
         || sum(&scrape(&server), "nuke_requests_in_flight", "nuke_requests_in_flight", &[("model", "slow")]);
     let body = |milliseconds: u32| slow_request(milliseconds).to_string();
     let mut running = server.connect();
-    running.send_post("/v2/models/slow/infer", body(3000).as_bytes());
+    // It outlasts all that is looked at while it runs, however busy the machine is.
+    running.send_post("/v2/models/slow/infer", body(5000).as_bytes());
     // Else the other one may come first, and this one would wait for it.
     let busy = || sum(&scrape(&server), "nuke_workers_busy", "nuke_workers_busy", &[("model", "slow")]);
     eventually("the first one runs", || busy() == 1.0);

@@ -26,6 +26,19 @@ fn run(folder: &TempDir, arguments: &[&str]) -> Output {
     scenario(folder, arguments).output().unwrap()
 }
 
+/// As `run`, and once more where the machine was too busy for the case to be made.
+fn run_unless_busy(folder: &TempDir, arguments: &[&str]) -> Output {
+    let mut output = run(folder, arguments);
+    for _ in 0..5 {
+        let err = text(&output.stderr);
+        if !["one request alone takes", "no rate was found"].iter().any(|reason| err.contains(reason)) {
+            break;
+        }
+        output = run(folder, arguments);
+    }
+    output
+}
+
 fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
@@ -59,7 +72,8 @@ fn a_given_rate_is_run_twice_and_told_as_a_table_and_a_picture() {
     let folder = tempfile::tempdir().unwrap();
     let line =
         ["--model", "digits", "--rate", "200", "--duration", "1500ms", "--warmup", "200ms", "--svg", "a.svg"];
-    let output = run(&folder, &[&line[..], &["--allow-errors", "--max-workers", "2"]].concat());
+    let arguments = [&line[..], &["--allow-errors", "--max-workers", "2"]].concat();
+    let output = run_unless_busy(&folder, &arguments);
     let (out, err) = (text(&output.stdout), text(&output.stderr));
     assert_eq!(output.status.code(), Some(0), "{out}{err}");
     assert!(out.starts_with("digits 1, open loop, 200 requests/s (poisson gaps)"), "{out}");
@@ -81,7 +95,8 @@ fn the_rate_is_found_and_the_json_has_all_that_was_measured() {
     let folder = tempfile::tempdir().unwrap();
     let line =
         ["--model", "digits", "--slow", "40ms", "--fast", "30ms", "--duration", "1s", "--warmup", "200ms"];
-    let output = run(&folder, &[&line[..], &["--json", "--allow-errors", "--arrival", "constant"]].concat());
+    let arguments = [&line[..], &["--json", "--allow-errors", "--arrival", "constant"]].concat();
+    let output = run_unless_busy(&folder, &arguments);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&report["scenario"], &report["model"]), (&"scaling".into(), &"digits".into()));

@@ -103,8 +103,12 @@ pub(super) fn respond(status: u16, body: impl Into<Bytes>) -> Response<Full<Byte
 
 /// A host at whose port nobody listens.
 pub(super) fn refused_host() -> Host {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    format!("http://{}", listener.local_addr().unwrap()).parse().unwrap()
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let address = socket.local_addr().unwrap();
+    // Kept as long as this process lives: nobody else is given the port.
+    std::mem::forget(socket);
+    format!("http://{address}").parse().unwrap()
 }
 
 /// Runs a future on a runtime of this thread.

@@ -86,7 +86,8 @@ fn a_long_run_is_not_silence_as_long_as_somebody_answers() {
 #[test]
 fn a_run_that_goes_on_after_nobody_waits_is_ended() {
     drop(crate::scheduler::testing::runtime());
-    let mut session = session(100, |fake| {
+    // Longer than a busy machine keeps the other thread from answering: that would be silence.
+    let mut session = session(2000, |fake| {
         let _run = fake.data.receive();
         let mut was_told = false;
         while let Ok(message) = fake.control.receive() {

@@ -131,6 +131,8 @@ fn what_is_served_is_what_the_folders_say_and_nothing_partial() {
         .map(|number| World::new(format!("h{number}"), &shared, seed.wrapping_mul(31).wrapping_add(number)))
         .collect();
     worlds[0].write_bundle(&shared.models().join(STILL).join("1"), STILL_CONTENT);
+    // A machine that stands still for a moment lets nobody down.
+    fs::write(shared.models().join(STILL).join("model.yaml"), "queue: {timeout: 60s}\n").unwrap();
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         let server = start(&shared);
         for _ in 0..episodes {

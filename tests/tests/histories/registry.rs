@@ -67,7 +67,7 @@ impl Registry {
         self.whole.lock().unwrap().contains(&(model.to_owned(), version.to_owned(), content))
     }
 
-    /// The files are now such that they could be loaded, but more is to come.
+    /// The files will be such that they could be loaded, but more is to come.
     pub(crate) fn enter(&self, model: &str, version: &str, content: Content) -> Between {
         self.allow(model, version, content);
         let entry = (model.to_owned(), version.to_owned(), content);

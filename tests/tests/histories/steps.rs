@@ -151,14 +151,15 @@ impl World<'_> {
         let mut between: Option<Between> = None;
         let mut copied = Vec::new();
         for (name, bytes) in files.iter().take(files_copied) {
-            self.write_slowly(&place.join(name), bytes, &mut between);
             copied.push(*name);
             let has = |name: &str| copied.contains(&name);
             let can_load = has("model.onnx") && (!has("bundle.yaml") || has("sample"));
             if can_load && !has("plugin.wasm") && between.is_none() {
                 let without = Content { plugin: None, ..content };
+                // Before it is there: the host may be quicker than this thread.
                 between = Some(self.shared.registry.enter(&self.model, &version.to_string(), without));
             }
+            self.write_slowly(&place.join(name), bytes, &mut between);
             sleep(self.chance.moment(PAUSE));
         }
         let has = |name: &str| copied.contains(&name);
@@ -239,9 +240,10 @@ impl World<'_> {
             ("model.onnx", marks::tiny(content.model as f32)),
             ("plugin.wasm", self.shared.plugins.marked(content.plugin.unwrap())),
         ];
-        self.write_slowly(&place.join("model.onnx"), &files[0].1, &mut None);
         let version_name = version.to_string();
+        // Before the model is there: the host may be quicker than this thread.
         let mut between = (!is_sealed).then(|| self.shared.registry.enter(&self.model, &version_name, first));
+        self.write_slowly(&place.join("model.onnx"), &files[0].1, &mut between);
         sleep(self.chance.moment(PAUSE));
         self.write_slowly(&place.join("plugin.wasm"), &files[1].1, &mut between);
         // A published version that was changed is none any more.
@@ -265,15 +267,16 @@ impl World<'_> {
         self.chance.shuffle(&mut names);
         let mut between: Option<Between> = None;
         for (at, name) in names.iter().enumerate() {
+            if *name == "plugin.wasm" && !names[..at].contains(&"model.onnx") {
+                let without = Content { plugin: None, ..content };
+                // Before it is gone: the host may be quicker than this thread.
+                between = Some(self.shared.registry.enter(&self.model, &version.to_string(), without));
+            }
             // Not every version has every file.
             let _ = self.act(|| fs::remove_file(place.join(name)));
             between.iter_mut().for_each(Between::goes_on);
             if let Some(before) = between.take_if(|_| *name == "model.onnx") {
                 self.shared.registry.leave(before);
-            }
-            if *name == "plugin.wasm" && !names[..at].contains(&"model.onnx") {
-                let without = Content { plugin: None, ..content };
-                between = Some(self.shared.registry.enter(&self.model, &version.to_string(), without));
             }
             sleep(self.chance.moment(PAUSE));
         }

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use nuke_tests::{Repository, Server, eventually, worker_is_busy};
+use nuke_tests::{Repository, Server, eventually, slow_request, worker_is_busy};
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -33,7 +33,8 @@ fn whatever_ends_a_process_nobody_notices() {
         (Signal::ABORT, "crashed"),
         (Signal::STOP, "silent"),
     ];
-    let repository = neighbours(2, ", health: 500ms");
+    // Longer than a busy machine keeps a healthy process from answering.
+    let repository = neighbours(2, ", health: 3s");
     let server = builder(&repository).start();
     while_they_answer(&server, &["tiny", "apart"], || {
         for (signal, reason) in kinds {
@@ -52,9 +53,8 @@ fn whatever_ends_a_process_nobody_notices() {
             assert!(after.contains(&before[1]) && !after.contains(&before[0]), "{before:?} {after:?}");
         }
     });
-    let lines = server.logs().join("\n");
-    for told in ["SIGKILL", "SIGSEGV", "did not answer for 500ms (workers.health)"] {
-        assert!(lines.contains(told), "{told}: {lines}");
+    for told in ["SIGKILL", "SIGSEGV", "did not answer for 3s (workers.health)"] {
+        eventually(told, || server.logs().iter().any(|line| line.contains(told)));
     }
 }
 
@@ -89,7 +89,8 @@ fn a_worker_that_is_alone_is_replaced_and_the_request_it_had_is_answered() {
     let repository = Repository::new().model("slow", "1", "slow").model_yaml(&isolated(1, ""));
     let server = builder(&repository).start();
     let before = has_workers(&server, 1);
-    let body = json!({"inputs": [{"name": "n", "datatype": "INT64", "shape": [1], "data": [2000]}]});
+    // Longer than it takes to be seen at work, however busy the machine is.
+    let body = slow_request(4000);
     let answer = thread::scope(|scope| {
         let asked = scope.spawn(|| server.post_json("/v2/models/slow/infer", &body));
         worker_is_busy(&server);
@@ -120,7 +121,8 @@ fn a_run_that_nobody_waits_for_is_ended_in_its_process() {
     let before = has_workers(&server, 1);
     let body = json!({
         "inputs": [{"name": "n", "datatype": "INT64", "shape": [1], "data": [10_000_000]}],
-        "parameters": {"timeout": 300_000}
+        // Time enough for the run to begin.
+        "parameters": {"timeout": 3_000_000}
     });
     server.post_json("/v2/models/slow/infer", &body).expect(504);
     let short = json!({"inputs": [{"name": "n", "datatype": "INT64", "shape": [1], "data": [1]}]});

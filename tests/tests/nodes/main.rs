@@ -18,18 +18,28 @@ fn two_tinies(traffic: &str) -> Repository {
     Repository::new()
         .model("tiny", "1", "tiny")
         .model("tiny", "2", "tiny")
-        .model_yaml(&format!("versions: {{latest: 2}}\n{traffic}"))
+        .model_yaml(&format!("versions: {{latest: 2}}\nqueue: {{timeout: 60s}}\n{traffic}"))
 }
+
+/// What commands of Redis may take: longer than a busy machine keeps it from answering.
+const PATIENT: &str = "5s";
+/// Where it is stopped each command waits for as long as that.
+const HASTY: &str = "500ms";
 
 /// A host that has a Redis in common with others, and a folder of its own.
 fn node(repository: &Repository, redis: &Redis, name: &str) -> ServerBuilder {
+    node_with(repository, redis, name, PATIENT)
+}
+
+fn node_with(repository: &Repository, redis: &Redis, name: &str, timeout: &str) -> ServerBuilder {
+    // Who has been silent for four heart-beats is missed.
     Server::builder()
         .repository(repository)
         .set("repository.rescan", "1s")
         .set("cache.redis.url", &redis.url())
-        .set("cache.redis.timeout", "500ms")
+        .set("cache.redis.timeout", timeout)
         .set("node.name", name)
-        .set("node.heartbeat", "200ms")
+        .set("node.heartbeat", "1s")
 }
 
 /// Two hosts, `a` and `b`, with the same models in folders of their own.
@@ -43,15 +53,15 @@ struct Pair {
 impl Pair {
     #[track_caller]
     fn start(traffic: &str) -> Self {
-        Self::of(|| two_tinies(traffic))
+        Self::of(traffic, PATIENT)
     }
 
     #[track_caller]
-    fn of(repository: impl Fn() -> Repository) -> Self {
+    fn of(traffic: &str, timeout: &str) -> Self {
         let redis = Redis::start();
-        let repositories = [repository(), repository()];
-        let a = node(&repositories[0], &redis, "a").start();
-        let b = node(&repositories[1], &redis, "b").start();
+        let repositories = [two_tinies(traffic), two_tinies(traffic)];
+        let a = node_with(&repositories[0], &redis, "a", timeout).start();
+        let b = node_with(&repositories[1], &redis, "b", timeout).start();
         Self { a, b, redis, repositories }
     }
 }
@@ -67,6 +77,11 @@ fn put_traffic(server: &Server, body: &str) -> Answer {
 #[track_caller]
 fn traffic(server: &Server, model: &str) -> Value {
     server.get(&format!("/admin/models/{model}/traffic")).expect(200).json()
+}
+
+/// Whether a host could not wait for Redis at its start: it does so for a second.
+fn began_without_redis(server: &Server) -> bool {
+    server.logs().iter().any(|line| line.contains("traffic begins with its last known state"))
 }
 
 /// The version that answers a request.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use nuke_tests::{Repository, eventually, marks};
 
 use crate::large::{large, number, question};
-use crate::{ask, builder, factor, lazy, loads, status};
+use crate::{LAZY, ask, builder, factor, lazy, loads, status};
 
 #[test]
 fn a_thousand_requests_for_a_cold_model_are_one_load() {
@@ -25,7 +25,8 @@ fn a_thousand_requests_for_a_cold_model_are_one_load() {
 
 #[test]
 fn no_more_wait_than_the_queue_has_places_and_the_rest_is_told_at_once() {
-    let repository = lazy(Repository::new(), "cold", 7.0).model_yaml("load: lazy\nqueue: {size: 3}\n");
+    let repository =
+        lazy(Repository::new(), "cold", 7.0).model_yaml("load: lazy\nqueue: {size: 3, timeout: 60s}\n");
     let repository =
         repository.empty_version("large", "1").file("model.onnx", large(1)).model_yaml("load: lazy\n");
     let server = builder(&repository).start();
@@ -44,7 +45,7 @@ fn no_more_wait_than_the_queue_has_places_and_the_rest_is_told_at_once() {
 
 #[test]
 fn requests_that_meet_an_unload_are_answered() {
-    let repository = lazy(Repository::new(), "restless", 9.0).model_yaml("load: lazy\nidle: 100ms\n");
+    let repository = lazy(Repository::new(), "restless", 9.0).model_yaml(&format!("{LAZY}idle: 100ms\n"));
     let server = builder(&repository).start();
     let (clients, start) = (8, Barrier::new(8));
     thread::scope(|scope| {

@@ -12,11 +12,14 @@ use std::fs;
 use std::path::Path;
 
 use nuke_tests::marks::{self, tiny};
-use nuke_tests::{Answer, Repository, Server, ServerBuilder};
+use nuke_tests::{Answer, Repository, Server, ServerBuilder, eventually};
+
+/// A lazy model, at which a machine that stands still for a moment lets nobody down.
+const LAZY: &str = "load: lazy\nqueue: {timeout: 60s}\n";
 
 /// `tiny`, which says `factor`, as a lazy model.
 fn lazy(repository: Repository, name: &str, factor: f32) -> Repository {
-    repository.empty_version(name, "1").file("model.onnx", tiny(factor)).model_yaml("load: lazy\n")
+    repository.empty_version(name, "1").file("model.onnx", tiny(factor)).model_yaml(LAZY)
 }
 
 fn builder(repository: &Repository) -> ServerBuilder {
@@ -80,10 +83,12 @@ fn a_lazy_model_is_ready_before_it_is_loaded_and_its_first_request_says_that_it_
     let seconds = metrics.sum("nuke_request_duration_seconds_sum", &stage);
     assert_eq!((seconds * 1e3) as u64, waited);
     assert_eq!(metrics.sum("nuke_requests_total", &[("model", "cold"), ("outcome", "ok")]), 2.0);
-    let lines = server.log_lines("access");
-    let stages: Vec<bool> =
-        lines.iter().filter(|line| line["model"] == "cold").map(|line| line["load_us"].is_u64()).collect();
-    assert_eq!(stages, [true, false]);
+    let stages = || -> Vec<bool> {
+        let lines = server.log_lines("access").into_iter().filter(|line| line["model"] == "cold");
+        lines.map(|line| line["load_us"].is_u64()).collect()
+    };
+    eventually("both lines are written", || stages().len() >= 2);
+    assert_eq!(stages(), [true, false]);
     let admin = server.get("/admin/models/cold").expect(200).json();
     let entry = &admin["versions"][0];
     assert_eq!((entry["load"].as_str(), entry["in_use"].as_u64()), (Some("lazy"), Some(0)), "{entry}");
@@ -128,7 +133,7 @@ fn the_repository_says_what_models_leave_open_and_both_are_hot() {
     let server = builder(&repository).set("repository.load", "lazy").start();
     assert_eq!((status(&server, "follows").as_str(), status(&server, "own").as_str()), ("standby", "ready"));
     replace(&repository.models().join("own/model.yaml"), b"load: lazy\nidle: 300ms\n");
-    nuke_tests::eventually("it is unloaded when it lies idle", || status(&server, "own") == "standby");
+    eventually("it is unloaded when it lies idle", || status(&server, "own") == "standby");
     assert_eq!(server.metrics().sum("nuke_model_rests_total", &[("model", "own"), ("reason", "idle")]), 1.0);
     assert_eq!(factor(&ask(&server, "own")), 2.0);
     replace(&repository.models().join("own/model.yaml"), b"load: eager\n");
@@ -136,6 +141,6 @@ fn the_repository_says_what_models_leave_open_and_both_are_hot() {
         let admin = server.get("/admin/models/own").expect(200).json();
         admin["versions"][0]["load"] == "eager"
     };
-    nuke_tests::eventually("it is in memory for good", || eager(&server));
+    eventually("it is in memory for good", || eager(&server));
     assert_eq!(factor(&ask(&server, "own")), 2.0);
 }

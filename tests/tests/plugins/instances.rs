@@ -111,7 +111,8 @@ fn no_more_instances_run_than_are_allowed() {
     let server = Server::builder()
         .repository(&serving(&["moody"]))
         .set("plugins.instances", "2")
-        .set("plugins.time", "250ms")
+        // All of them take long enough for their instances to be seen.
+        .set("plugins.time", "1s")
         .start();
     let callers: Vec<_> = (0..8)
         .map(|_| {

@@ -11,9 +11,11 @@ mod refused;
 
 use nuke_tests::{Repository, components};
 
-/// A repository with one model for each of these fixtures, by their names, on the model `digits`.
+/// A repository with one model for each of these fixtures, by their names, on the model `digits`. A machine
+/// that stands still for a moment lets no request down.
 fn serving(fixtures: &[&str]) -> Repository {
     fixtures.iter().fold(Repository::new(), |repository, name| {
-        repository.model(name, "1", "digits").plugin(components::build(name))
+        let repository = repository.model(name, "1", "digits").plugin(components::build(name));
+        repository.model_yaml("queue: {timeout: 60s}\n")
     })
 }

@@ -30,7 +30,7 @@ fn infer(client: &Client, digit: usize) -> Value {
 #[test]
 fn good_requests_beside_bad_ones_are_answered_right() {
     let fixtures: Vec<&str> = BAD.iter().copied().chain(["echo-context", "log-flood", "moody"]).collect();
-    let repository = serving(&fixtures).model("plain", "1", "digits");
+    let repository = serving(&fixtures).model("plain", "1", "digits").model_yaml("queue: {timeout: 60s}\n");
     let server = Server::builder()
         .repository(&repository)
         .set("plugins.time", "600ms")

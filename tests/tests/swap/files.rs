@@ -56,22 +56,38 @@ fn without_events_a_rescan_sees_it() {
     eventually_answers(&server, "/v2/models/other/infer", 5.0);
 }
 
-#[test]
-fn a_slow_copy_is_loaded_when_it_is_whole() {
+/// Copies version 2 in parts, while version 1 serves; returns for how long nothing was written, at most.
+fn copied_slowly(quiet: Duration) -> (Repository, Server, Duration) {
     let repository = one_tiny();
-    let server = builder(&repository).set("repository.quiet", "1500ms").start();
+    let server = builder(&repository).set("repository.quiet", &format!("{}ms", quiet.as_millis())).start();
     let whole = tiny(2.0);
     let folder = repository.models().join("tiny/2");
+    let (mut longest, mut since) = (Duration::ZERO, Instant::now());
     fs::create_dir(&folder).unwrap();
     let mut file = File::create(folder.join("model.onnx")).unwrap();
     for part in whole.chunks(whole.len() / 12) {
         file.write_all(part).unwrap();
-        assert_eq!(answers(&server, INFER), Some(1.0), "the version before serves meanwhile");
+        longest = longest.max(since.elapsed());
+        since = Instant::now();
+        let version = answers(&server, INFER);
+        assert!(version == Some(1.0) || since.elapsed() >= quiet, "the version before serves meanwhile");
         sleep(Duration::from_millis(250));
     }
     drop(file);
+    (repository, server, longest)
+}
+
+#[test]
+fn a_slow_copy_is_loaded_when_it_is_whole() {
+    let quiet = Duration::from_millis(1500);
+    let (mut repository, mut server, mut longest) = copied_slowly(quiet);
+    // A copy that stood still for as long as that itself was whole, as far as anybody could know.
+    while longest >= quiet * 2 / 3 {
+        (repository, server, longest) = copied_slowly(quiet);
+    }
     eventually_answers(&server, INFER, 2.0);
     eventually("version 1 has gone", || server.get("/v2/models/tiny/versions/1/ready").status == 404);
+    drop(repository);
     assert!(
         !server
             .logs()
@@ -108,8 +124,7 @@ fn bad_content_replaces_nothing_says_why_and_heals() {
     // It is tried again, and tells of it once.
     let failed = |server: &Server| server.metrics().sum("nuke_swaps_total", &[("outcome", "failed")]);
     eventually("it is tried again", || failed(&server) >= 3.0);
-    let told = server.logs().iter().filter(|line| line.contains("new content cannot replace")).count();
-    assert_eq!(told, 1);
+    server.tells("new content cannot replace", 1);
 
     replace(&model, &tiny(4.0));
     eventually_answers(&server, INFER, 4.0);
@@ -166,9 +181,8 @@ fn a_folder_that_goes_and_comes_back_changes_nothing() {
     eventually("it is back", || readable(&server) == 1.0);
     drop_in(&repository, "tiny/1", &[("model.onnx", &tiny(7.0))]);
     eventually_answers(&server, INFER, 7.0);
-    let told = |text: &str| server.logs().iter().filter(|line| line.contains(text)).count();
-    assert_eq!(told("the models folder cannot be read"), 1);
-    assert_eq!(told("the models folder can be read again"), 1);
+    server.tells("the models folder cannot be read", 1);
+    server.tells("the models folder can be read again", 1);
 }
 
 #[test]

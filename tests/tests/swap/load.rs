@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nuke_tests::{Server, eventually};
+use nuke_tests::{Repository, Server, eventually};
 
 use crate::{
     INFER, answers, ask, builder, drop_in, eventually_answers, factor, old, one_tiny, replace, tiny,
@@ -50,13 +50,20 @@ fn hammer(server: &Server, clients: usize, work: impl FnOnce()) -> Seen {
     seen
 }
 
+/// A repository at whose model a machine that stands still for a moment lets nobody down.
+fn patient() -> Repository {
+    let repository = one_tiny();
+    fs::write(repository.models().join("tiny/model.yaml"), "queue: {timeout: 60s}\n").unwrap();
+    repository
+}
+
 fn fails(seen: &Seen) -> Vec<String> {
     seen.failed.lock().unwrap().iter().take(5).cloned().collect()
 }
 
 #[test]
 fn the_default_version_changes_without_a_failed_or_mixed_answer() {
-    let repository = one_tiny();
+    let repository = patient();
     let server = builder(&repository).start();
     let seen = hammer(&server, 16, || {
         thread::sleep(Duration::from_millis(300));
@@ -72,7 +79,7 @@ fn the_default_version_changes_without_a_failed_or_mixed_answer() {
 
 #[test]
 fn sixty_swaps_under_load_fail_no_request_and_keep_memory() {
-    let repository = one_tiny();
+    let repository = patient();
     let server = builder(&repository).set("repository.quiet", "50ms").set("repository.rescan", "2s").start();
     let (mut after_ten, mut times) = (0, Vec::new());
     let seen = hammer(&server, 16, || {
@@ -129,7 +136,7 @@ fn sixty_swaps_under_load_fail_no_request_and_keep_memory() {
 }
 
 /// The folder of the latest version.
-fn newest(repository: &nuke_tests::Repository) -> std::path::PathBuf {
+fn newest(repository: &Repository) -> std::path::PathBuf {
     let entries = fs::read_dir(repository.models().join("tiny")).unwrap();
     let versions = entries.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse::<u32>().ok());
     repository.models().join("tiny").join(versions.max().unwrap().to_string())

@@ -87,8 +87,7 @@ fn settings_change_what_serves_without_a_load() {
         assert_eq!(answers(&server, INFER), Some(1.0));
     }
     assert_eq!(swaps(&server), 1.0, "something was loaded anew");
-    let told = server.logs().iter().filter(|line| line.contains("new settings are in effect")).count();
-    assert_eq!(told, 3);
+    server.tells("new settings are in effect", 3);
     let entry = &server.post("/v2/repository/index", "", "").expect(200).json()[0];
     assert_eq!((&entry["state"], &entry["status"]), (&"READY".into(), &"ready".into()));
 

@@ -99,6 +99,10 @@ impl<'a> Operator<'a> {
         write_bundle(&named, &plugins, first);
         fs::remove_file(named.join("plugin.wasm")).unwrap();
         fs::write(named.join("bundle.yaml"), "plugin: mark@^1\nwarmup: [sample]\n").unwrap();
+        for model in [OWN, NAMED] {
+            // A machine that stands still for a moment lets nobody down.
+            fs::write(repository.models().join(model).join("model.yaml"), "queue: {timeout: 60s}\n").unwrap();
+        }
         let shared = repository.plugins().join("mark/1.0.0");
         fs::create_dir_all(&shared).unwrap();
         fs::write(shared.join("plugin.wasm"), plugins.marked(1)).unwrap();

@@ -1,5 +1,6 @@
 //! Clients of every version of TLS and HTTP, and what becomes of those who trust somebody else.
 
+use nuke_tests::eventually;
 use serde_json::{Value, json};
 
 use super::*;
@@ -27,8 +28,8 @@ fn curl_is_answered_in_every_version_of_both() {
     }
     // Both at once: the plain listener serves on.
     assert_eq!(server.get("/v2/health/ready").status, 200);
-    let lines = server.log_lines("access");
-    assert!(lines.iter().any(|line| line["http"] == "HTTP/2.0" && line["path"] == "/v2/models/vector/infer"));
+    let is_told = |line: &Value| line["http"] == "HTTP/2.0" && line["path"] == "/v2/models/vector/infer";
+    eventually("the log says so", || server.log_lines("access").iter().any(is_told));
 }
 
 #[test]

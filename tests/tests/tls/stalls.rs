@@ -73,15 +73,23 @@ fn a_host_that_stops_answers_what_is_in_flight_under_tls_and_drops_who_is_idle()
     let mut server = builder(&repository).start();
     let at = server.also_at("https");
     let idle = open_socket(at);
-    let body = nuke_tests::slow_request(600).to_string();
+    let body = nuke_tests::slow_request(2000).to_string();
     let (url, ca) = (url(at, "/v2/models/slow/infer"), file("ca.pem"));
-    let asked: Vec<_> = ["--http1.1", "--http2"]
-        .map(|http| {
-            let (url, ca, body) = (url.clone(), ca.clone(), body.clone());
-            std::thread::spawn(move || curl(&["--cacert", &ca, http, "--json", &body, &url]))
-        })
-        .into();
-    eventually("both are in flight", || server.metrics().sum("nuke_requests_in_flight", &[]) == 2.0);
+    let ask = |http: &'static str| {
+        let (url, ca, body) = (url.clone(), ca.clone(), body.clone());
+        std::thread::spawn(move || curl(&["--cacert", &ca, http, "--json", &body, &url]))
+    };
+    let mut asked = ["--http1.1", "--http2"].map(&ask);
+    eventually("both are in flight", || {
+        for (one, http) in asked.iter_mut().zip(["--http1.1", "--http2"]) {
+            if one.is_finished() {
+                // It was answered before the other one had come.
+                let answer = std::mem::replace(one, ask(http)).join().unwrap();
+                assert_eq!(answer.status, 200, "{answer:?}");
+            }
+        }
+        server.metrics().sum("nuke_requests_in_flight", &[]) == 2.0
+    });
     server.signal(Signal::TERM);
     for asked in asked {
         let answer = asked.join().unwrap();

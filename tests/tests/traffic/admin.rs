@@ -94,8 +94,7 @@ fn what_was_decided_and_is_broken_is_told_and_does_not_count() {
     fs::write(state.join("Übel.traffic.json"), "{}").unwrap();
     let server = serve(&repository);
     assert_eq!(shares(&server, 3).get("2"), Some(&3));
-    let told = server.logs().iter().filter(|line| line.contains("does not count")).count();
-    assert_eq!(told, 2);
+    server.tells("does not count", 2);
 }
 
 #[test]

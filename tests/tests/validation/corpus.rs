@@ -2,7 +2,7 @@
 
 use nuke_tests::{Repository, components};
 
-use super::{builder, neighbour, no_zombie_stays, reason_of, tiny, while_the_neighbour_answers};
+use super::{PATIENT, builder, neighbour, no_zombie_stays, reason_of, tiny, while_the_neighbour_answers};
 
 /// A message of protobuf with one field that has a length.
 fn field(number: u64, content: &[u8]) -> Vec<u8> {
@@ -49,7 +49,7 @@ const FIXTURES: [(&str, &str); 17] = [
 fn every_bad_model_costs_a_reason_and_nothing_else() {
     let repository = FIXTURES.iter().fold(Repository::new(), |all, (name, _)| all.model(name, "1", name));
     let whole = tiny();
-    let mut repository = repository.model("tiny", "1", "tiny");
+    let mut repository = repository.model("tiny", "1", "tiny").model_yaml(PATIENT);
     let cuts: Vec<usize> = (1..whole.len()).step_by(whole.len() / 12).collect();
     for cut in &cuts {
         repository = repository.empty_version(&format!("cut-{cut}"), "1").file("model.onnx", &whole[..*cut]);
@@ -84,11 +84,13 @@ fn every_bad_model_costs_a_reason_and_nothing_else() {
 fn a_model_that_needs_too_much_memory_is_told_from_one_that_takes_too_long() {
     let repository = Repository::new()
         .model("tiny", "1", "tiny")
+        .model_yaml(PATIENT)
         .model("hungry", "1", "hungry")
         .model("endless", "1", "endless");
     let server = builder(&repository)
         .set("repository.validation.memory", "1GiB")
-        .set("repository.validation.time", "5s")
+        // Memory runs out long before that, on a busy machine too.
+        .set("repository.validation.time", "15s")
         .without_waiting()
         .start();
     nuke_tests::eventually("tiny serves", || neighbour(&server.client()).is_ok());
@@ -96,7 +98,7 @@ fn a_model_that_needs_too_much_memory_is_told_from_one_that_takes_too_long() {
         let reason = reason_of(&server, "hungry");
         assert!(reason.contains("1GiB") && reason.contains("repository.validation.memory"), "{reason}");
         let reason = reason_of(&server, "endless");
-        let expected = "validation took longer than 5s and was ended while it ran the model on zeros";
+        let expected = "validation took longer than 15s and was ended while it ran the model on zeros";
         assert!(reason.contains(expected) && reason.contains("repository.validation.time"), "{reason}");
     });
 }
@@ -114,9 +116,11 @@ fn a_bad_plugin_costs_a_reason_and_nothing_else() {
         ("memory-at-start", "plugins.memory"),
         ("table-at-start", "plugin.wasm"),
     ];
-    let repository = bad.iter().fold(Repository::new().model("tiny", "1", "tiny"), |all, (name, _)| {
-        all.model(name, "1", "tiny").plugin(components::build(name))
-    });
+    let repository = bad
+        .iter()
+        .fold(Repository::new().model("tiny", "1", "tiny").model_yaml(PATIENT), |all, (name, _)| {
+            all.model(name, "1", "tiny").plugin(components::build(name))
+        });
     let growing = components::build("grow-forever");
     let repository = repository
         .model("growing", "1", "tiny")

@@ -2,7 +2,7 @@
 
 use nuke_tests::{Repository, eventually};
 
-use super::{builder, no_zombie_stays, tiny, while_the_neighbour_answers};
+use super::{PATIENT, builder, no_zombie_stays, tiny, while_the_neighbour_answers};
 
 /// Damaged copies.
 const COPIES: usize = 240;
@@ -18,7 +18,7 @@ fn next(state: &mut u64) -> usize {
 #[test]
 fn a_flipped_bit_is_served_or_refused_and_never_ends_the_host() {
     let (whole, mut state) = (tiny(), 0x5eed);
-    let mut repository = Repository::new().model("tiny", "1", "tiny");
+    let mut repository = Repository::new().model("tiny", "1", "tiny").model_yaml(PATIENT);
     for copy in 0..COPIES {
         let mut damaged = whole.clone();
         for _ in 0..=copy % 3 {

@@ -16,6 +16,9 @@ use std::thread;
 use nuke_tests::{Client, Repository, Server, ServerBuilder, eventually, root};
 use serde_json::json;
 
+/// Requests to the neighbour wait for as long as a busy machine takes.
+const PATIENT: &str = "queue: {timeout: 60s}\n";
+
 /// The fixture `tiny`.
 fn tiny() -> Vec<u8> {
     let path = root().join("tests/fixtures/models/tiny/1/model.onnx");

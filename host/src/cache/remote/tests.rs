@@ -12,7 +12,7 @@ use crate::telemetry::StoreMetrics;
 const LONG: Duration = Duration::from_secs(60);
 
 fn settings(redis: &Redis) -> RedisConfig {
-    let text = format!("cache: {{redis: {{url: '{}', timeout: 500ms}}}}", redis.url());
+    let text = format!("cache: {{redis: {{url: '{}', timeout: 10s}}}}", redis.url());
     let loaded = ServerConfig::from_text("config.yaml", &text).expect("a configuration");
     loaded.value.cache.redis.expect("a redis")
 }
@@ -283,8 +283,7 @@ async fn the_rights_that_the_manual_names_are_enough() {
     let rights = rights.replace("nuke:", "fleet:");
     let user = ["ACL", "SETUSER", "node", "on", ">secret"].into_iter().chain(rights.split(' '));
     assert_eq!(redis.ask(&user.collect::<Vec<_>>()), "+OK");
-    let text =
-        format!("cache: {{redis: {{url: 'redis://node:secret@{}', timeout: 500ms}}}}", redis.address());
+    let text = format!("cache: {{redis: {{url: 'redis://node:secret@{}', timeout: 10s}}}}", redis.address());
     let loaded = ServerConfig::from_text("config.yaml", &text).expect("a configuration");
     let settings = loaded.value.cache.redis.expect("a redis");
     let store = Store::open(&settings, "fleet", StoreMetrics::default()).expect("usable settings");

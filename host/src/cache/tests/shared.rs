@@ -19,7 +19,16 @@ fn runtime() -> tokio::runtime::Runtime {
 
 /// A node of its own, connected.
 async fn node(redis: &Redis) -> Cache {
-    let text = format!("cache: {{redis: {{url: '{}', timeout: 300ms}}}}", redis.url());
+    node_with(redis, "10s").await
+}
+
+/// One whose questions are given up after a while.
+async fn hasty(redis: &Redis) -> Cache {
+    node_with(redis, "300ms").await
+}
+
+async fn node_with(redis: &Redis, timeout: &str) -> Cache {
+    let text = format!("cache: {{redis: {{url: '{}', timeout: {timeout}}}}}", redis.url());
     let settings = ServerConfig::from_text("config.yaml", &text).unwrap().value.cache.redis.unwrap();
     let store = Store::open(&settings, "fleet", StoreMetrics::default()).unwrap();
     until("it is connected", || store.is_up()).await;
@@ -58,7 +67,8 @@ fn a_lease_of_a_node_that_is_gone_costs_nobody_its_answer() {
     runtime().block_on(async {
         let (cache, model) = (node(&redis).await, Model::default());
         redis.ask(&["SET", &key_of("l", "x"), "somebody", "PX", "60000"]);
-        let asking = Asking { patience: SECOND, ..Asking::new(&cache) };
+        // The lease is waited for, and then there is time left.
+        let asking = Asking { patience: 6 * SECOND, ..Asking::new(&cache) };
         assert_eq!(asking.ask("x", &model).await.0, Ok(0));
         let redis = cache.stats()[0].redis;
         assert_eq!((redis.misses, redis.hits, redis.errors), (1, 0, 0), "it was one question");
@@ -70,7 +80,8 @@ fn an_answer_that_another_node_computes_is_waited_for_and_counts_once() {
     let redis = Redis::start();
     runtime().block_on(async {
         let (one, other) = (node(&redis).await, node(&redis).await);
-        let model = Model { takes: Duration::from_millis(300), ..Model::default() };
+        // Half of what a lease lasts: the other comes while it is computed, and waits for as long.
+        let model = Model { takes: SECOND, ..Model::default() };
         let (first, second) = (Asking::new(&one), Asking::new(&other));
         let later = async {
             until("it is being computed", || has(&redis, "fleet:l:*")).await;
@@ -90,7 +101,7 @@ fn an_answer_that_another_node_computes_is_waited_for_and_counts_once() {
 fn a_lease_that_came_too_late_is_given_back() {
     let redis = Redis::start();
     runtime().block_on(async {
-        let (cache, model) = (node(&redis).await, Model::default());
+        let (cache, model) = (hasty(&redis).await, Model::default());
         let asking = Asking::new(&cache);
         assert_eq!(asking.ask("before", &model).await.0, Ok(0));
         until("the first is given back", || given_back(&redis) == 1).await;
@@ -106,7 +117,7 @@ fn a_lease_that_came_too_late_is_given_back() {
 fn a_lease_of_somebody_who_has_left_is_given_back() {
     let redis = Redis::start();
     runtime().block_on(async {
-        let (cache, model) = (node(&redis).await, Model::default());
+        let (cache, model) = (hasty(&redis).await, Model::default());
         assert_eq!(Asking::new(&cache).ask("before", &model).await.0, Ok(0));
         until("the first is given back", || given_back(&redis) == 1).await;
         redis.signal(Signal::STOP);

@@ -156,11 +156,16 @@ mod tests {
     #[test]
     fn a_child_that_hangs_is_ended_with_what_it_said() {
         let said = "echo '{\"stage\":\"it slept\"}';";
-        for script in ["exec sleep 600", "exec >&-; exec sleep 600", "kill -STOP $$"] {
-            let fate = shell(&format!("{said} {script}"), Duration::from_millis(300));
-            assert!(fate.status.is_none(), "{script}");
-            assert_eq!(fate.lines, [Line::Stage("it slept".to_owned())], "{script}");
-        }
+        std::thread::scope(|scope| {
+            for script in ["exec sleep 600", "exec >&-; exec sleep 600", "kill -STOP $$"] {
+                scope.spawn(move || {
+                    // Time enough to say it.
+                    let fate = shell(&format!("{said} {script}"), Duration::from_secs(4));
+                    assert!(fate.status.is_none(), "{script}");
+                    assert_eq!(fate.lines, [Line::Stage("it slept".to_owned())], "{script}");
+                });
+            }
+        });
     }
 
     #[test]

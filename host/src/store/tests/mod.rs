@@ -13,8 +13,10 @@ use super::Store;
 use crate::config::{RedisAddress, RedisConfig, RedisLogin, RedisPlace};
 use crate::telemetry::StoreMetrics;
 
-/// What the tests give a command: these machines are busy.
+/// What the tests give a command that is not to be answered.
 const TIMEOUT: Duration = Duration::from_millis(200);
+/// What they give one that is: these machines are busy.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// What nothing that is waited for should take.
 const GUARD: Duration = Duration::from_secs(60);
 
@@ -36,6 +38,11 @@ fn at(port: u16) -> RedisAddress {
 
 fn of(redis: &Redis) -> RedisConfig {
     settings(RedisPlace::Server(at(redis.port())))
+}
+
+/// As `of`, where each answer counts.
+fn patient(redis: &Redis) -> RedisConfig {
+    RedisConfig { timeout: PATIENCE, ..of(redis) }
 }
 
 fn open(settings: &RedisConfig) -> Store {

@@ -112,8 +112,14 @@ async fn in_a_cluster_every_key_is_found_and_the_loss_of_a_node_is_the_loss_of_i
     assert!(counts.iter().all(|count| count != ":0"), "{counts:?}");
     let script = redis::Script::new("return redis.call('GET', KEYS[1])");
     for number in 0..9 {
-        let value: String = store.run(&script, &[&format!("key-{number}")], &[]).await.expect("a value");
-        assert_eq!(value, "value");
+        let key = format!("key-{number}");
+        let mut value: Result<String, _> = Err(StoreError::TimedOut);
+        // A busy machine may take longer than a command has.
+        while matches!(value, Err(StoreError::TimedOut | StoreError::Open)) {
+            value = store.run(&script, &[&key], &[]).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(value.as_deref(), Ok("value"));
     }
     let mut listener = store.subscribe("nuke:news");
     assert_eq!(next(&mut listener).await, Event::Reconnected);
@@ -138,7 +144,7 @@ async fn in_a_cluster_every_key_is_found_and_the_loss_of_a_node_is_the_loss_of_i
     for key in kept.iter().chain(&lost) {
         let began = Instant::now();
         drop(store.get_bytes(key, 100).await);
-        assert!(began.elapsed() < TIMEOUT * 10, "{:?}", began.elapsed());
+        assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
     }
     cluster.nodes[0].signal(Signal::CONT);
     until_it_serves(&store, &kept[0]).await;

@@ -9,7 +9,7 @@ use crate::store::StoreError;
 async fn a_value_comes_back_whole_whatever_its_size() {
     let redis = Redis::start();
     let mut settings = of(&redis);
-    settings.timeout = Duration::from_secs(5);
+    settings.timeout = PATIENCE;
     let store = connected(&settings).await;
     for round in 0..3_u8 {
         for size in [1, 100, 65_535, 65_536, 65_537, 131_072, 5_000_000] {
@@ -54,7 +54,7 @@ async fn many_large_values_at_a_time_neither_break_nor_exceed_the_connections() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_foreign_under_a_key_is_an_error_of_that_key_alone() {
     let redis = Redis::start();
-    let store = connected(&of(&redis)).await;
+    let store = connected(&patient(&redis)).await;
     redis.ask(&["RPUSH", "list", "a"]);
     for _ in 0..10 {
         let answer = store.get_bytes("list", 100).await;
@@ -76,7 +76,7 @@ async fn what_is_foreign_under_a_key_is_an_error_of_that_key_alone() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_script_is_loaded_where_it_is_not_known() {
     let redis = Redis::start();
-    let store = connected(&of(&redis)).await;
+    let store = connected(&patient(&redis)).await;
     let script = redis::Script::new("return {KEYS[1], ARGV[1]}");
     for _ in 0..2 {
         let answer: (String, Vec<u8>) = store.run(&script, &["key"], &[b"\xff\0"]).await.expect("an answer");
