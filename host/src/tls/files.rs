@@ -12,6 +12,9 @@ use crate::whole_file::{Unread, read_at_most};
 /// The most that one file may have: lists of authorities have some 250 KiB, revocation lists some MiB.
 const MOST: u64 = 16 << 20;
 
+/// How often files that change all the time are read: the last reading counts, and the next look sees the next.
+const READINGS: usize = 8;
+
 /// The bytes of all files, as they were at one time.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Material {
@@ -34,6 +37,23 @@ impl Material {
             client_ca: optional(&options.client_ca)?,
             client_crl: optional(&options.client_crl)?,
         })
+    }
+
+    /// The same, read again until two readings agree: files that are replaced between one and the next, as a
+    /// mounted secret's are, would give a certificate with the key of another.
+    ///
+    /// # Errors
+    /// The first that cannot be read, by its path.
+    pub(super) fn settle(self, options: &ServerOptions) -> Result<Self, TlsError> {
+        let mut last = self;
+        for _ in 0..READINGS {
+            let again = Self::read(options)?;
+            if again == last {
+                break;
+            }
+            last = again;
+        }
+        Ok(last)
     }
 }
 

@@ -52,7 +52,7 @@ impl Certificates {
     /// # Errors
     /// The file at fault.
     pub fn open(options: ServerOptions, events: Arc<dyn TlsEvents>) -> Result<Self, TlsError> {
-        let material = Material::read(&options)?;
+        let material = Material::read(&options)?.settle(&options)?;
         let built = build(&options, &material)?;
         if let Some(warning) = open_to_others(&options.key) {
             tracing::warn!("tls.key: {warning}");
@@ -84,6 +84,7 @@ impl Certificates {
             if material == seen.material {
                 return Ok(None);
             }
+            let material = material.settle(&self.0.options)?;
             let built = build(&self.0.options, &material);
             seen.material = material;
             built.map(Some)

@@ -67,6 +67,20 @@ fn a_wrong_file_is_named_and_never_shown() {
 }
 
 #[test]
+fn files_that_were_replaced_between_two_readings_are_read_again() {
+    let (old, new) = (pair("old"), pair("new"));
+    let folder = tempfile::tempdir().unwrap();
+    let asked = options(folder.path());
+    write(&asked, &new.cert, &new.key);
+    let (cert, key) = (old.cert.into_bytes(), new.key.into_bytes());
+    let torn = Material { cert, key, client_ca: None, client_crl: None };
+    assert!(build(&asked, &torn).is_err());
+    let settled = torn.settle(&asked).unwrap();
+    assert_eq!(settled.cert, new.cert.as_bytes());
+    assert!(build(&asked, &settled).is_ok());
+}
+
+#[test]
 fn authorities_and_revocation_lists_have_to_be_some() {
     let one = pair("one");
     let folder = tempfile::tempdir().unwrap();
