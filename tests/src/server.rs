@@ -276,7 +276,7 @@ impl Server {
     }
 
     /// All lines so far. The host writes its lines together, some 50 ms after the first: this waits that
-    /// long. For what may take longer, see [`eventually`].
+    /// long. On a busy machine it takes longer: a line that has to be there is waited for by [`eventually`].
     pub fn logs(&self) -> Vec<String> {
         std::thread::sleep(std::time::Duration::from_millis(100));
         self.log.lines()

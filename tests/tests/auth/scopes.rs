@@ -164,6 +164,7 @@ fn what_operators_do_is_kept() {
             .all(|line| line["subject"] == "op" && line["kind"] == "token" && line["address"] == "127.0.0.1")
     );
     assert_eq!(lines[0]["action"], "POST /v2/repository/models/slow/unload");
+    nuke_tests::eventually("the log has them, too", || server.log_lines("audit").len() >= 4);
     assert_eq!(server.log_lines("audit").len(), 4);
 }
 

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use nuke_tests::{Repository, components, slow_request, worker_is_busy};
+use nuke_tests::{Repository, components, eventually, slow_request, worker_is_busy};
 use serde_json::{Value, json};
 
 use super::{TINY, builder, host, remembered, tiny, tiny_request};
@@ -86,6 +86,7 @@ fn purges_are_kept_in_the_audit_log() {
     client.request("DELETE", "/admin/cache").send().expect(200);
     client.request("DELETE", "/admin/models/nobody/cache").send().expect(404);
     host.get("/admin/cache").expect(200);
+    eventually("the log has them", || host.log_lines("audit").len() >= 3);
     let lines = host.log_lines("audit");
     let said: Vec<_> = lines
         .iter()
