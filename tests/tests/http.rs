@@ -63,7 +63,9 @@ fn a_body_of_exactly_the_limit_is_served() {
     let answer = send(1 << 20).unwrap().expect(200);
     assert!(answer.body.ends_with(&[0; 1 << 20]));
     // A client that sends first and reads later may find the connection closed instead.
-    assert!(send((1 << 20) + 4).is_ok_and(|answer| answer.status == 413) || send((1 << 20) + 4).is_err());
+    if let Ok(answer) = send((1 << 20) + 4) {
+        answer.expect(413);
+    }
 }
 
 #[test]
