@@ -144,7 +144,7 @@ fn an_answer_that_was_being_computed_at_a_purge_is_not_remembered() {
     let repository = Repository::new().model("slow", "1", "slow");
     let host = host(repository.model_yaml("{workers: {max: 1}, queue: {timeout: 10m}, cache: {ttl: 1h}}\n"));
     thread::scope(|scope| {
-        let asking = scope.spawn(|| host.post_json("/v2/models/slow/infer", &slow_request(1500)).expect(200));
+        let asking = scope.spawn(|| host.post_json("/v2/models/slow/infer", &slow_request(4000)).expect(200));
         worker_is_busy(&host);
         host.client().request("DELETE", "/admin/models/slow/cache").send().expect(200);
         let answer = asking.join().unwrap();
@@ -154,5 +154,5 @@ fn an_answer_that_was_being_computed_at_a_purge_is_not_remembered() {
             "who asked has it, and nobody else"
         );
     });
-    remembered(&host.client(), "/v2/models/slow/infer", &slow_request(1500)).expect(504);
+    remembered(&host.client(), "/v2/models/slow/infer", &slow_request(4000)).expect(504);
 }

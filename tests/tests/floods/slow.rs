@@ -115,14 +115,17 @@ fn an_address_has_so_many_connections_and_is_served_again_with_fewer() {
 fn an_answer_that_is_not_read_is_let_go() {
     let repository = vectors();
     let server =
-        builder(&repository).set("server.write_timeout", "1s").set("server.idle_timeout", "1s").start();
-    let mut streams: Vec<TcpStream> = (0..4).map(|_| open_socket(server.address())).collect();
-    let one = b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n";
-    for stream in &mut streams {
+        builder(&repository).set("server.write_timeout", "1s").set("server.idle_timeout", "3s").start();
+    let many = b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n".repeat(5_000);
+    let open = |_| {
+        // It asks at once: one that asked for nothing would be ended for that.
+        let mut stream = open_socket(server.address());
         // Enough that the answers fill all buffers between the two.
         stream.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
-        let _ = stream.write_all(&one.repeat(5_000));
-    }
+        let _ = stream.write_all(&many);
+        stream
+    };
+    let streams: Vec<TcpStream> = (0..4).map(open).collect();
     eventually("all are ended", || ended(&server, "unread_answer") >= 4.0);
     drop(streams);
     settles(&server);
