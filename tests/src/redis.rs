@@ -3,16 +3,18 @@
 //! Owns the process from its start to its end; it never outlives the [`Redis`]. It speaks to the server in plain
 //! words over a connection of its own, so that a test needs no client library.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::paths::redis_server;
+use crate::paths::{redis_server, scratch};
 use crate::server::eventually;
 
 /// How long a server has to answer a test.
@@ -26,6 +28,8 @@ pub struct Redis {
     /// Where its own things are said: a Sentinel's file, and that is all.
     file: Option<&'static str>,
     port: u16,
+    /// Nobody else takes its ports, also while it is away.
+    ports: Vec<File>,
     is_plain: bool,
     folder: TempDir,
 }
@@ -90,13 +94,13 @@ impl Redis {
     fn prepared(port_name: &str, arguments: &[&str]) -> Self {
         let folder = tempfile::Builder::new().prefix("nuke-redis-").tempdir();
         let folder = folder.expect("a folder for temporary files");
-        let port = free_port();
+        let (port, lock) = free_port();
         let mut own: Vec<String> = ["--save", "", "--appendonly", "no", "--bind", "127.0.0.1", "--dir"]
             .map(ToOwned::to_owned)
             .to_vec();
         own.extend([folder.path().display().to_string(), format!("--{port_name}"), port.to_string()]);
         own.extend(arguments.iter().map(|argument| (*argument).to_owned()));
-        Self { child: None, arguments: own, file: None, port, is_plain: true, folder }
+        Self { child: None, arguments: own, file: None, port, ports: vec![lock], is_plain: true, folder }
     }
 
     #[track_caller]
@@ -242,9 +246,11 @@ impl Cluster {
         let bounds = [0, 5461, 10_923, 16_384];
         let mut nodes = Vec::new();
         for part in bounds.windows(2) {
-            let bus = free_port().to_string();
+            let (bus, lock) = free_port();
+            let bus = bus.to_string();
             let own = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-port", &bus];
-            let node = Redis::with(&[&own[..], arguments].concat());
+            let mut node = Redis::with(&[&own[..], arguments].concat());
+            node.ports.push(lock);
             let slots = ["CLUSTER", "ADDSLOTSRANGE", &part[0].to_string(), &(part[1] - 1).to_string()];
             assert_eq!(node.ask(&slots), "+OK");
             nodes.push((node, bus));
@@ -268,16 +274,20 @@ impl Cluster {
     }
 }
 
-/// A port that nobody listens at now.
-fn free_port() -> u16 {
+/// A port that nobody listens at now, and what keeps other tests from it: a server may be about to listen, or
+/// be away for a moment.
+fn free_port() -> (u16, File) {
     // Below the system's own range, so that no outgoing connection takes it meanwhile, and above the usual servers.
     use std::sync::atomic::{AtomicU16, Ordering};
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let spread = u16::try_from(std::process::id() % 100).unwrap_or(0) * 100;
     loop {
         let port = 20_000 + (spread + NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
+        let lock = File::create(scratch("ports").join(port.to_string())).expect("a lock for a port");
+        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok()
+            && TcpListener::bind(("127.0.0.1", port)).is_ok()
+        {
+            return (port, lock);
         }
     }
 }

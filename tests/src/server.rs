@@ -256,9 +256,15 @@ impl Server {
     }
 
     /// A reading of `/metrics`.
+    ///
+    /// # Panics
+    /// If there is none.
     #[track_caller]
     pub fn metrics(&self) -> Metrics {
-        Metrics::new(self.get("/metrics").expect(200).text())
+        let ask = || self.client.request("GET", "/metrics").try_send();
+        // The host may end a kept connection, idle or crowded out, in the moment in which it is used again.
+        let answer = ask().or_else(|_| ask()).unwrap_or_else(|error| panic!("no answer came: {error}"));
+        Metrics::new(answer.expect(200).text())
     }
 
     /// State and reason of one version in the repository index.
@@ -276,7 +282,7 @@ impl Server {
     }
 
     /// All lines so far. The host writes its lines together, some 50 ms after the first: this waits that
-    /// long. For what may take longer, see [`eventually`].
+    /// long. On a busy machine it takes longer: a line that has to be there is waited for by [`eventually`].
     pub fn logs(&self) -> Vec<String> {
         std::thread::sleep(std::time::Duration::from_millis(100));
         self.log.lines()

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is how a test fails")]
 
-use nuke_tests::{Repository, Server, refused, slow_request};
+use nuke_tests::{Repository, Server, eventually, refused, slow_request};
 
 const INFER: &str = "/v2/models/slow/infer";
 /// Milliseconds of work that would take longer than any test waits.
@@ -51,5 +51,6 @@ fn a_model_shortens_what_the_server_gives_and_neither_header_nor_body_lengthens_
     let mut patient = body.clone();
     patient["parameters"] = serde_json::json!({"timeout": 3_600_000_000_u64});
     refuse(client.request("POST", INFER), &patient);
-    client.post(INFER, "", slow_request(1).to_string()).expect(200);
+    // A busy machine may need more than that even for a millisecond of work.
+    eventually("a short one is served", || client.post(INFER, "", slow_request(1).to_string()).status == 200);
 }

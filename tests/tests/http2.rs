@@ -74,7 +74,8 @@ async fn read(mut body: RecvStream) -> Result<Vec<u8>, h2::Error> {
 }
 
 fn identity() -> Repository {
-    Repository::new().model("identity", "1", "identity_fp32").model("big", "1", "big")
+    let repository = Repository::new().model("big", "1", "big");
+    repository.model("identity", "1", "identity_fp32").model_yaml("{queue: {timeout: 1m}}")
 }
 
 fn slow_body(milliseconds: u32) -> Vec<u8> {
@@ -204,7 +205,9 @@ fn a_client_that_resets_thousands_of_streams_is_alone_with_it() {
 
 #[test]
 fn streams_that_are_reset_leave_nothing_behind() {
-    let repository = identity().model("slow", "1", "slow").model_yaml("{queue: {timeout: 60s}}");
+    let repository = identity().model("slow", "1", "slow");
+    // Another worker would be opened for requests that come slowly, one after the other.
+    let repository = repository.model_yaml("{workers: {max: 1}, queue: {timeout: 60s}}");
     let server = Server::builder().repository(&repository).start();
     client(async {
         let (sender, _connection) = connect(&server).await;
@@ -215,7 +218,7 @@ fn streams_that_are_reset_leave_nothing_behind() {
         }
         let running = tokio::spawn({
             let sender = sender.clone();
-            async move { send(&sender, "POST", "/v2/models/slow/infer", slow_body(1000)).await }
+            async move { send(&sender, "POST", "/v2/models/slow/infer", slow_body(4000)).await }
         });
         // The client's tasks have to run while the host is asked.
         while server.metrics().sum("nuke_workers_busy", &[]) < 1.0 {
@@ -250,21 +253,25 @@ fn a_draining_server_says_goodbye_and_finishes_the_streams_it_has() {
     let mut server = Server::builder().repository(&repository).start();
     client(async {
         let (sender, connection) = connect(&server).await;
-        let running: Vec<_> = (0..3)
-            .map(|_| {
-                let sender = sender.clone();
-                tokio::spawn(
-                    async move { send(&sender, "POST", "/v2/models/slow/infer", slow_body(400)).await },
-                )
-            })
-            .collect();
-        // The client's tasks have to run while the host is asked.
+        let mut running = Vec::new();
+        for _ in 0..3 {
+            let mut ready = sender.clone().ready().await.unwrap();
+            let request = Request::post("http://test/v2/models/slow/infer").body(()).unwrap();
+            running.push(ready.send_request(request, false).unwrap());
+        }
+        // They are in flight from their heads on, and none is answered before its body has come.
         while server.metrics().sum("nuke_requests_in_flight", &[]) < 3.0 {
+            // The client's tasks have to run while the host is asked.
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+        for (_, stream) in &mut running {
+            stream.send_data(slow_body(400).into(), true).unwrap();
+        }
         server.signal(Signal::TERM);
-        for answer in running {
-            assert_eq!(answer.await.unwrap().expect("finished").status, 200);
+        for (answer, _stream) in running {
+            let (head, body) = answer.await.expect("finished").into_parts();
+            assert_eq!(head.status, 200);
+            assert!(!read(body).await.expect("finished").is_empty());
         }
         // The connection ends in order, and takes no more streams.
         connection.await.unwrap().expect("closed without an error");

@@ -61,12 +61,12 @@ fn a_file_that_is_broken_or_gone_keeps_the_keys_of_before() {
     let key = made["key"].as_str().unwrap();
     let server = setup.start("log: {audit: audit.jsonl}\n");
     let told = || server.logs().iter().filter(|line| line.contains("API keys cannot be read")).count();
-    std::fs::write(&file, "keys:\n- {id: x}\n").unwrap();
+    setup.replace("keys.yaml", "keys:\n- {id: x}\n");
     eventually("it is told", || told() == 1);
     std::fs::remove_file(&file).unwrap();
     eventually("it is told again", || told() == 2);
     infer(&server.client(), ("x-api-key", key)).expect(200);
-    std::fs::write(&file, "keys: []\n").unwrap();
+    setup.replace("keys.yaml", "keys: []\n");
     eventually("it is back, and empty", || infer(&server.client(), ("x-api-key", key)).status == 401);
     // What was taken, and what was not, is in the audit log.
     let lines = || -> Vec<serde_json::Value> {

@@ -27,12 +27,21 @@ impl Setup {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("jwt.key"), issuer::SECRET).unwrap();
-        let repository = Repository::new().model("slow", "1", "slow").model("other", "1", "slow");
+        // Nobody here is refused by a queue, however long the machine makes them wait.
+        let patient = "queue: {timeout: 1m}\n";
+        let repository = Repository::new().model("slow", "1", "slow").model_yaml(patient);
+        let repository = repository.model("other", "1", "slow").model_yaml(patient);
         Self { folder, repository }
     }
 
     fn path(&self, name: &str) -> std::path::PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// Puts another file in a file's place, whole: a host that looks at it never sees a part.
+    fn replace(&self, name: &str, text: &str) {
+        std::fs::write(self.path("next"), text).unwrap();
+        std::fs::rename(self.path("next"), self.path(name)).unwrap();
     }
 
     /// A host whose config.yaml this is.

@@ -33,7 +33,7 @@ fn way_to(redis: u16, fate: u8) -> String {
 
 fn carry(client: &TcpStream, server: &TcpStream, fate: &AtomicU8) {
     let (mut from, mut to) = (server.try_clone().unwrap(), client.try_clone().unwrap());
-    std::thread::spawn(move || drop(std::io::copy(&mut from, &mut to)));
+    let back = std::thread::spawn(move || drop(std::io::copy(&mut from, &mut to)));
     let (mut client, mut server) = (client, server);
     let mut buffer = [0; 1 << 16];
     while let Ok(count @ 1..) = client.read(&mut buffer) {
@@ -44,18 +44,18 @@ fn carry(client: &TcpStream, server: &TcpStream, fate: &AtomicU8) {
                 break;
             }
             ANSWER_LOST if is_change => {
-                // Nothing comes back over this connection from now on.
+                // Nothing comes back over this connection from now on: the way back ends when Redis answers.
                 fate.store(PASS, Ordering::SeqCst);
                 client.shutdown(Shutdown::Write).unwrap();
                 server.write_all(&buffer[..count]).unwrap();
-                std::thread::sleep(std::time::Duration::from_millis(300));
+                let _ended = back.join();
                 break;
             }
             NEVER_AGAIN if is_change => {
                 fate.store(u8::MAX, Ordering::SeqCst);
                 client.shutdown(Shutdown::Write).unwrap();
                 server.write_all(&buffer[..count]).unwrap();
-                std::thread::sleep(std::time::Duration::from_millis(300));
+                let _ended = back.join();
                 break;
             }
             u8::MAX => break,

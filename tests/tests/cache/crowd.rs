@@ -11,6 +11,8 @@ const SLOW: &str = "/v2/models/slow/infer";
 /// More connections than a small machine has threads for would only wait for each other.
 const CLIENTS: usize = 50;
 const EACH: usize = 20;
+/// Milliseconds of work in which others come, however slowly this machine brings them.
+const LONG: u32 = 4500;
 
 fn slow() -> Repository {
     let settings = "{workers: {max: 1}, queue: {timeout: 10m}, cache: {ttl: 1h}}\n";
@@ -49,11 +51,11 @@ fn a_thousand_equal_requests_are_one_run() {
 fn whoever_began_a_run_may_leave_and_the_others_get_their_answer() {
     let host = host(slow());
     let mut leader = host.connect();
-    leader.send_post(SLOW, slow_request(1500).to_string().as_bytes());
+    leader.send_post(SLOW, slow_request(LONG).to_string().as_bytes());
     worker_is_busy(&host);
     thread::scope(|scope| {
         let followers: Vec<_> = (0..3)
-            .map(|_| scope.spawn(|| host.client().post_json(SLOW, &slow_request(1500)).expect(200)))
+            .map(|_| scope.spawn(|| host.client().post_json(SLOW, &slow_request(LONG)).expect(200)))
             .collect();
         eventually("all are there", || host.metrics().sum("nuke_requests_in_flight", &[]) == 4.0);
         drop(leader);
@@ -64,7 +66,7 @@ fn whoever_began_a_run_may_leave_and_the_others_get_their_answer() {
         }
     });
     assert_eq!((runs(&host, "slow"), host.metrics().sum("nuke_runs_stopped_total", &[])), (1, 0.0));
-    assert!(is_hit(&host.post_json(SLOW, &slow_request(1500)).expect(200)));
+    assert!(is_hit(&host.post_json(SLOW, &slow_request(LONG)).expect(200)));
 }
 
 #[test]
@@ -90,12 +92,13 @@ fn whoever_has_no_more_time_leaves_the_others_theirs() {
     let host = host(slow());
     thread::scope(|scope| {
         let hasty = scope.spawn(|| {
-            let mut request = slow_request(1500);
-            request["parameters"] = serde_json::json!({"timeout": 300_000});
+            let mut request = slow_request(LONG);
+            // A third of it, which is time enough for the other one to come.
+            request["parameters"] = serde_json::json!({"timeout": 1_500_000});
             host.client().post_json(SLOW, &request)
         });
         worker_is_busy(&host);
-        let patient = host.client().post_json(SLOW, &slow_request(1500)).expect(200);
+        let patient = host.client().post_json(SLOW, &slow_request(LONG)).expect(200);
         assert_eq!(told(&patient), "nuke; fwd=miss; collapsed");
         let late = hasty.join().unwrap().expect(504);
         assert_eq!(late.json()["code"], "deadline_exceeded");

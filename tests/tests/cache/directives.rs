@@ -38,6 +38,9 @@ fn directives_are_followed_and_nonsense_is_passed_over() {
     assert!(is_hit(&asked("min-fresh=3000, max-age=600").expect(200)));
     thread::sleep(Duration::from_millis(5));
     assert!(!is_hit(&asked("max-age=0").expect(200)));
+    let last = |line: &serde_json::Value| line["request_id"] == "last";
+    client.request("GET", "/v2").header("x-request-id", "last").send().expect(200);
+    nuke_tests::eventually("all lines are written", || host.log_lines("access").iter().any(last));
     let lines = host.log_lines("access");
     let cached: Vec<&str> = lines.iter().filter_map(|line| line["cache"].as_str()).collect();
     assert_eq!(cached[..5], ["absent", "bypass", "absent", "miss", "hit"]);

@@ -3,7 +3,7 @@
 use nuke_tests::{Redis, nuke};
 use serde_json::json;
 
-use super::{TINY, done, host, remembered, run, sharing, shown, tiny, tiny_request};
+use super::{TINY, connected, done, host, remembered, run, sharing, shown, tiny, tiny_request};
 
 #[test]
 fn the_cache_is_shown_and_purged_by_commands() {
@@ -47,6 +47,7 @@ fn redis_is_shown_and_a_purge_says_who_knows_of_it() {
     let mut redis = Redis::with(&["--maxmemory", "64mb"]);
     let repository = tiny();
     let host = sharing(&repository, &redis).start();
+    connected(&host);
     host.post_json(TINY, &tiny_request(1)).expect(200);
     let text = shown(&run(&host, &["cache", "stats"]));
     assert!(text.contains("of 67.1 MB") && text.contains("tiny   redis"), "{text}");

@@ -6,7 +6,7 @@ use std::path::Path;
 use nuke_tests::{Redis, Server, eventually, nuke};
 use serde_json::Value;
 
-use super::{TINY, done, host, remembered, run, sharing, shown, tiny, tiny_request};
+use super::{TINY, connected, done, host, remembered, run, sharing, shown, tiny, tiny_request};
 
 /// Requests in a tree of folders, with what is to be left out.
 fn inputs(count: u64) -> tempfile::TempDir {
@@ -41,6 +41,7 @@ fn answers_are_there_for_each_file_after_a_restart() {
     let redis = Redis::start();
     let (repository, folder) = (tiny(), inputs(COUNT));
     let host = sharing(&repository, &redis).start();
+    connected(&host);
     let precompute = ["precompute", "--model", "tiny", "--infer", "--json", text(folder.path())];
     assert_eq!(counts(&done(&run(&host, &precompute))), [COUNT, 0, 0]);
     assert_eq!(counts(&done(&run(&host, &precompute))), [0, COUNT, 0], "what is there is not computed again");

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use nuke_tests::{Repository, components, slow_request, worker_is_busy};
+use nuke_tests::{Repository, components, eventually, slow_request, worker_is_busy};
 use serde_json::{Value, json};
 
 use super::{TINY, builder, host, remembered, tiny, tiny_request};
@@ -86,6 +86,7 @@ fn purges_are_kept_in_the_audit_log() {
     client.request("DELETE", "/admin/cache").send().expect(200);
     client.request("DELETE", "/admin/models/nobody/cache").send().expect(404);
     host.get("/admin/cache").expect(200);
+    eventually("the log has them", || host.log_lines("audit").len() >= 3);
     let lines = host.log_lines("audit");
     let said: Vec<_> = lines
         .iter()
@@ -143,7 +144,7 @@ fn an_answer_that_was_being_computed_at_a_purge_is_not_remembered() {
     let repository = Repository::new().model("slow", "1", "slow");
     let host = host(repository.model_yaml("{workers: {max: 1}, queue: {timeout: 10m}, cache: {ttl: 1h}}\n"));
     thread::scope(|scope| {
-        let asking = scope.spawn(|| host.post_json("/v2/models/slow/infer", &slow_request(1500)).expect(200));
+        let asking = scope.spawn(|| host.post_json("/v2/models/slow/infer", &slow_request(4000)).expect(200));
         worker_is_busy(&host);
         host.client().request("DELETE", "/admin/models/slow/cache").send().expect(200);
         let answer = asking.join().unwrap();
@@ -153,5 +154,5 @@ fn an_answer_that_was_being_computed_at_a_purge_is_not_remembered() {
             "who asked has it, and nobody else"
         );
     });
-    remembered(&host.client(), "/v2/models/slow/infer", &slow_request(1500)).expect(504);
+    remembered(&host.client(), "/v2/models/slow/infer", &slow_request(4000)).expect(504);
 }

@@ -10,7 +10,9 @@ mod nodes;
 
 use std::process::Output;
 
-use nuke_tests::{Answer, Client, Host, Redis, Repository, Server, ServerBuilder, nuke, tiny_request};
+use nuke_tests::{
+    Answer, Client, Host, Redis, Repository, Server, ServerBuilder, eventually, nuke, tiny_request,
+};
 use serde_json::Value;
 
 const TINY: &str = "/v2/models/tiny/infer";
@@ -27,6 +29,11 @@ fn builder(repository: &Repository) -> ServerBuilder {
 /// The same with this Redis, which is given more time than a busy machine takes.
 fn sharing(repository: &Repository, redis: &Redis) -> ServerBuilder {
     builder(repository).set("cache.redis.url", &redis.url()).set("cache.redis.timeout", "2s")
+}
+
+/// Waits until the host can ask its Redis: it starts without.
+fn connected(server: &Server) {
+    eventually("Redis is connected", || server.metrics().sum("nuke_redis_up", &[]) == 1.0);
 }
 
 fn host(repository: Repository) -> Host {

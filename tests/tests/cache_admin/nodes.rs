@@ -2,7 +2,7 @@
 
 use nuke_tests::{Redis, Server, eventually};
 
-use super::{TINY, remembered, run, sharing, shown, tiny, tiny_request};
+use super::{TINY, connected, remembered, run, sharing, shown, tiny, tiny_request};
 
 fn status(server: &Server, seed: u64) -> u16 {
     remembered(&server.client(), TINY, &tiny_request(seed)).status
@@ -20,6 +20,7 @@ fn a_purge_on_one_node_counts_on_the_other() {
     let redis = Redis::start();
     let (here, there) = (tiny(), tiny());
     let (one, other) = (sharing(&here, &redis).start(), sharing(&there, &redis).start());
+    [&one, &other].into_iter().for_each(connected);
     for (seed, command) in
         [&["cache", "purge", "--model", "tiny"][..], &["cache", "purge", "--all"]].iter().enumerate()
     {
@@ -42,6 +43,7 @@ fn a_purge_without_redis_is_heard_of_when_it_is_back() {
     let mut redis = Redis::start();
     let (here, there) = (tiny(), tiny());
     let (one, other) = (sharing(&here, &redis).start(), sharing(&there, &redis).start());
+    [&one, &other].into_iter().for_each(connected);
     both_remember(&one, &other, 1);
     redis.kill();
     let purged = run(&one, &["cache", "purge", "--model", "tiny"]);

@@ -111,7 +111,8 @@ fn frames_that_ask_for_nothing_end_the_connection_that_sends_them() {
         assert!(rounds < 4_000, "200000 {what} are borne");
         assert_eq!(server.get("/v2/health/live").status, 200);
     }
-    assert!(ended(&server, "flood") >= 4.0, "some kinds are ended by the library's own bounds first");
+    // Some kinds are ended by the library's own bounds first. A connection counts once it has been closed.
+    eventually("four kinds are told", || ended(&server, "flood") >= 4.0);
     settles(&server);
 }
 
@@ -189,11 +190,11 @@ fn answers_that_nobody_takes_are_let_go() {
     let repository = vectors();
     let server = builder(&repository).set("server.write_timeout", "2s").start();
     let mut clients: Vec<TcpStream> = (0..10).map(|_| begin(&server, NO_WINDOW)).collect();
+    let one = |number: u32| frame(HEADERS, END_HEADERS | END_STREAM, number * 2 + 1, &get("/metrics"));
+    let heads: Vec<u8> = (0..50).flat_map(one).collect();
     for stream in &mut clients {
-        for number in 0..50_u32 {
-            let head = frame(HEADERS, END_HEADERS | END_STREAM, number * 2 + 1, &get("/metrics"));
-            stream.write_all(&head).unwrap();
-        }
+        // All at once: from the first answer on the connection has little time.
+        stream.write_all(&heads).unwrap();
     }
     // They stay alive by all other signs.
     for round in 0..6 {

@@ -98,8 +98,9 @@ fn an_address_has_so_many_connections_and_is_served_again_with_fewer() {
         stream.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
         matches!((&*stream).read(&mut [0; 1]), Ok(0)) || stream.take_error().unwrap().is_some()
     };
-    let open = held.iter().filter(|stream| !closed(stream)).count();
-    assert!((1..=5).contains(&open), "{open} are open");
+    let open = || held.iter().filter(|stream| !closed(stream)).count();
+    eventually("no more than five stay open", || open() <= 5);
+    assert!(open() >= 1, "none is open");
     drop(held);
     eventually("it is served", || {
         let mut stream = open_socket(server.address());
@@ -107,21 +108,24 @@ fn an_address_has_so_many_connections_and_is_served_again_with_fewer() {
         stream.write_all(request).is_ok()
             && read_until_closed(&mut stream).is_ok_and(|answer| answer.contains(" 200 "))
     });
-    assert!(ended(&server, "address") >= 15.0);
+    eventually("those that were closed are told", || ended(&server, "address") >= 15.0);
 }
 
 #[test]
 fn an_answer_that_is_not_read_is_let_go() {
     let repository = vectors();
     let server =
-        builder(&repository).set("server.write_timeout", "1s").set("server.idle_timeout", "1s").start();
-    let mut streams: Vec<TcpStream> = (0..4).map(|_| open_socket(server.address())).collect();
-    let one = b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n";
-    for stream in &mut streams {
+        builder(&repository).set("server.write_timeout", "1s").set("server.idle_timeout", "3s").start();
+    let many = b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n".repeat(5_000);
+    let open = |_| {
+        // It asks at once: one that asked for nothing would be ended for that.
+        let mut stream = open_socket(server.address());
         // Enough that the answers fill all buffers between the two.
         stream.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
-        let _ = stream.write_all(&one.repeat(5_000));
-    }
+        let _ = stream.write_all(&many);
+        stream
+    };
+    let streams: Vec<TcpStream> = (0..4).map(open).collect();
     eventually("all are ended", || ended(&server, "unread_answer") >= 4.0);
     drop(streams);
     settles(&server);

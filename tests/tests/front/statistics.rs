@@ -73,19 +73,18 @@ fn items_and_failures_count_and_what_never_came_to_the_model_does_not() {
 
 #[test]
 fn requests_that_the_queue_refuses_have_failed() {
-    let repository = Repository::new()
-        .model("slow", "1", "slow")
-        .model_yaml("{workers: {max: 1}, queue: {timeout: 100ms}}");
+    let repository =
+        Repository::new().model("slow", "1", "slow").model_yaml("{workers: {max: 1}, queue: {timeout: 1s}}");
     let server = Server::builder().repository(&repository).start();
     thread::scope(|scope| {
         let path = "/v2/models/slow/infer";
-        let running = scope.spawn(|| server.post_json(path, &nuke_tests::slow_request(2000)));
+        let running = scope.spawn(|| server.post_json(path, &nuke_tests::slow_request(4000)));
         nuke_tests::worker_is_busy(&server);
         refused(&server.post_json(path, &nuke_tests::slow_request(1)), 503, &["queue.timeout"]);
         running.join().unwrap().expect(200);
     });
     let stats = of(&server, "/v2/models/slow/stats");
     assert_eq!(stats["inference_stats"]["fail"]["count"], 1, "{stats}");
-    assert!(stats["inference_stats"]["fail"]["ns"].as_u64().unwrap() >= 100_000_000, "{stats}");
+    assert!(stats["inference_stats"]["fail"]["ns"].as_u64().unwrap() >= 1_000_000_000, "{stats}");
     assert_eq!(stats["inference_stats"]["success"]["count"], 1, "{stats}");
 }

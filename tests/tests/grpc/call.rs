@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{RecvStream, SendStream};
-use http::{HeaderMap, Request};
+use http::{HeaderMap, Request, Response};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
@@ -94,13 +94,30 @@ pub(crate) async fn call(
     ended(answer).await
 }
 
+/// A call of which something has come, and the bytes that have.
+pub(crate) type Begun = (Response<RecvStream>, Vec<u8>);
+
+/// Waits for the first of a call's answers; [`rest`] waits for the others.
+pub(crate) async fn first(answer: ResponseFuture) -> Begun {
+    let mut response = answer.await.unwrap();
+    let body = response.body_mut();
+    let chunk = body.data().await.expect("an answer").unwrap();
+    let _ = body.flow_control().release_capacity(chunk.len());
+    (response, chunk.to_vec())
+}
+
 /// Waits for the end of a call.
 pub(crate) async fn ended(answer: ResponseFuture) -> Ended {
-    let (head, mut body) = answer.await.unwrap().into_parts();
+    rest((answer.await.unwrap(), Vec::new())).await
+}
+
+/// Waits for the end of a call of which something has come.
+pub(crate) async fn rest((response, mut bytes): Begun) -> Ended {
+    let (head, mut body) = response.into_parts();
     assert_eq!(head.status, 200, "{:?}", head.headers);
     assert_eq!(head.headers["content-type"], "application/grpc");
     let mut headers = head.headers;
-    let bytes = read(&mut body).await;
+    bytes.extend(read(&mut body).await);
     if let Ok(Some(trailers)) = body.trailers().await {
         headers.extend(trailers);
     }

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use nuke_tests::{Repository, Server, Signal};
 
-use crate::call::{UNAVAILABLE, begin, call, client, connect, ended, framed, identity_message, slow_message};
+use crate::call::{
+    UNAVAILABLE, begin, call, client, connect, first, framed, identity_message, rest, slow_message,
+};
 
 #[test]
 fn a_draining_server_answers_what_it_has_and_ends_its_streams() {
@@ -19,9 +21,11 @@ fn a_draining_server_answers_what_it_has_and_ends_its_streams() {
         watching.send_data(framed(&[]).into(), true).unwrap();
         let (streamed, mut streaming) = begin(&sender, "ModelStreamInfer", &[]).await;
         streaming.send_data(framed(&identity_message(3)).into(), false).unwrap();
+        // Both have begun before the server is to stop.
+        let (watched, streamed) = (first(watched).await, first(streamed).await);
         let running = tokio::spawn({
             let sender = sender.clone();
-            async move { call(&sender, "ModelInfer", &[], framed(&slow_message(600))).await }
+            async move { call(&sender, "ModelInfer", &[], framed(&slow_message(3000))).await }
         });
         // The client's tasks have to run while the host is asked.
         while server.metrics().sum("nuke_workers_busy", &[]) < 1.0 {
@@ -29,10 +33,10 @@ fn a_draining_server_answers_what_it_has_and_ends_its_streams() {
         }
         server.signal(Signal::TERM);
         assert_eq!(running.await.unwrap().code, 0);
-        let watched = ended(watched).await;
+        let watched = rest(watched).await;
         assert_eq!(watched.code, 0, "{watched:?}");
         assert_eq!(watched.messages, [[8, 1], [8, 2]], "serving, and then not");
-        let streamed = ended(streamed).await;
+        let streamed = rest(streamed).await;
         assert_eq!((streamed.code, streamed.messages.len()), (UNAVAILABLE, 1), "{streamed:?}");
         drop((sender, streaming));
         connection.await.unwrap().expect("closed without an error");

@@ -127,10 +127,16 @@ fn the_clients_deadline_ends_what_is_queued_and_what_runs() {
         assert!(never.message.contains("'soon'"), "{never:?}");
         let late = call(&sender, "ModelInfer", &[("grpc-timeout", "0n")], framed(&identity_message(2))).await;
         assert_eq!(late.code, DEADLINE_EXCEEDED, "{late:?}");
-        let (answer, mut stream) = begin(&sender, "ModelStreamInfer", &deadline).await;
-        stream.send_data(framed(&identity_message(2)).into(), false).unwrap();
-        let answer = ended(answer).await;
-        assert_eq!((answer.code, answer.messages.len()), (DEADLINE_EXCEEDED, 1), "{answer:?}");
+        loop {
+            let (answer, mut stream) = begin(&sender, "ModelStreamInfer", &deadline).await;
+            stream.send_data(framed(&identity_message(2)).into(), false).unwrap();
+            let answer = ended(answer).await;
+            assert_eq!(answer.code, DEADLINE_EXCEEDED, "{answer:?}");
+            // What was answered in time is there. On a busy machine nothing may be: it is asked anew then.
+            if answer.messages.len() == 1 {
+                break;
+            }
+        }
         // The worker is free again.
         assert_eq!(call(&sender, "ModelInfer", &[], framed(&slow_message(1))).await.code, 0);
     });

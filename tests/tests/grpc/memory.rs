@@ -135,12 +135,12 @@ fn messages_that_drip_are_ended_and_an_honest_client_is_answered_meanwhile() {
 fn a_stream_may_rest_between_messages_and_each_of_them_is_given_back() {
     let repository = repository();
     let server =
-        builder(&repository).set("server.body_timeout", "300ms").set("server.max_memory", "16MiB").start();
+        builder(&repository).set("server.body_timeout", "2s").set("server.max_memory", "16MiB").start();
     client(async {
         let (sender, _connection) = connect(server.address()).await;
         let (answer, mut stream) = begin(&sender, "ModelStreamInfer", &[]).await;
         stream.send_data(framed(&identity_message(2)).into(), false).unwrap();
-        tokio::time::sleep(Duration::from_millis(900)).await;
+        tokio::time::sleep(Duration::from_millis(2500)).await;
         // More in all than may be held at once.
         let message = large(250_000);
         for _ in 0..40 {

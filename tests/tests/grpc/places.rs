@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use nuke_tests::{Repository, Server, refused};
+use nuke_tests::{Repository, Server, eventually, refused};
 use serde_json::{Value, json};
 
 use crate::call::{PERMISSION_DENIED, call, client, connect, field, framed, identity_message};
@@ -85,7 +85,11 @@ fn calls_are_counted_and_told_in_the_log() {
     assert_eq!(metrics.sum("nuke_grpc_responses_total", &[("code", "OK")]), 1.0);
     assert_eq!(metrics.sum("nuke_grpc_responses_total", &[("code", "NOT_FOUND")]), 1.0);
     assert_eq!(metrics.sum("nuke_requests_total", &[("endpoint", "grpc"), ("outcome", "ok")]), 1.0);
-    let lines = server.log_lines("access");
+    let lines = || server.log_lines("access");
+    eventually("both have a line", || {
+        lines().iter().filter(|line| line["request_id"] == "mine-1").count() >= 2
+    });
+    let lines = lines();
     let of = |status: &str| lines.iter().find(|line| line["grpc_status"] == status).cloned().unwrap();
     assert_eq!(
         (of("OK")["model"].as_str(), of("OK")["version"].as_str()),
