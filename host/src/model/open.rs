@@ -156,6 +156,15 @@ fn zeros(spec: &TensorSpec, open: usize) -> Option<(Vec<usize>, Vec<u8>)> {
     Some((shape, vec![0; count * spec.datatype.width().unwrap_or(4)]))
 }
 
+/// A session that was opened.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) session: Session,
+    pub(super) signature: Signature,
+    /// Why it has weights of its own, although they were to be shared and others share them.
+    pub(super) unshared: Option<String>,
+}
+
 /// A session on a device.
 ///
 /// # Errors
@@ -165,7 +174,7 @@ pub(super) fn open(
     source: &ModelSource,
     options: &SessionOptions,
     device: Device,
-) -> Result<(Session, Signature), ModelError> {
+) -> Result<Opened, ModelError> {
     let refused = |error: ort::Error| match device {
         Device::Cpu => refusal(&one_line(error.message())),
         Device::Cuda(number) => ModelError::Device {
@@ -173,7 +182,12 @@ pub(super) fn open(
             reason: provider::explain(error.message(), number, runtime.library()),
         },
     };
-    let session = match open_shared(runtime, source, options, device) {
+    let shared = open_shared(runtime, source, options, device);
+    let (shared, unshared) = match shared.transpose() {
+        Ok(shared) => (shared, None),
+        Err(error) => (None, Some(one_line(error.message()))),
+    };
+    let session = match shared {
         Some(session) => session,
         None => {
             let mut builder = builder(runtime, source, options, device).map_err(refused)?;
@@ -182,7 +196,7 @@ pub(super) fn open(
     };
     let signature =
         Signature { inputs: specs("input", session.inputs())?, outputs: specs("output", session.outputs())? };
-    Ok((session, signature))
+    Ok(Opened { session, signature, unshared })
 }
 
 /// A session whose weights are those of all other sessions of the model, if they are to be shared and can be. A
@@ -192,7 +206,7 @@ fn open_shared(
     source: &ModelSource,
     options: &SessionOptions,
     device: Device,
-) -> Option<Session> {
+) -> Option<Result<Session, ort::Error>> {
     if !options.share_weights || device != Device::Cpu {
         return None;
     }
@@ -200,7 +214,7 @@ fn open_shared(
     let opened = builder(runtime, source, options, device)
         .and_then(|builder| shared.lend(builder))
         .and_then(|mut builder| builder.commit_from_memory(&shared.model));
-    opened.inspect_err(|error| tracing::warn!(%error, "a session has weights of its own")).ok()
+    Some(opened)
 }
 
 /// The model as ONNX Runtime optimises it, by way of memory that only looks like a file.

@@ -173,6 +173,7 @@ pub struct ModelSession {
     shrink: Shrink,
     sizes: Sizes,
     times: RunTimes,
+    unshared: Option<String>,
     /// ONNX Runtime uses them where they lie; freed after the session.
     _weights: BTreeMap<String, Bytes>,
 }
@@ -189,7 +190,7 @@ impl ModelSession {
     ) -> Result<Self, ModelError> {
         let placement = source.placement(runtime, options)?;
         let device = placement.device;
-        let (session, signature) = open::open(runtime, source, options, device)?;
+        let open::Opened { session, signature, unshared } = open::open(runtime, source, options, device)?;
         let staging = match device {
             Device::Cpu => None,
             Device::Cuda(_) => {
@@ -209,6 +210,7 @@ impl ModelSession {
             shrink: if keeps { options.arena.shrink } else { Shrink::Never },
             sizes: Sizes::default(),
             times: RunTimes::default(),
+            unshared,
             _weights: source.external.clone(),
         })
     }
@@ -226,6 +228,11 @@ impl ModelSession {
     /// Threads that share one run.
     pub fn threads(&self) -> usize {
         self.threads
+    }
+
+    /// Why it has weights of its own, although they were to be shared: a kernel cannot share what it makes of them.
+    pub fn unshared(&self) -> Option<&str> {
+        self.unshared.as_deref()
     }
 
     /// Where the time of the last run went that succeeded.

@@ -18,7 +18,7 @@ use super::warmup;
 use crate::cache::{Seed, SeedParts};
 use crate::config::{ByteSize, Capability, Isolation, ModelConfig};
 use crate::haste::Haste;
-use crate::isolation::{Executor, Isolated, IsolationOptions};
+use crate::isolation::{Executor, Isolated, IsolationOptions, OpenError};
 use crate::model::{Device, DeviceWish, ModelSession, Placement, Runtime, SessionOptions, Signature};
 use crate::pipeline::{Footprint, Generation, GenerationParts, worker_range};
 use crate::plugin::{BundleContext, Plugin, PluginEngine, PluginLimits, PluginSource};
@@ -258,8 +258,12 @@ impl Loader {
         }
         let (runtime, source) = (Arc::clone(&self.runtime), content.source.clone());
         let opener = SessionOpener::new(move || {
-            let session = ModelSession::open(&runtime, &source, &options);
-            session.map(Executor::from).map_err(|error| format!("{path}: {error}").into())
+            let session = ModelSession::open(&runtime, &source, &options)
+                .map_err(|error| OpenError::from(format!("{path}: {error}")))?;
+            if let Some(reason) = session.unshared() {
+                tracing::warn!(model = path, reason, "a session has weights of its own");
+            }
+            Ok(Executor::from(session))
         });
         Ok(Opening { opener, placement, starts_others })
     }
