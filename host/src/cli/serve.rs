@@ -17,11 +17,13 @@ use super::{EXIT_INTERRUPTED, Failure, host};
 use crate::auth::{Authority, Gate, SharedKeys, follow_api_keys, note_shared_use, share_limits};
 use crate::config::ServerConfig;
 use crate::http::{Control, Lifecycle};
+use crate::memory;
 use crate::repository::{Keeper, KeeperError, Loader, ModelIndex, Steering};
 use crate::store::Store;
 use crate::telemetry::{LogControl, Metrics, start_logging};
 
 pub(super) fn run(flags: &HostFlags) -> ExitCode {
+    memory::bound_arenas();
     match prepare(flags) {
         Ok(Some(config)) => serve_blocking(&config).unwrap_or_else(|failure| failure.report()),
         Ok(None) => ExitCode::SUCCESS,
