@@ -55,7 +55,7 @@ pub(super) fn scan(source: &str, start: usize) -> Option<(Number<'_>, usize)> {
         digits += end - fraction;
         exponent = -i32::try_from(end - fraction).ok()?;
     }
-    let complete = digits <= DIGITS_THAT_FIT || digits - leading_zeros(bytes, whole) <= DIGITS_THAT_FIT;
+    let complete = digits <= DIGITS_THAT_FIT || digits - leading_zeros(bytes, whole..end) <= DIGITS_THAT_FIT;
     if let Some(b'e' | b'E') = bytes.get(end) {
         integral = false;
         let (power, after) = scan_exponent(bytes, end + 1)?;
@@ -65,11 +65,11 @@ pub(super) fn scan(source: &str, start: usize) -> Option<(Number<'_>, usize)> {
     Some((Number { source, start, end, mantissa, exponent, negative, complete, integral }, end))
 }
 
-/// How many zeros come before the first other digit, the point not counted. The number's digits are
-/// counted on the same terms, so it may be taken away from them.
+/// How many zeros come before the first other digit of the number that is there, the point not counted. The
+/// number's digits are counted on the same terms, so it may be taken away from them.
 #[cold]
-fn leading_zeros(bytes: &[u8], start: usize) -> usize {
-    let zeros_and_point = bytes.get(start..).unwrap_or_default().iter();
+fn leading_zeros(bytes: &[u8], number: std::ops::Range<usize>) -> usize {
+    let zeros_and_point = bytes.get(number).unwrap_or_default().iter();
     zeros_and_point.take_while(|byte| matches!(byte, b'0' | b'.')).filter(|&&byte| byte == b'0').count()
 }
 
@@ -265,6 +265,14 @@ mod tests {
         assert_eq!(whole("1e999").unwrap().as_f64(), None);
         assert_eq!(whole("-1e39").unwrap().as_f32(), None);
         assert_eq!(whole("1e99999999999999999999").unwrap().as_f64(), None);
+    }
+
+    #[test]
+    fn zeros_behind_a_number_are_not_its_own() {
+        let zero = format!("0.{}", "0".repeat(30));
+        let text = format!("{zero}.0000");
+        let (number, end) = scan(&text, 0).unwrap();
+        assert_eq!((number.complete, end), (true, zero.len()));
     }
 
     #[test]
