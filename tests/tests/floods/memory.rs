@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::net::TcpStream;
 use std::thread;
 
-use nuke_tests::{Server, eventually, open_socket, read_until_closed, refused, settles, status_of};
+use nuke_tests::{Answer, Server, eventually, open_socket, read_until_closed, refused, settles, status_of};
 use serde_json::json;
 
 use super::{builder, vectors};
@@ -72,7 +72,7 @@ fn many_uploads_at_once_are_answered_or_shed_and_never_stuck() {
     let server = builder(&repository).set("server.max_body", "1MiB").set("server.max_memory", "2MiB").start();
     let data = vec![1.0_f32; 20_000];
     let body = json!({"inputs": [{"name": "x", "datatype": "FP32", "shape": [data.len()], "data": data}]});
-    let statuses: Vec<u16> = thread::scope(|scope| {
+    let answers: Vec<Option<Answer>> = thread::scope(|scope| {
         let clients: Vec<_> = (0..16)
             .map(|_| {
                 scope.spawn(|| {
@@ -81,11 +81,7 @@ fn many_uploads_at_once_are_answered_or_shed_and_never_stuck() {
                         let asked = client.request("POST", "/v2/models/vector/infer").body(body.to_string());
                         let answer = asked.header("content-type", "application/json").try_send();
                         // Who pauses while it sends may find the connection closed behind its 503.
-                        let closed = |error: String| {
-                            assert!(!error.contains("timeout"), "stuck: {error}");
-                            503
-                        };
-                        answer.map_or_else(closed, |answer| answer.status)
+                        answer.inspect_err(|error| assert!(!error.contains("timeout"), "stuck: {error}")).ok()
                     };
                     (0..10).map(ask).collect::<Vec<_>>()
                 })
@@ -93,8 +89,15 @@ fn many_uploads_at_once_are_answered_or_shed_and_never_stuck() {
             .collect();
         clients.into_iter().flat_map(|client| client.join().unwrap()).collect()
     });
+    let closed = answers.iter().filter(|answer| answer.is_none()).count();
+    let answers: Vec<Answer> = answers.into_iter().flatten().collect();
+    let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
     assert!(statuses.iter().all(|status| matches!(status, 200 | 429 | 503)), "{statuses:?}");
     assert!(statuses.contains(&200));
+    // None is closed but for one that was shed.
+    let told = answers.iter().filter(|answer| answer.text().contains("server.max_memory")).count();
+    let shed = server.metrics().sum("nuke_http_refused_total", &[("reason", "memory")]);
+    assert!((told + closed) as f64 <= shed, "{told} were told and {closed} were closed, of {shed}");
     eventually("all is given back", || server.metrics().sum("nuke_http_memory_bytes", &[]) == 0.0);
 }
 

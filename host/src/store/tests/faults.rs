@@ -12,7 +12,7 @@ async fn until_it_is_given_up(store: &Store) {
     for _ in 0..100 {
         let began = Instant::now();
         let answer = store.get_bytes("key", 100).await;
-        assert!(began.elapsed() < PATIENCE, "{answer:?} took {:?}", began.elapsed());
+        assert!(began.elapsed() < TIMEOUT * 10, "{answer:?} took {:?}", began.elapsed());
         if answer == Err(StoreError::Open) {
             return;
         }
@@ -57,7 +57,7 @@ async fn one_that_is_not_there_at_the_start_is_found_later() {
     let began = Instant::now();
     let store = open(&settings);
     assert_eq!(store.get_bytes("key", 100).await, Err(StoreError::Open));
-    assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
+    assert!(began.elapsed() < TIMEOUT, "{:?}", began.elapsed());
     redis.start_again();
     until_it_serves(&store, "key").await;
 }

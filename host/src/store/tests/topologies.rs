@@ -104,7 +104,10 @@ async fn a_master_that_has_become_a_replica_is_left() {
 async fn in_a_cluster_every_key_is_found_and_the_loss_of_a_node_is_the_loss_of_its_keys() {
     let mut cluster = Cluster::start(&["--cluster-require-full-coverage", "no"]);
     let nodes = cluster.nodes.iter().map(|node| at(node.port())).collect();
-    let store = connected(&settings(RedisPlace::Cluster(nodes))).await;
+    let hasty = settings(RedisPlace::Cluster(nodes));
+    let store = connected(&hasty).await;
+    // Where each answer counts, however busy the machine is.
+    let sure = connected(&RedisConfig { timeout: PATIENCE, ..hasty }).await;
     for number in 0..30 {
         until_it_serves(&store, &format!("key-{number}")).await;
     }
@@ -112,15 +115,10 @@ async fn in_a_cluster_every_key_is_found_and_the_loss_of_a_node_is_the_loss_of_i
     assert!(counts.iter().all(|count| count != ":0"), "{counts:?}");
     let script = redis::Script::new("return redis.call('GET', KEYS[1])");
     for number in 0..9 {
-        let key = format!("key-{number}");
-        let mut value: Result<String, _> = Err(StoreError::TimedOut);
-        // A busy machine may take longer than a command has.
-        while matches!(value, Err(StoreError::TimedOut | StoreError::Open)) {
-            value = store.run(&script, &[&key], &[]).await;
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        assert_eq!(value.as_deref(), Ok("value"));
+        let value: String = sure.run(&script, &[&format!("key-{number}")], &[]).await.expect("a value");
+        assert_eq!(value, "value");
     }
+    drop(sure);
     let mut listener = store.subscribe("nuke:news");
     assert_eq!(next(&mut listener).await, Event::Reconnected);
     assert!(cluster.nodes[2].ask(&["PUBLISH", "nuke:news", "hello"]).starts_with(':'));
@@ -144,7 +142,7 @@ async fn in_a_cluster_every_key_is_found_and_the_loss_of_a_node_is_the_loss_of_i
     for key in kept.iter().chain(&lost) {
         let began = Instant::now();
         drop(store.get_bytes(key, 100).await);
-        assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
+        assert!(began.elapsed() < TIMEOUT * 10, "{:?}", began.elapsed());
     }
     cluster.nodes[0].signal(Signal::CONT);
     until_it_serves(&store, &kept[0]).await;
